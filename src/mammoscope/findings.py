@@ -1,0 +1,183 @@
+"""The words every part of Mammoscope shares: a box, a finding, and the reading of one mammogram.
+
+A box is in pixels of the mammogram as stored in its file: origin at the top left corner of the top left pixel,
+x to the right, y down, edges rather than pixel centres.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Self
+
+from mammoscope.imaging import Laterality, View
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """An axis-parallel rectangle with ``x0 < x1`` and ``y0 < y1``, all finite.
+
+    Raises
+    ------
+    ValueError
+        If an edge is not finite or the box has no area.
+    """
+
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+
+    def __post_init__(self) -> None:
+        if not all(math.isfinite(v) for v in (self.x0, self.y0, self.x1, self.y1)):
+            raise ValueError(f"box edges must be finite numbers, got {self.as_tuple()}")
+        if self.x0 >= self.x1 or self.y0 >= self.y1:
+            raise ValueError(f"a box needs x0 < x1 and y0 < y1, got {self.as_tuple()}")
+
+    @classmethod
+    def from_xywh(cls, x: float, y: float, width: float, height: float) -> Self:
+        """A box from its top left corner and its size, as COCO stores it."""
+        return cls(x, y, x + width, y + height)
+
+    def as_tuple(self) -> tuple[float, float, float, float]:
+        """(x0, y0, x1, y1)."""
+        return self.x0, self.y0, self.x1, self.y1
+
+    def as_xywh(self) -> tuple[float, float, float, float]:
+        """(x, y, width, height), as COCO stores it."""
+        return self.x0, self.y0, self.width, self.height
+
+    @property
+    def width(self) -> float:
+        """Extent along x in pixels."""
+        return self.x1 - self.x0
+
+    @property
+    def height(self) -> float:
+        """Extent along y in pixels."""
+        return self.y1 - self.y0
+
+    @property
+    def area(self) -> float:
+        """Area in square pixels."""
+        return self.width * self.height
+
+    @property
+    def center(self) -> tuple[float, float]:
+        """(x, y) of the middle."""
+        return (self.x0 + self.x1) / 2, (self.y0 + self.y1) / 2
+
+    def clipped(self, rows: int, columns: int) -> Self | None:
+        """The part inside an image of that size, or ``None`` where nothing is left."""
+        x0, y0 = max(self.x0, 0.0), max(self.y0, 0.0)
+        x1, y1 = min(self.x1, float(columns)), min(self.y1, float(rows))
+        return type(self)(x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One suspected lesion: where, of what class, and how sure the model is (score from 0 to 1)."""
+
+    box: Box
+    score: float
+    label: str = "Mass"
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.score <= 1.0:
+            raise ValueError(f"a score lies between 0 and 1, got {self.score}")
+
+
+@dataclass(frozen=True, slots=True)
+class Algorithm:
+    """The model that read, by the name and version in its bundle."""
+
+    name: str
+    version: str
+
+
+class ReadingStatus(StrEnum):
+    """How the reading of one mammogram ended."""
+
+    FOUND = "found"
+    NOTHING_FOUND = "nothing found"
+    NOT_PROCESSED = "not processed"
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """All findings of one mammogram at an operating point, or why there is none.
+
+    Parameters
+    ----------
+    name
+        The mammogram's name (`Mammogram.name`).
+    findings
+        By falling score; empty unless the status is ``FOUND``.
+    reason
+        One sentence, only when not processed.
+    rows, columns
+        Size of the mammogram in pixels; ``None`` when it could not be read.
+    threshold
+        The lowest score reported.
+    """
+
+    name: str
+    status: ReadingStatus
+    findings: tuple[Finding, ...] = ()
+    reason: str | None = None
+    rows: int | None = None
+    columns: int | None = None
+    laterality: Laterality | None = None
+    view: View | None = None
+    algorithm: Algorithm | None = None
+    threshold: float | None = None
+
+    def __post_init__(self) -> None:
+        if (self.status is ReadingStatus.FOUND) != bool(self.findings):
+            raise ValueError(f"a reading with {len(self.findings)} findings cannot have the status '{self.status}'")
+        if (self.status is ReadingStatus.NOT_PROCESSED) != (self.reason is not None):
+            raise ValueError("a reason is given exactly when the mammogram was not processed")
+
+    @classmethod
+    def not_processed(cls, name: str, reason: str, **facts: Any) -> Self:
+        """The reading of a mammogram that could not be processed, with the reason in one sentence."""
+        return cls(name, ReadingStatus.NOT_PROCESSED, reason=reason, **facts)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON types; `from_json` turns them back into an equal reading."""
+        return {
+            "name": self.name,
+            "status": str(self.status),
+            "findings": [
+                {"box": list(f.box.as_tuple()), "score": f.score, "label": f.label} for f in self.findings
+            ],
+            "reason": self.reason,
+            "rows": self.rows,
+            "columns": self.columns,
+            "laterality": self.laterality and str(self.laterality),
+            "view": self.view and str(self.view),
+            "algorithm": self.algorithm and {"name": self.algorithm.name, "version": self.algorithm.version},
+            "threshold": self.threshold,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """A reading from what `to_json` made.
+
+        Raises
+        ------
+        KeyError, ValueError
+            If a field is missing or holds what a reading cannot hold.
+        """
+        return cls(
+            name=data["name"],
+            status=ReadingStatus(data["status"]),
+            findings=tuple(Finding(Box(*f["box"]), f["score"], f["label"]) for f in data["findings"]),
+            reason=data["reason"],
+            rows=data["rows"],
+            columns=data["columns"],
+            laterality=data["laterality"] and Laterality(data["laterality"]),
+            view=data["view"] and View(data["view"]),
+            algorithm=data["algorithm"] and Algorithm(**data["algorithm"]),
+            threshold=data["threshold"],
+        )
