@@ -1,0 +1,45 @@
+"""The command line: one thin command per job."""
+
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from mammoscope import __version__
+from mammoscope.errors import MammoscopeError
+
+app = typer.Typer(
+    name="mammoscope",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Finds masses in mammograms and puts them where a radiologist reads. Research use only; not a medical device.",
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"mammoscope {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Set up what every command shares."""
+
+
+def main() -> None:
+    """Run the command line; errors meant for the user become one sentence and exit code 2."""
+    try:
+        app()
+    except MammoscopeError as error:
+        Console(stderr=True).print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
