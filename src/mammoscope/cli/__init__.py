@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 
 from mammoscope import __version__
+from mammoscope.cli import dataset
 from mammoscope.errors import MammoscopeError
 
 app = typer.Typer(
@@ -15,6 +16,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Finds masses in mammograms and puts them where a radiologist reads. Research use only; not a medical device.",
 )
+
+app.add_typer(dataset.app, name="dataset")
 
 
 def _print_version(wanted: bool) -> None:
