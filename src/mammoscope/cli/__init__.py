@@ -5,15 +5,16 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from mammoscope import __version__
+from mammoscope.cli.detect import detect
 from mammoscope.errors import MammoscopeError
 
 app = typer.Typer(
     name="mammoscope",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Finds masses in mammograms and puts them where a radiologist reads. Research use only; not a medical device.",
 )
 
 
@@ -29,7 +30,10 @@ def root(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Set up what every command shares."""
+    """Find masses in mammograms and put them where a radiologist reads. Research use only; not a medical device."""
+
+
+app.command()(detect)
 
 
 def main() -> None:
@@ -37,7 +41,7 @@ def main() -> None:
     try:
         app()
     except MammoscopeError as error:
-        Console(stderr=True).print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
+        Console(stderr=True).print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(2)
 
 
