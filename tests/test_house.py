@@ -35,7 +35,7 @@ def test_the_core_imports_without_torch():
     assert {"mammoscope.imaging", "mammoscope.findings", "mammoscope.cli"} <= set(done.stdout.split())
 
 
-def test_the_command_line_loads_nothing_heavy_for_its_help():
+def test_the_help_says_research_use_only_and_loads_nothing_heavy():
     code = (
         "import sys; from mammoscope.cli import app\n"
         "try: app(['--help'])\n"
@@ -44,7 +44,7 @@ def test_the_command_line_loads_nothing_heavy_for_its_help():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
-    assert "Research use only" in done.stdout
+    assert "Research use only; not a medical device." in " ".join(done.stdout.split())
     assert done.stdout.splitlines()[-1].strip() == "loaded:"
 
 

@@ -29,7 +29,7 @@ INTERRUPTED = 130
 def detect(
     paths: Annotated[
         list[Path],
-        typer.Argument(metavar="PATH...", help="Mammograms, or folders of them: DICOM, PNG, JPEG, TIFF, PGM."),
+        typer.Argument(metavar="PATH", help="Mammograms, or folders of them: DICOM, PNG, JPEG, TIFF, PGM."),
     ],
     out: Annotated[Path, typer.Option(help="Folder for readings.json, pictures/ and objects/.")],
     bundle: Annotated[Path | None, typer.Option(help="Model to use instead of the shipped one.")] = None,
