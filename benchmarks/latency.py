@@ -3,7 +3,7 @@
     python benchmarks/latency.py [--bundle B] [--threads 2] [--repeats 5] [--shared ../shared]
 
 The peer is `retinanet_resnet50_fpn` in eager mode at torchvision's own size (short side 800, long side at most 1333)
-with random weights, given the same pixels from the same reader: what the paper's kind of model costs on the same machine.
+with random weights, given the same pixels from the same reader: what the paper's kind of model costs on this machine.
 It finds nothing with random weights, so its non-maximum suppression is free; that favours it.
 """
 
