@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from mammoscope import __version__
+from mammoscope.cli.demo import demo
 from mammoscope.cli.detect import detect
 from mammoscope.errors import MammoscopeError
 
@@ -33,6 +34,7 @@ def root(
     """Find masses in mammograms and put them where a radiologist reads. Research use only; not a medical device."""
 
 
+app.command()(demo)
 app.command()(detect)
 
 
