@@ -8,8 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from mammoscope import __version__
-from mammoscope.cli.demo import demo
-from mammoscope.cli.detect import detect
+from mammoscope.cli import dataset, demo, detect
 from mammoscope.errors import MammoscopeError
 
 app = typer.Typer(
@@ -17,6 +16,10 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(dataset.app, name="dataset")
+app.command()(demo.demo)
+app.command()(detect.detect)
 
 
 def _print_version(wanted: bool) -> None:
@@ -32,10 +35,6 @@ def root(
     ] = False,
 ) -> None:
     """Find masses in mammograms and put them where a radiologist reads. Research use only; not a medical device."""
-
-
-app.command()(demo)
-app.command()(detect)
 
 
 def main() -> None:

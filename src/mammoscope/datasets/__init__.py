@@ -1,0 +1,24 @@
+"""Annotated collections of mammograms: COCO in, one folder per data set, splits by patient."""
+
+from mammoscope.datasets.coco import read_coco
+from mammoscope.datasets.dataset import AnnotatedDataset, AnnotatedImage, load_dataset
+from mammoscope.datasets.errors import DatasetError, PatientUnknownError
+from mammoscope.datasets.identity import FileNamePattern, ImageIdentity
+from mammoscope.datasets.importing import ImportSummary, import_coco
+from mammoscope.datasets.splitting import Split, SplitSummary, split_dataset
+
+__all__ = [
+    "AnnotatedDataset",
+    "AnnotatedImage",
+    "DatasetError",
+    "FileNamePattern",
+    "ImageIdentity",
+    "ImportSummary",
+    "PatientUnknownError",
+    "Split",
+    "SplitSummary",
+    "import_coco",
+    "load_dataset",
+    "read_coco",
+    "split_dataset",
+]

@@ -1,0 +1,334 @@
+"""An annotated data set in memory: images on disk, boxes in pixels of each file, whose they are."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Self, overload
+
+from mammoscope.datasets.coco import CocoDocument, CocoImage, read_coco
+from mammoscope.datasets.errors import DatasetError, PatientUnknownError
+from mammoscope.datasets.files import read_json, sha256_of_file, stored_size
+from mammoscope.datasets.identity import FileNamePattern, ImageIdentity, laterality_of, view_of
+from mammoscope.findings import Box
+from mammoscope.imaging import Laterality, View
+
+ANNOTATIONS = "annotations.json"
+"""The COCO file of a data set's folder."""
+IMAGES = "images"
+"""The folder of its images; ``file_name`` in the COCO file is relative to it."""
+SPLITS = "splits.json"
+"""How it was split, with a hash that shows later changes."""
+
+_ROUNDING_PX = 0.01  # COCO files round boxes to two decimals: that much over the edge is not an error to report
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotatedImage:
+    """One mammogram of a data set with what an expert marked on it.
+
+    Parameters
+    ----------
+    id
+        The COCO image id.
+    path
+        The image file.
+    rows, columns
+        Size of the file's image in pixels.
+    boxes, labels
+        The marked lesions and their category names, one label a box; both empty on an image without a lesion.
+    crowds
+        Regions marked ``iscrowd``: neither a lesion to be found nor a place where a finding is wrong.
+    split
+        ``train``, ``val``, ``test``, or ``None`` before splitting.
+    facts
+        The COCO image entry as it stands.
+    """
+
+    id: int
+    path: Path
+    rows: int
+    columns: int
+    patient: str
+    laterality: Laterality | None = None
+    view: View | None = None
+    boxes: tuple[Box, ...] = ()
+    labels: tuple[str, ...] = ()
+    crowds: tuple[Box, ...] = ()
+    split: str | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if len(self.boxes) != len(self.labels):
+            raise ValueError(f"image {self.id} has {len(self.boxes)} boxes and {len(self.labels)} labels")
+
+    @property
+    def name(self) -> str:
+        """The file's name."""
+        return self.path.name
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotatedDataset:
+    """Annotated mammograms, ordered by image id.
+
+    Parameters
+    ----------
+    name
+        What reports call it: the folder's or the COCO file's name.
+    category_ids
+        COCO category id by label.
+    clipped
+        How many boxes reached over an image's edge and were cut there on reading.
+    split
+        The split it was narrowed to, or ``None`` for all images.
+    """
+
+    name: str
+    images: tuple[AnnotatedImage, ...]
+    category_ids: Mapping[str, int]
+    clipped: int = 0
+    split: str | None = None
+
+    @classmethod
+    def from_coco(
+        cls,
+        annotations: Path,
+        images_dir: Path,
+        *,
+        patient_pattern: str | None = None,
+        each_image_a_patient: bool = False,
+    ) -> Self:
+        """Any COCO detection set as it stands, nothing copied.
+
+        Parameters
+        ----------
+        annotations
+            The COCO file.
+        images_dir
+            Folder that its ``file_name`` entries are relative to.
+        patient_pattern
+            How file names hold the patient (see `FileNamePattern`); ``None`` for CBIS-DDSM's names.
+        each_image_a_patient
+            Where no patient is known, take the image for one. Intervals over patients are then intervals over images.
+
+        Raises
+        ------
+        DatasetError
+            If the file is not sound (see `read_coco`), an image is missing or of another size than the file says, or
+            a box lies outside its image.
+        PatientUnknownError
+            If an image's patient is not known.
+        """
+        document = read_coco(annotations)
+        pattern = FileNamePattern.compile(patient_pattern)
+
+        def identify(image: CocoImage) -> ImageIdentity:
+            try:
+                return pattern.identify(image.file_name, image.facts)
+            except PatientUnknownError:
+                if not each_image_a_patient:
+                    raise
+            view, laterality = view_of(image.facts.get("view")), laterality_of(image.facts.get("laterality"))
+            return ImageIdentity(image.file_name, laterality, view)
+
+        loaded, clipped = [], 0
+        for image in document.images:
+            path = image_path(document, image, images_dir)
+            rows, columns = checked_size(document, image, path)
+            annotated, cut = _annotated(document, image, path, (rows, columns), identify(image))
+            loaded.append(annotated)
+            clipped += cut
+        return cls(annotations.stem, _by_id(loaded), document.category_ids, clipped)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __iter__(self) -> Iterator[AnnotatedImage]:
+        return iter(self.images)
+
+    @overload
+    def __getitem__(self, index: int) -> AnnotatedImage: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[AnnotatedImage, ...]: ...
+    def __getitem__(self, index: int | slice) -> AnnotatedImage | tuple[AnnotatedImage, ...]:
+        return self.images[index]
+
+    @property
+    def n_boxes(self) -> int:
+        """How many lesions are marked."""
+        return sum(len(image.boxes) for image in self.images)
+
+    @property
+    def patients(self) -> tuple[str, ...]:
+        """The patients, sorted."""
+        return tuple(sorted({image.patient for image in self.images}))
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The category names, by category id."""
+        return tuple(sorted(self.category_ids, key=lambda label: self.category_ids[label]))
+
+    def narrowed(self, split: str) -> Self:
+        """Only the images of that split.
+
+        Raises
+        ------
+        DatasetError
+            If it has none.
+        """
+        images = tuple(image for image in self.images if image.split == split)
+        if not images:
+            there = sorted({image.split for image in self.images if image.split})
+            hint = f"it has {', '.join(there)}" if there else "split it with 'mammoscope dataset split' first"
+            raise DatasetError(f"data set {self.name} has no images in the split '{split}': {hint}.")
+        return replace(self, images=images, split=split)
+
+    def fingerprint(self) -> str:
+        """SHA-256 over image ids, patients, splits, the bytes of every image file, boxes and labels.
+
+        Two data sets with the same fingerprint train and evaluate alike; where they lie on disk does not matter.
+        """
+        digest = hashlib.sha256()
+        for image in self.images:
+            content = [
+                image.id, image.patient, image.split, image.rows, image.columns, sha256_of_file(image.path),
+                [box.as_tuple() for box in image.boxes], image.labels, [box.as_tuple() for box in image.crowds],
+            ]  # fmt: skip
+            digest.update(json.dumps(content).encode())
+            digest.update(b"\n")
+        return digest.hexdigest()
+
+
+def load_dataset(folder: Path, split: str | None = None) -> AnnotatedDataset:
+    """A data set from its folder, as `import_coco` and `split_dataset` left it.
+
+    Parameters
+    ----------
+    folder
+        Holds ``annotations.json`` and ``images/``.
+    split
+        ``train``, ``val`` or ``test`` for the images of that split only; ``None`` for all.
+
+    Raises
+    ------
+    DatasetError
+        If it is not a data set's folder, an image is missing, the split is not there, a patient is in two splits, or
+        the splits were changed since they were made.
+    """
+    dataset = read_folder(Path(folder))
+    _check_splits(Path(folder), dataset)
+    return dataset if split is None else dataset.narrowed(split)
+
+
+def read_folder(folder: Path) -> AnnotatedDataset:
+    """As `load_dataset`, all splits, and these unchecked."""
+    path = folder / ANNOTATIONS
+    if not path.is_file():
+        raise DatasetError(
+            f"{folder} is not a data set's folder: it has no {ANNOTATIONS}; make one with 'mammoscope dataset import'."
+        )
+    document = read_coco(path)
+    images = []
+    for image in document.images:
+        file = image_path(document, image, folder / IMAGES)
+        if image.rows is None or image.columns is None:
+            raise DatasetError(f"{path}: image {image.id} has no height and width.")
+        if image.facts.get("patient_id") is None:
+            raise DatasetError(f"{path}: image {image.id} has no patient_id.")
+        identity = ImageIdentity(
+            str(image.facts["patient_id"]),
+            laterality_of(image.facts.get("laterality")),
+            view_of(image.facts.get("view")),
+        )
+        images.append(_annotated(document, image, file, (image.rows, image.columns), identity)[0])
+    return AnnotatedDataset(folder.resolve().name, _by_id(images), document.category_ids)
+
+
+def split_hash(splits: Mapping[int, str | None]) -> str:
+    """SHA-256 over which image (by id) is in which split."""
+    return hashlib.sha256(json.dumps(sorted(splits.items())).encode()).hexdigest()
+
+
+def image_path(document: CocoDocument, image: CocoImage, images_dir: Path) -> Path:
+    """Where an image's file lies; `DatasetError` when it is not there."""
+    path = Path(images_dir) / image.file_name
+    if not path.is_file():
+        raise DatasetError(f"{document.path}: the file of image {image.id}, {image.file_name}, is not in {images_dir}.")
+    return path
+
+
+def checked_size(document: CocoDocument, image: CocoImage, path: Path) -> tuple[int, int]:
+    """(rows, columns) of an image, its file's header against the COCO file.
+
+    A file whose header cannot be read keeps the size that the COCO file says: whoever reads its pixels will report it.
+    """
+    stated = None if image.rows is None or image.columns is None else (image.rows, image.columns)
+    stored = stored_size(path)
+    if stored is None and stated is None:
+        raise DatasetError(f"{document.path}: the size of image {image.id}, {image.file_name}, is not known.")
+    if stored is not None and stated is not None and stored != stated:
+        raise DatasetError(
+            f"{document.path}: image {image.id}, {image.file_name}, has {stated[0]} rows and {stated[1]} columns there "
+            f"but {stored[0]} and {stored[1]} in its file, so its boxes may not fit: mend the entry."
+        )
+    return stored or stated or (0, 0)
+
+
+def clipped_box(document: CocoDocument, annotation_id: int, box: Box, rows: int, columns: int) -> tuple[Box, bool]:
+    """The box inside the image, and whether that cut off more than rounding; `DatasetError` if nothing is inside."""
+    inside = box.clipped(rows, columns)
+    if inside is None:
+        raise DatasetError(
+            f"{document.path}: the box of annotation {annotation_id} lies outside its image of {rows} rows and "
+            f"{columns} columns: mend or remove it."
+        )
+    over = max(abs(a - b) for a, b in zip(box.as_tuple(), inside.as_tuple(), strict=True))
+    return inside, over > _ROUNDING_PX
+
+
+def _annotated(
+    document: CocoDocument, image: CocoImage, path: Path, size: tuple[int, int], identity: ImageIdentity
+) -> tuple[AnnotatedImage, int]:
+    boxes: list[Box] = []
+    labels: list[str] = []
+    crowds: list[Box] = []
+    clipped = 0
+    for annotation in image.annotations:
+        box, cut = clipped_box(document, annotation.id, annotation.box, *size)
+        clipped += cut
+        if annotation.crowd:
+            crowds.append(box)
+        else:
+            boxes.append(box)
+            labels.append(annotation.label)
+    split = image.facts.get("split")
+    annotated = AnnotatedImage(
+        id=image.id, path=path, rows=size[0], columns=size[1], patient=identity.patient,
+        laterality=identity.laterality, view=identity.view, boxes=tuple(boxes), labels=tuple(labels),
+        crowds=tuple(crowds), split=split if isinstance(split, str) and split else None, facts=image.facts,
+    )  # fmt: skip
+    return annotated, clipped
+
+
+def _by_id(images: list[AnnotatedImage]) -> tuple[AnnotatedImage, ...]:
+    return tuple(sorted(images, key=lambda image: image.id))
+
+
+def _check_splits(folder: Path, dataset: AnnotatedDataset) -> None:
+    split_of: dict[str, str | None] = {}
+    for image in dataset:
+        if split_of.setdefault(image.patient, image.split) != image.split:
+            raise DatasetError(
+                f"data set {folder} has one patient in two splits (see image {image.id}): split it again with "
+                "'mammoscope dataset split --force'."
+            )
+    locked = folder / SPLITS
+    if locked.is_file():
+        record = read_json(locked)
+        if not isinstance(record, dict) or record.get("hash") != split_hash({i.id: i.split for i in dataset}):
+            raise DatasetError(
+                f"the splits in {folder / ANNOTATIONS} are not those that {SPLITS} locked: restore the file, or split "
+                "again with 'mammoscope dataset split --force'."
+            )

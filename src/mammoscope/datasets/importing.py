@@ -1,0 +1,287 @@
+"""Importing a collection: checked, made whole, and put into one folder that any COCO tool can read."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from mammoscope import __version__
+from mammoscope.datasets.coco import CocoAnnotation, CocoDocument, CocoImage, read_coco
+from mammoscope.datasets.dataset import ANNOTATIONS, IMAGES, checked_size, clipped_box, image_path
+from mammoscope.datasets.errors import DatasetError
+from mammoscope.datasets.files import write_json
+from mammoscope.datasets.identity import FileNamePattern, ImageIdentity
+from mammoscope.datasets.native_size import NativeSize, read_native_sizes, unstretch
+from mammoscope.findings import Box
+
+
+@dataclass(frozen=True, slots=True)
+class ImportSummary:
+    """What an import brought in, and what it had to change."""
+
+    images: int
+    patients: int
+    boxes: int
+    crowds: int
+    images_without_boxes: int
+    clipped: int
+    """Boxes that reached over the image's edge and were cut there."""
+    unstretched: int
+    median_aspects: int
+    """Un-stretched images whose own native size is not known: they got the median aspect of the others."""
+    median_aspect: float | None
+    masks_dropped: int
+    """Run-length masks of un-stretched images: only boxes and polygons are resized."""
+    copied: int
+    """Images copied because no hard link could be made, or because copies were asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class _PlannedImage:
+    image: CocoImage
+    source: Path
+    target: str
+    identity: ImageIdentity
+    size: tuple[int, int]
+    native: NativeSize | None
+    boxes: tuple[tuple[CocoAnnotation, Box, bool], ...]
+
+    @property
+    def new_size(self) -> tuple[int, int]:
+        return self.size if self.native is None else self.native.unstretched(*self.size)
+
+
+def import_coco(
+    annotations: Path,
+    images: Path,
+    out: Path,
+    *,
+    native_sizes: Path | None = None,
+    patient_pattern: str | None = None,
+    copy: bool = False,
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> ImportSummary:
+    """Make a data set's folder from a COCO file and its images.
+
+    Everything is checked before anything is written, and the folder appears whole or not at all.
+
+    Parameters
+    ----------
+    annotations
+        The COCO file.
+    images
+        Folder that its ``file_name`` entries are relative to.
+    out
+        The folder to make: ``annotations.json`` and ``images/``.
+    native_sizes
+        CSV of native sizes (see `read_native_sizes`) of images that were stretched into another shape: each is resized
+        to its native aspect such that no dimension loses pixels, its boxes with it, and written as PNG.
+    patient_pattern
+        How file names hold the patient (see `FileNamePattern`); ``None`` for CBIS-DDSM's names.
+    copy
+        Copy images instead of hard-linking them. A linked image costs no space, and is the same file as its origin.
+    overwrite
+        Replace ``out`` if it is a data set's folder.
+    progress
+        Called with (images done, images in all).
+
+    Raises
+    ------
+    DatasetError
+        If the annotations are not sound, an image is missing or not decodable, ``out`` is there, or cannot be written.
+    PatientUnknownError
+        If an image's patient is not known.
+    """
+    annotations, images, out = Path(annotations), Path(images), Path(out)
+    _check_target(out, overwrite)
+    document = read_coco(annotations)
+    natives = None if native_sizes is None else read_native_sizes(Path(native_sizes))
+    pattern = FileNamePattern.compile(patient_pattern)
+    plan = [_plan(document, image, images, pattern, natives, native_sizes) for image in document.images]
+    _check_targets_differ(document, plan)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.partial-", dir=out.parent))
+        try:
+            copied = _write(document, plan, partial, copy, progress)
+            _put_in_place(partial, out)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    except OSError as error:
+        raise DatasetError(f"{out} cannot be written: {error.strerror or error}; nothing was kept.") from None
+    return _summary(plan, copied)
+
+
+def _check_target(out: Path, overwrite: bool) -> None:
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not (out / ANNOTATIONS).is_file():
+        raise DatasetError(f"{out} is there already and is not a data set's folder: choose another --out.")
+    if not overwrite:
+        raise DatasetError(f"{out} is there already: choose another --out, or replace it with --overwrite.")
+
+
+def _plan(
+    document: CocoDocument,
+    image: CocoImage,
+    images: Path,
+    pattern: FileNamePattern,
+    natives: dict[str, NativeSize] | None,
+    native_sizes: Path | None,
+) -> _PlannedImage:
+    source = image_path(document, image, images)
+    identity = pattern.identify(image.file_name, image.facts)
+    size = checked_size(document, image, source)
+    boxes = tuple((a, *clipped_box(document, a.id, a.box, *size)) for a in image.annotations)
+    native, target = None, image.file_name
+    if natives is not None:
+        native = natives.get(image.file_name)
+        if native is None:
+            raise DatasetError(f"{native_sizes} has no row for image {image.id} of {document.path}, {image.file_name}.")
+        target = str(PurePosixPath(image.file_name).with_suffix(".png"))
+    return _PlannedImage(image, source, target, identity, size, native, boxes)
+
+
+def _check_targets_differ(document: CocoDocument, plan: list[_PlannedImage]) -> None:
+    owner: dict[str, int] = {}
+    for planned in plan:
+        other = owner.setdefault(planned.target, planned.image.id)
+        if other != planned.image.id:
+            raise DatasetError(
+                f"{document.path}: images {other} and {planned.image.id} would both become {planned.target}."
+            )
+
+
+def _write(
+    document: CocoDocument,
+    plan: list[_PlannedImage],
+    folder: Path,
+    copy: bool,
+    progress: Callable[[int, int], None] | None,
+) -> int:
+    copied = 0
+    for done, planned in enumerate(plan, start=1):
+        target = folder / IMAGES / planned.target
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if planned.native is not None:
+            unstretch(planned.source, target, *planned.new_size)
+        else:
+            copied += _link_or_copy(planned.source, target, copy)
+        if progress:
+            progress(done, len(plan))
+    write_json(folder / ANNOTATIONS, _coco(document, plan))
+    umask = os.umask(0)
+    os.umask(umask)
+    folder.chmod(0o777 & ~umask)  # mkdtemp's folders are private
+    return copied
+
+
+def _link_or_copy(source: Path, target: Path, copy: bool) -> bool:
+    if not copy:
+        try:
+            target.hardlink_to(source.resolve())
+        except OSError:  # another file system, or one without links
+            pass
+        else:
+            return False
+    shutil.copyfile(source, target)
+    return True
+
+
+def _put_in_place(partial: Path, out: Path) -> None:
+    if not out.exists():
+        partial.rename(out)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{out.name}.old-", dir=out.parent))
+    try:
+        out.rename(old / "replaced")
+        try:
+            partial.rename(out)
+        except OSError:
+            (old / "replaced").rename(out)
+            raise
+    finally:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _coco(document: CocoDocument, plan: list[_PlannedImage]) -> dict[str, Any]:
+    info = document.facts.get("info")
+    origin = {"annotations": document.path.name, "mammoscope": __version__}
+    # pycocotools takes an annotation with the id 0 for none when it matches: such a file is numbered from 1
+    shift = int(any(a.id == 0 for planned in plan for a, _, _ in planned.boxes))
+    return {
+        "info": {**(info if isinstance(info, dict) else {}), "imported_from": origin},
+        **{key: value for key, value in document.facts.items() if key not in {"info", "images", "annotations"}},
+        "images": [_coco_image(planned) for planned in plan],
+        "annotations": [
+            _coco_annotation(planned, annotation, box, shift)
+            for planned in plan
+            for annotation, box, _ in planned.boxes
+        ],
+    }
+
+
+def _coco_image(planned: _PlannedImage) -> dict[str, Any]:
+    rows, columns = planned.new_size
+    identity = planned.identity
+    return {
+        **planned.image.facts,
+        "file_name": planned.target,
+        "height": rows,
+        "width": columns,
+        "patient_id": identity.patient,
+        "laterality": identity.laterality and str(identity.laterality),
+        "view": identity.view and str(identity.view),
+        "split": planned.image.facts.get("split"),
+        "origin": {"file_name": planned.image.file_name, "height": planned.size[0], "width": planned.size[1]},
+        "native_size": planned.native and planned.native.to_json(),
+    }
+
+
+def _coco_annotation(planned: _PlannedImage, annotation: CocoAnnotation, box: Box, shift: int) -> dict[str, Any]:
+    across = planned.new_size[1] / planned.size[1]
+    down = planned.new_size[0] / planned.size[0]
+    scaled = Box(box.x0 * across, box.y0 * down, box.x1 * across, box.y1 * down)
+    entry = {
+        **annotation.facts,
+        "id": annotation.id + shift,
+        "bbox": list(scaled.as_xywh()),
+        "area": scaled.area,
+        "iscrowd": int(annotation.crowd),
+    }
+    segmentation = annotation.facts.get("segmentation")
+    if planned.native is not None and segmentation:
+        entry["segmentation"] = [
+            [value * (down if i % 2 else across) for i, value in enumerate(polygon)]
+            for polygon in _polygons(segmentation)
+        ]
+    return entry
+
+
+def _polygons(segmentation: object) -> list[list[float]]:
+    if not isinstance(segmentation, list):
+        return []
+    return [p for p in segmentation if isinstance(p, list) and all(isinstance(v, int | float) for v in p)]
+
+
+def _summary(plan: list[_PlannedImage], copied: int) -> ImportSummary:
+    marks = [(a, cut, planned) for planned in plan for a, _, cut in planned.boxes]
+    natives = [planned.native for planned in plan if planned.native]
+    medians = [native.aspect for native in natives if native.median]
+    return ImportSummary(
+        images=len(plan),
+        patients=len({planned.identity.patient for planned in plan}),
+        boxes=sum(not a.crowd for a, _, _ in marks),
+        crowds=sum(a.crowd for a, _, _ in marks),
+        images_without_boxes=sum(all(a.crowd for a, _, _ in planned.boxes) for planned in plan),
+        clipped=sum(cut for _, cut, _ in marks),
+        unstretched=len(natives),
+        median_aspects=len(medians),
+        median_aspect=medians[0] if medians else None,
+        masks_dropped=sum(isinstance(a.facts.get("segmentation"), dict) for a, _, p in marks if p.native is not None),
+        copied=copied,
+    )
