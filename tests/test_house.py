@@ -73,7 +73,7 @@ def test_every_command_in_the_readme_exists(root: Path):
     for command in commands:
         words = [*command.split(), "--help"]
         done = subprocess.run(
-            [sys.executable, "-c", "from mammoscope.cli import main; main()", *words],
+            [sys.executable, "-m", "mammoscope", *words],
             capture_output=True,
             text=True,
             check=False,
