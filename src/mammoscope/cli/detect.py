@@ -188,15 +188,14 @@ def free_name(stem: str, taken: set[str]) -> str:
 
 
 def _study_uid(path: Path) -> str | None:
-    """Study Instance UID (0020,000D), or ``None`` where the file has none or is not DICOM: reading it says why."""
+    """Study Instance UID (0020,000D), or ``None`` where the file has none or cannot be parsed: reading it says why."""
     from pydicom import dcmread
-    from pydicom.errors import InvalidDicomError
 
     try:
         header = dcmread(path, stop_before_pixels=True, specific_tags=["StudyInstanceUID"])
-    except (InvalidDicomError, OSError, ValueError, EOFError, KeyError, NotImplementedError):
+        return str(header.get("StudyInstanceUID", "")) or None
+    except Exception:  # pydicom raises whatever it stumbles over in a damaged file
         return None
-    return str(header.get("StudyInstanceUID", "")) or None
 
 
 def _mammogram_files(paths: Sequence[Path], out: Path) -> list[Path]:
