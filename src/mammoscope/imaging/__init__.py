@@ -1,6 +1,8 @@
 """One mammogram: reading it, its breast region, and the one path its pixels take to a network."""
 
+from mammoscope.imaging.breast import BreastRegion, find_breast_region
 from mammoscope.imaging.errors import MammogramError
+from mammoscope.imaging.geometry import Placement
 from mammoscope.imaging.mammogram import (
     WHITE,
     Acquisition,
@@ -10,14 +12,22 @@ from mammoscope.imaging.mammogram import (
     PresentationIntent,
     View,
 )
+from mammoscope.imaging.prepare import Crop, InputGeometry, PreparedImage, prepare
 
 __all__ = [
     "WHITE",
     "Acquisition",
+    "BreastRegion",
+    "Crop",
+    "InputGeometry",
     "Laterality",
     "Mammogram",
     "MammogramError",
     "PixelSpacing",
+    "Placement",
+    "PreparedImage",
     "PresentationIntent",
     "View",
+    "find_breast_region",
+    "prepare",
 ]
