@@ -17,8 +17,9 @@ _INK, _GRID, _LINE = (40, 40, 40), (220, 220, 220), (20, 90, 180)
 def draw_precision_recall(matches: Matches) -> Picture:
     """Precision over recall; shape (rows, columns, 3), RGB."""
     recall, precision = precision_recall_curve(matches)
+    start = precision[0] if len(precision) else 0.0
     title = f"Precision-recall, IoU {matches.iou:g}"
-    return _plot(title, "recall", "precision", np.append(0.0, recall), np.append(precision[:1], precision), 1.0)
+    return _plot(title, "recall", "precision", np.append(0.0, recall), np.append(start, precision), 1.0)
 
 
 def draw_froc(matches: Matches, max_fppi: float = 4.0) -> Picture:

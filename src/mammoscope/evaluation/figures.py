@@ -117,7 +117,7 @@ def choose_threshold(results: Sequence[ImageResult], iou: float = 0.5) -> float:
     """
     matches = match(results, iou)
     ends = _ends_of_ties(matches.score)
-    found = np.cumsum(matches.hit)[ends]
+    found = _found(matches)[ends]
     if not len(found) or not found[-1]:
         raise EvaluationError("no operating point can be chosen: no candidate finds a lesion on these images.")
     f1 = 2 * found / (ends + 1 + matches.n_truth.sum())  # 2 TP / ((TP + FP) + (TP + FN))
@@ -131,14 +131,14 @@ def choose_threshold(results: Sequence[ImageResult], iou: float = 0.5) -> float:
 def precision_recall_curve(matches: Matches) -> tuple[Floats, Floats]:
     """(recall, precision) at each threshold that exists, by falling threshold."""
     ends = _ends_of_ties(matches.score)
-    found = np.cumsum(matches.hit)[ends]
+    found = _found(matches)[ends]
     return _over(found, max(matches.n_truth.sum(), 1)), _over(found, ends + 1)
 
 
 def froc_curve(matches: Matches) -> tuple[Floats, Floats]:
     """(false positives per image, sensitivity) at each threshold that exists, by falling threshold."""
     ends = _ends_of_ties(matches.score)
-    found = np.cumsum(matches.hit)[ends]
+    found = _found(matches)[ends]
     return _over(ends + 1 - found, matches.n_images), _over(found, max(matches.n_truth.sum(), 1))
 
 
@@ -156,7 +156,8 @@ def _candidate_weights(matches: Matches, weights: Floats) -> Iterator[tuple[slic
 
 
 def _per_patient(matches: Matches, per_image: NDArray[np.intp]) -> Floats:
-    return np.bincount(matches.patient, weights=per_image.astype(np.float64), minlength=matches.n_patients)
+    summed = np.bincount(matches.patient, weights=per_image, minlength=matches.n_patients)
+    return summed.astype(np.float64)
 
 
 def _of_patients(matches: Matches, chosen: NDArray[np.bool_]) -> Floats:
@@ -169,6 +170,11 @@ def _ends_of_ties(score: Floats) -> NDArray[np.intp]:
     if not len(score):
         return np.empty(0, np.intp)
     return np.append(np.flatnonzero(score[1:] != score[:-1]), len(score) - 1)
+
+
+def _found(matches: Matches) -> NDArray[np.intp]:
+    """How many lesions are found by each candidate and those before it."""
+    return np.cumsum(matches.hit, dtype=np.intp)
 
 
 def _over(part: NDArray[np.intp], whole: NDArray[np.intp] | int) -> Floats:

@@ -81,7 +81,7 @@ def match(results: Sequence[ImageResult], iou: float, max_candidates: int = MAX_
 
     By falling score each candidate takes the lesion not yet taken with which its IoU is highest, if that is ``iou`` or
     more (of equal ones the last); otherwise, if its intersection with a crowd region is ``iou`` or more of its own
-    area, it counts neither way; otherwise it is a false positive. So a second candidate on one lesion is a false positive.
+    area, it counts neither way; otherwise it is a false positive. So is a second candidate on one lesion.
 
     Raises
     ------
