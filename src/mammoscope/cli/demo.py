@@ -107,7 +107,7 @@ def _table(compared: "list[tuple[str, list[Match]]]") -> Table:
             table.add_row(
                 view,
                 _where(line.truth),
-                _where(line.finding and line.finding.box),
+                _where(line.finding.box if line.finding else None),
                 f"{line.finding.score:.2f}" if line.finding else "",
                 verdict if line.truth else "[yellow]no mass there[/]",
             )
