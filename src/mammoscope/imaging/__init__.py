@@ -1,6 +1,7 @@
 """One mammogram: reading it, its breast region, and the one path its pixels take to a network."""
 
 from mammoscope.imaging.errors import MammogramError
+from mammoscope.imaging.files import find_files
 from mammoscope.imaging.mammogram import (
     WHITE,
     Acquisition,
@@ -10,6 +11,7 @@ from mammoscope.imaging.mammogram import (
     PresentationIntent,
     View,
 )
+from mammoscope.imaging.reader import MammogramReader, read_mammogram
 
 __all__ = [
     "WHITE",
@@ -17,7 +19,10 @@ __all__ = [
     "Laterality",
     "Mammogram",
     "MammogramError",
+    "MammogramReader",
     "PixelSpacing",
     "PresentationIntent",
     "View",
+    "find_files",
+    "read_mammogram",
 ]
