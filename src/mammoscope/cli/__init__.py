@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 
 from mammoscope import __version__
+from mammoscope.cli.phantom import make_phantom
 from mammoscope.errors import MammoscopeError
 
 app = typer.Typer(
@@ -30,6 +31,9 @@ def root(
     ] = False,
 ) -> None:
     """Set up what every command shares."""
+
+
+app.command("phantom")(make_phantom)
 
 
 def main() -> None:
