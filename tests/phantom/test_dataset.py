@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pydicom
 import pytest
 from pydicom.uid import UID
 
@@ -34,11 +35,9 @@ def test_dciodvfy_finds_no_error(tmp_path, masses, rows, columns):
 
 
 @pytest.mark.validators
-def test_dciodvfy_would_see_a_missing_attribute(tmp_path, small_study):
+def test_dciodvfy_would_see_a_missing_attribute(tmp_path):
     dciodvfy = find_dciodvfy()
     (path, *_) = screening_study(1, rows=128, columns=96).save(tmp_path)
-    import pydicom
-
     dataset = pydicom.dcmread(path)
     del dataset.ImageLaterality
     dataset.save_as(path)
@@ -46,21 +45,23 @@ def test_dciodvfy_would_see_a_missing_attribute(tmp_path, small_study):
 
 
 @pytest.mark.parametrize(
-    ("number", "laterality", "view", "code", "orientation", "angle"),
+    ("number", "expected"),
     [
-        (0, "R", "CC", "399162004", ["P", "L"], 0),
-        (1, "L", "CC", "399162004", ["A", "R"], 0),
-        (2, "R", "MLO", "399368009", ["P", "FL"], 45),
-        (3, "L", "MLO", "399368009", ["A", "FR"], -45),
+        (0, ("R", "CC", "399162004", ["P", "L"], 0)),
+        (1, ("L", "CC", "399162004", ["A", "R"], 0)),
+        (2, ("R", "MLO", "399368009", ["P", "FL"], 45)),
+        (3, ("L", "MLO", "399368009", ["A", "FR"], -45)),
     ],
 )
-def test_side_and_view_are_said_everywhere(small_study, number, laterality, view, code, orientation, angle):
+def test_side_and_view_are_said_everywhere(small_study, number, expected):
     dataset = small_study.images[number].dataset
-    assert dataset.ImageLaterality == laterality
-    assert dataset.ViewPosition == view
-    assert dataset.ViewCodeSequence[0].CodeValue == code
-    assert list(dataset.PatientOrientation) == orientation
-    assert dataset.PositionerPrimaryAngle == angle
+    assert expected == (
+        dataset.ImageLaterality,
+        dataset.ViewPosition,
+        dataset.ViewCodeSequence[0].CodeValue,
+        list(dataset.PatientOrientation),
+        dataset.PositionerPrimaryAngle,
+    )
 
 
 def test_orientation_agrees_with_the_picture(small_study):

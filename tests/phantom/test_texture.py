@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -14,7 +16,7 @@ def spectrum(noise):
 def slope(frequency, power, low, high):
     """Slope of log power over log frequency, fitted to the means of equal steps of log frequency."""
     edges = np.geomspace(low, high, 9)
-    means = [power[(frequency >= a) & (frequency < b)].mean() for a, b in zip(edges, edges[1:], strict=False)]
+    means = [power[(frequency >= a) & (frequency < b)].mean() for a, b in pairwise(edges)]
     return np.polyfit(np.log(np.sqrt(edges[:-1] * edges[1:])), np.log(means), 1)[0]
 
 
