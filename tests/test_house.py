@@ -48,6 +48,32 @@ def test_the_help_says_research_use_only_and_loads_nothing_heavy():
     assert done.stdout.splitlines()[-1].strip() == "loaded:"
 
 
+@pytest.mark.parametrize(
+    ("skip", "ci", "outcome"),
+    [
+        ("def test_it(): pytest.skip('no Orthanc here')", "true", "1 failed"),
+        ("@pytest.mark.skipif(True, reason='no Orthanc here')\ndef test_it(): pass", "true", "1 failed"),
+        ("pytest.skip('no Orthanc here', allow_module_level=True)", "true", "1 error"),
+        ("def test_it(): pytest.skip('no Orthanc here')", "", "1 skipped"),
+    ],
+)
+def test_a_skip_fails_in_ci_and_only_there(root: Path, tmp_path: Path, skip: str, ci: str, outcome: str):
+    (tmp_path / "conftest.py").write_text((root / "tests" / "conftest.py").read_text())
+    (tmp_path / "test_it.py").write_text(f"import pytest\n{skip}\n")
+
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-ra", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "CI": ci},
+    )
+
+    assert outcome in done.stdout.splitlines()[-1]
+    assert "no Orthanc here" in done.stdout
+    assert (done.returncode == 0) is (not ci)
+
+
 def test_no_tracked_file_is_too_large_to_review(root: Path):
     if not (root / ".git").exists():
         pytest.skip("not a git work tree, so there are no tracked files to look at")

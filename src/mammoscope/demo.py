@@ -73,19 +73,21 @@ def read_over_dicom(images: Sequence[Path], out: Path) -> list[Dataset]:
         If the node does not take the study.
     """
     inbox = Inbox(out / "objects")
-    with StorageService(PACS_AE_TITLE, out / ".incoming", inbox.keep, host=LOOPBACK) as pacs:
-        node = Destination("the node", NODE_AE_TITLE, LOOPBACK, _free_port())
-        config = out / "node.toml"
-        config.write_text(node_settings(node.port, pacs.port), encoding="utf-8")
-        with _running_node(config, out / "node.log") as process:
-            modality = StorageClient(MODALITY_AE_TITLE)
-            _wait_for_echo(modality, node, process, out / "node.log")
-            for sending in modality.send(images, node):
-                if sending.error is not None:
-                    raise sending.error
-            received = inbox.wait(process, out / "node.log")
-    shutil.rmtree(out / ".incoming", ignore_errors=True)
-    return received
+    incoming = out / ".incoming"
+    try:
+        with StorageService(PACS_AE_TITLE, incoming, inbox.keep, host=LOOPBACK) as pacs:
+            node = Destination("the node", NODE_AE_TITLE, LOOPBACK, _free_port())
+            config, log = out / "node.toml", out / "node.log"
+            config.write_text(node_settings(node.port, pacs.port), encoding="utf-8")
+            with _running_node(config, log) as process:
+                modality = StorageClient(MODALITY_AE_TITLE)
+                _wait_for_echo(modality, node, process, log)
+                for sending in modality.send(images, node):
+                    if sending.error is not None:
+                        raise sending.error
+                return inbox.wait(process, log)
+    finally:
+        shutil.rmtree(incoming, ignore_errors=True)
 
 
 def node_settings(node_port: int, pacs_port: int) -> str:

@@ -76,8 +76,12 @@ def demo(
         f"{len(lines) - len(truth)} marks on no mass; the PACS received {len(objects)} objects; "
         f"{time.monotonic() - started:.0f} s",
         highlight=False,
+        soft_wrap=True,
     )
-    console.print(f"Look into {escape(str(out))}: pictures/ and objects/. Research use only; not a medical device.")
+    console.print(
+        f"Look into {escape(str(out))}: pictures/ and objects/. Research use only; not a medical device.",
+        soft_wrap=True,
+    )
 
 
 def _empty(out: Path) -> None:
@@ -100,7 +104,9 @@ def _empty(out: Path) -> None:
 
 
 def _table(compared: "list[tuple[str, list[Match]]]") -> Table:
-    table = Table("view", "truth", "found", "score", "", title="What the PACS was told, beside the truth (in pixels)")
+    table = Table(title="What the PACS was told, beside the truth (in pixels)")
+    for heading in ("view", "truth", "found", "score", ""):
+        table.add_column(heading, no_wrap=True)
     for view, lines in compared:
         for line in lines:
             verdict = "[green]found[/]" if line.truth and line.finding else "[red]missed[/]"
@@ -120,7 +126,7 @@ def _where(box: "Box | None") -> str:
     if box is None:
         return "-"
     x, y = box.center
-    return f"{box.width:.0f} x {box.height:.0f} at {x:.0f}, {y:.0f}"
+    return f"{box.width:.0f}x{box.height:.0f} at {x:.0f},{y:.0f}"
 
 
 def _draw(image: "PhantomImage", path: Path, findings: "list[Finding]", folder: Path) -> Any:
