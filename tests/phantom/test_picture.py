@@ -73,17 +73,24 @@ def test_air_is_black_and_no_pixel_of_the_breast_is(view):
 
 
 def test_the_rim_fades_towards_the_skin():
-    row = picture(Laterality.LEFT, View.CC)[225:255].mean(axis=0)
-    # 100 mm is the nipple; columns of 0.5 mm.
-    outer, inner = row[184:190].mean(), row[140:160].mean()
-    assert outer < 0.75 * inner
+    pixels = picture(Laterality.LEFT, View.CC)
+    # Inner lower part of the breast, mostly fat: from the skin inwards, along rows of 0.5 mm pixels.
+    rows = np.arange(330, 370)
+    skin = np.round(breast().skin(View.CC, (rows + 0.5) * 0.5) / 0.5).astype(int)
+
+    def at_depth(first, last):
+        return np.mean([pixels[row, edge - last : edge - first].mean() for row, edge in zip(rows, skin, strict=True)])
+
+    assert at_depth(6, 12) < 0.7 * at_depth(50, 60)
+    assert at_depth(20, 26) < at_depth(50, 60)
 
 
 def test_the_pectoral_muscle_is_brighter_than_the_breast_and_only_in_the_mlo_view():
     mlo, cc = picture(Laterality.LEFT, View.MLO), picture(Laterality.LEFT, View.CC)
     muscle = mlo[4:40, 4:40].mean()
     assert muscle > 1.3 * mlo[20:40, 100:115].mean()
-    assert cc[4:40, 4:40].max() == 0
+    # 55 mm down and up to 15 mm from the chest wall: muscle in the MLO view, breast in the CC view.
+    assert 0 < cc[105:115, 4:30].mean() < 0.75 * mlo[105:115, 4:30].mean()
 
 
 def test_marker_is_burned_in_outside_the_breast():

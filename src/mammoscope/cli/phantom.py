@@ -11,9 +11,9 @@ def make_phantom(
     out: Annotated[Path, typer.Option(help="Folder for the four DICOM files and truth.json; made if missing.")],
     seed: Annotated[int, typer.Option(help="The same seed gives the same study.")] = 0,
     masses: Annotated[int, typer.Option(help="Number of masses, 0 to 6; 0 makes a normal study.")] = 2,
-    rows: Annotated[int | None, typer.Option(help="Height of each image in pixels [default: 2048].")] = None,
+    rows: Annotated[int | None, typer.Option(help="Height of each image in pixels (default: 2048).")] = None,
     columns: Annotated[
-        int | None, typer.Option(help="Width in pixels [default: three quarters of the height].")
+        int | None, typer.Option(help="Width in pixels (default: three quarters of the height).")
     ] = None,
 ) -> None:
     """Make a synthetic four-view screening mammogram (DICOM MG) with known masses.

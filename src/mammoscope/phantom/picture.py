@@ -172,7 +172,10 @@ def _threads(rng: np.random.Generator, distance: FloatImage, angle: FloatImage, 
     at_distance = (distance * np.float32(far / 220)).astype(np.float32)
     threads = np.zeros(field.shape, np.float32)
     for lines, width, strength in ((26, 0.15, 1.0), (50, 0.2, 0.8), (90, 0.25, 0.5)):
-        noise = resized(band_noise(rng, (turn, far // drawn_out), turn / lines), (turn, far))
+        grid = turn, far // drawn_out
+        # Two scales mixed: one alone makes combs of parallel lines, like a fingerprint.
+        noise = 0.75 * band_noise(rng, grid, turn / lines) + 0.65 * band_noise(rng, grid, 3 * turn / lines)
+        noise = resized(noise, (turn, far))
         layout = cv2.remap(noise, at_distance, at_angle, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
         threads += strength * ridges(layout.astype(np.float32, copy=False), width)
     fading = smoothstep(-0.6, 1.6, band_noise(rng, field.shape, field.pixels(22)))
