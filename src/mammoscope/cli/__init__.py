@@ -8,6 +8,7 @@ from rich.console import Console
 
 from mammoscope import __version__
 from mammoscope.cli import dataset
+from mammoscope.cli.evaluate import evaluate
 from mammoscope.errors import MammoscopeError
 
 app = typer.Typer(
@@ -18,6 +19,7 @@ app = typer.Typer(
 )
 
 app.add_typer(dataset.app, name="dataset")
+app.command()(evaluate)
 
 
 def _print_version(wanted: bool) -> None:
