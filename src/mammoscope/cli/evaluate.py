@@ -163,7 +163,7 @@ def _read_all(
     from mammoscope.imaging import MammogramReader
 
     columns = (TextColumn("reading"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    cases = []
+    cases: list[_Case] = []
     with MammogramReader() as reader, Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         for image in progress.track(data.images):
             candidates: tuple[Finding, ...] = ()
