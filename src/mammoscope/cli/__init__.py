@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from mammoscope import __version__
-from mammoscope.cli import dataset, demo, detect, phantom
+from mammoscope.cli import dataset, demo, detect, evaluate, phantom
 from mammoscope.errors import MammoscopeError
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app = typer.Typer(
 app.add_typer(dataset.app, name="dataset")
 app.command()(demo.demo)
 app.command()(detect.detect)
+app.command()(evaluate.evaluate)
 app.command("phantom")(phantom.make_phantom)
 
 

@@ -19,7 +19,7 @@ def draw_precision_recall(matches: Matches) -> Picture:
     recall, precision = precision_recall_curve(matches)
     start = precision[0] if len(precision) else 0.0
     title = f"Precision-recall, IoU {matches.iou:g}"
-    return _plot(title, "recall", "precision", np.append(0.0, recall), np.append(start, precision), 1.0)
+    return _plot(title, "recall", "precision", np.append(0.0, recall), np.append(start, precision), 1.0, 5)
 
 
 def draw_froc(matches: Matches, max_fppi: float = 4.0) -> Picture:
@@ -31,16 +31,18 @@ def draw_froc(matches: Matches, max_fppi: float = 4.0) -> Picture:
     steps_y = np.append(np.repeat(y, 2)[:-1], last)
     inside = steps_x <= max_fppi
     title = f"FROC, IoU {matches.iou:g}"
-    return _plot(title, "false positives per image", "sensitivity", steps_x[inside], steps_y[inside], max_fppi)
+    return _plot(title, "false positives per image", "sensitivity", steps_x[inside], steps_y[inside], max_fppi, 4)
 
 
-def _plot(title: str, x_name: str, y_name: str, x: Floats, y: Floats, x_max: float) -> Picture:
+def _plot(title: str, x_name: str, y_name: str, x: Floats, y: Floats, x_max: float, x_steps: int) -> Picture:
     canvas = np.full((_ROWS, _COLUMNS, 3), 255, np.uint8)
+    for step in range(x_steps + 1):
+        at = round(_SIDE * step / x_steps)
+        cv2.line(canvas, (_LEFT + at, _TOP), (_LEFT + at, _TOP + _SIDE), _GRID)
+        _text(canvas, f"{x_max * step / x_steps:.1f}", (_LEFT + at - 14, _TOP + _SIDE + 25))
     for step in range(6):
         at = round(_SIDE * step / 5)
-        cv2.line(canvas, (_LEFT + at, _TOP), (_LEFT + at, _TOP + _SIDE), _GRID)
         cv2.line(canvas, (_LEFT, _TOP + at), (_LEFT + _SIDE, _TOP + at), _GRID)
-        _text(canvas, f"{x_max * step / 5:.1f}", (_LEFT + at - 14, _TOP + _SIDE + 25))
         _text(canvas, f"{1 - step / 5:.1f}", (_LEFT - 42, _TOP + at + 6))
     cv2.rectangle(canvas, (_LEFT, _TOP), (_LEFT + _SIDE, _TOP + _SIDE), _INK)
     points = np.stack([_LEFT + x / x_max * _SIDE, _TOP + (1 - y) * _SIDE], axis=1).round().astype(np.int32)
