@@ -1,7 +1,7 @@
 """What a DICOM header says about a mammogram: side, view, spacing, acquisition.
 
-Headers come from many makers and decades. A value that cannot be understood counts as absent: it never fails the reading, and it
-never reaches a message, since it may be the patient's.
+Headers come from many makers and decades. A value that cannot be understood counts as absent: it never fails the
+reading, and it never reaches a message, since it may be the patient's.
 """
 
 import math
@@ -84,7 +84,7 @@ _LATERALITY_CODES = {
 }
 _BREAST_CODES = frozenset(("76752008", "T-04000", "80248007", "T-04030", "73056007", "T-04020"))
 
-_VIEW_POSITION = re.compile(r"(?:[LR][ _-]?)?(%s)([ _-]?ID)?" % "|".join(sorted(View, key=len, reverse=True)))
+_VIEW_POSITION = re.compile(rf"(?:[LR][ _-]?)?({'|'.join(sorted(View, key=len, reverse=True))})([ _-]?ID)?")
 _DIGITISED_FILM = frozenset(("DF", "SI"))  # Conversion Type: digitised film, scanned image
 
 
@@ -158,8 +158,9 @@ def view_modifiers(header: Dataset) -> tuple[str, ...]:
 def spacing(header: Dataset) -> PixelSpacing | None:
     """Pixel spacing in the breast where it can be had, else on the film.
 
-    Pixel Spacing; else Imager Pixel Spacing, which is at the detector and is brought to the breast by Estimated Radiographic
-    Magnification Factor where that is given (PS3.3 10.7.1.3, C.8.11.4); else Nominal Scanned Pixel Spacing of a film.
+    Pixel Spacing; else Imager Pixel Spacing, which is at the detector and is brought to the breast by Estimated
+    Radiographic Magnification Factor where that is given (PS3.3 10.7.1.3, C.8.11.4); else Nominal Scanned Pixel
+    Spacing of a film.
     """
     if (calibrated := _pair(header, "PixelSpacing")) is not None:
         return calibrated

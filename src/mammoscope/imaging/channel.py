@@ -1,7 +1,7 @@
 """Messages between `MammogramReader` and its decoder process.
 
-A message is a pickle with its arrays behind it as raw bytes (pickle protocol 5, out of band), so that pixels are copied once, into
-their place. Both ends are this same program on this same machine, which is why pickle will do.
+A message is a pickle with its arrays behind it as raw bytes (pickle protocol 5, out of band), so that pixels are
+copied once, into their place. Both ends are this same program on this same machine, which is why pickle will do.
 """
 
 import pickle

@@ -122,17 +122,20 @@ def _check_kind(header: Dataset, sop_class: UID, name: str) -> None:
         )
     if sop_class not in _MAMMOGRAPHY and sop_class not in _MAYBE_MAMMOGRAPHY:
         raise MammogramError(f"{name} is no mammogram but {_class_name(sop_class)}: send mammography (MG) images only.")
-    if sop_class not in _MAMMOGRAPHY:
-        if attributes.text(header, "Modality") not in _SECONDARY_MODALITIES or not attributes.is_mammographic(header):
-            raise MammogramError(
-                f"{name} is {_class_name(sop_class)} that does not say it is a mammogram: send mammography (MG) images, or set its "
-                "Modality to MG or its Body Part Examined to BREAST."
-            )
+    if sop_class not in _MAMMOGRAPHY and not _says_mammogram(header):
+        raise MammogramError(
+            f"{name} is {_class_name(sop_class)} that does not say it is a mammogram: "
+            "send mammography (MG) images, or set its Modality to MG or its Body Part Examined to BREAST."
+        )
     if attributes.is_specimen(header):
         raise MammogramError(f"{name} is a radiograph of a tissue specimen: send mammograms of the breast only.")
     frames = attributes.number(header, "NumberOfFrames")
     if frames is not None and frames > 1:
         raise MammogramError(f"{name} holds {int(frames)} frames: send each mammogram as an image of its own.")
+
+
+def _says_mammogram(header: Dataset) -> bool:
+    return attributes.text(header, "Modality") in _SECONDARY_MODALITIES and attributes.is_mammographic(header)
 
 
 def _check_pixel_data(dataset: Dataset, data: bytes, name: str) -> None:
@@ -153,7 +156,8 @@ def _transfer_syntax(dataset: Dataset, name: str) -> UID:
         return UID(said)
     if dataset["PixelData"].is_undefined_length:
         raise MammogramError(
-            f"{name} holds compressed pixel data and no Transfer Syntax UID to tell how: send it again with its file header."
+            f"{name} holds compressed pixel data and no Transfer Syntax UID to tell how: "
+            "send it again with its file header."
         )
     implicit, little = dataset.original_encoding
     syntax = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
@@ -172,6 +176,12 @@ def _class_name(sop_class: UID) -> str:
 
 def _without_pixels(header: Dataset) -> Dataset:
     """The attributes alone: pydicom's `FileDataset` would keep the bytes of the whole file alive."""
-    plain = Dataset({tag: header.get_item(tag) for tag in header.keys()})
-    plain.set_original_encoding(*header.original_encoding, header.original_character_set)
+    plain = Dataset(
+        {
+            tag: header.get_item(tag)
+            for tag in header.keys()  # noqa: SIM118 - iterating a Dataset parses each element
+        }
+    )
+    implicit, little = header.original_encoding
+    plain.set_original_encoding(implicit, little, header.original_character_set)
     return plain

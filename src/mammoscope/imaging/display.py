@@ -1,8 +1,8 @@
 """From stored values to what a reader sees: modality, window and polarity, each exactly once.
 
-The chain is PS3.3's: Modality LUT (C.11.1), VOI LUT (C.11.2), polarity (C.7.6.3.1.2, C.8.11.3.1.2). Every step is a function of
-one stored value, so the chain is worked out once for each value that can occur and the image is looked up in the
-resulting table: exact arithmetic at the cost of one pass over the pixels.
+The chain is PS3.3's: Modality LUT (C.11.1), VOI LUT (C.11.2), polarity (C.7.6.3.1.2, C.8.11.3.1.2). Every step is a
+function of one stored value, so the chain is worked out once for each value that can occur and the image is looked up
+in the resulting table: exact arithmetic at the cost of one pass over the pixels.
 """
 
 from dataclasses import dataclass
@@ -47,60 +47,42 @@ def displayed(
     Raises
     ------
     MammogramError
-        If the header does not say what is black and what is white, or holds a broken lookup table.
+        If the header holds a broken lookup table or palette.
 
     Notes
     -----
-    Polarity: MONOCHROME1 and Presentation LUT Shape INVERSE are two ways of saying the same (they come together, C.8.11.3.1.2), so
-    either or both of them turn the image once.
+    Polarity: MONOCHROME1 and Presentation LUT Shape INVERSE are two ways of saying the same (they come together,
+    C.8.11.3.1.2), so either or both of them turn the image once.
 
     Window: the first VOI LUT, else the first window (LINEAR, LINEAR_EXACT or SIGMOID), else an automatic one:
 
-    - For presentation, and where the intent is unknown: the range of the values in the image, padding left out. A small bright group
-      that stands apart from all the rest, such as burnt-in text or a frame, does not widen it.
-    - For processing: detector values, so tissue is made bright (by polarity, or by Pixel Intensity Relationship Sign where higher
-      means more radiation), the logarithm is taken where the values are linear in exposure (Pixel Intensity Relationship other
-      than LOG), and the window spans the 0.5 to 99.5 percentiles of what is neither padding nor the directly exposed background.
+    - For presentation, and where the intent is unknown: the range of the values in the image, padding left out. A
+      small bright group that stands apart from all the rest, such as burnt-in text or a frame, does not widen it.
+    - For processing: detector values, so tissue is made bright (by polarity, or by Pixel Intensity Relationship Sign
+      where higher means more radiation), the logarithm is taken where the values are linear in exposure (Pixel
+      Intensity Relationship other than LOG), and the window spans the 0.5 to 99.5 percentiles of what is neither
+      padding nor the directly exposed background.
     """
-    photometric = (text(header, "PhotometricInterpretation") or "").upper()
-    if photometric == "PALETTE COLOR" or stored.ndim == 3:
-        return _luminance(stored, header, pixel_format, photometric, name)
-    if photometric not in ("MONOCHROME1", "MONOCHROME2"):
-        raise MammogramError(
-            f"{name} has the photometric interpretation '{photometric}', which does not say what is black: "
-            "correct it to MONOCHROME1 or MONOCHROME2."
-        )
-    index = (
-        stored.view(f"u{stored.dtype.itemsize}")
-        if not pixel_format.signed
-        else stored.astype(np.int32) - pixel_format.lowest
-    )
-    counts = np.bincount(index.ravel(), minlength=pixel_format.levels)
+    if pixel_format.photometric == "PALETTE COLOR" or stored.ndim == 3:
+        return _luminance(stored, header, pixel_format, name)
+    index = stored.astype(np.int32) - pixel_format.lowest if pixel_format.signed else stored
     padding = _padding(header, pixel_format)
-    counts[padding] = 0
-    table = _table(header, pixel_format, photometric, intent, counts, name)
-    table[padding] = 0
-    return table[index]
-
-
-def _table(
-    header: Dataset,
-    pixel_format: PixelFormat,
-    photometric: str,
-    intent: PresentationIntent | None,
-    counts: NDArray[np.int64],
-    name: str,
-) -> NDArray[np.uint16]:
-    """What each stored value is displayed as, from the lowest value up."""
     values = np.arange(pixel_format.lowest, pixel_format.lowest + pixel_format.levels, dtype=np.float64)
     values = _modality(values, header, pixel_format, name)
-    inverted = photometric == "MONOCHROME1" or text(header, "PresentationLUTShape") == "INVERSE"
-    windowed = _voi(values, header, pixel_format, name)
-    if windowed is None and intent is PresentationIntent.FOR_PROCESSING:
-        grey = _detector_window(values, header, counts, inverted)
+    inverted = pixel_format.photometric == "MONOCHROME1" or text(header, "PresentationLUTShape") == "INVERSE"
+    grey = _voi(values, header, pixel_format, name)
+    if grey is not None:
+        grey = 1 - grey if inverted else grey
     else:
-        grey = _full_range(values, counts, inverted) if windowed is None else (1 - windowed if inverted else windowed)
-    return np.rint(np.clip(grey, 0, 1) * WHITE).astype(np.uint16)
+        counts = np.bincount(index.ravel(), minlength=pixel_format.levels)
+        counts[padding] = 0
+        if intent is PresentationIntent.FOR_PROCESSING:
+            grey = _detector_window(values, header, counts, inverted)
+        else:
+            grey = _full_range(values, counts, inverted)
+    table = np.rint(np.clip(grey, 0, 1) * WHITE).astype(np.uint16)
+    table[padding] = 0
+    return table[index]
 
 
 def _padding(header: Dataset, pixel_format: PixelFormat) -> NDArray[np.bool_]:
@@ -222,8 +204,8 @@ def _top_without_burnt_in(present: _Values, weights: NDArray[np.int64]) -> float
 def _background_top(present: _Values, weights: NDArray[np.int64]) -> float:
     """The brightest value of the directly exposed background, or minus infinity where there is none.
 
-    Otsu's threshold (1979) splits the histogram. The dark part is background if it is as narrow as an even exposure is: its central
-    80 % within a quarter of the distance between the two means. Otherwise it is dark tissue, and stays.
+    Otsu's threshold (1979) splits the histogram. The dark part is background if it is as narrow as an even exposure
+    is: its central 80 % within a quarter of the distance between the two means. Otherwise it is dark tissue, and stays.
     """
     weight = np.cumsum(weights)[:-1].astype(np.float64)
     first = np.cumsum(weights * present)
@@ -237,12 +219,12 @@ def _background_top(present: _Values, weights: NDArray[np.int64]) -> float:
 
 
 def _luminance(
-    stored: NDArray[np.integer[Any]], header: Dataset, pixel_format: PixelFormat, photometric: str, name: str
+    stored: NDArray[np.integer[Any]], header: Dataset, pixel_format: PixelFormat, name: str
 ) -> NDArray[np.uint16]:
     """Colour as grey: captures come as RGB with equal channels, or with coloured annotations burnt in."""
     white = pixel_format.levels - 1
-    if photometric == "PALETTE COLOR":
-        from pydicom.pixels import apply_color_lut
+    if pixel_format.photometric == "PALETTE COLOR":
+        from pydicom.pixels.processing import apply_color_lut
 
         try:
             stored = apply_color_lut(stored, header)[..., :3]
@@ -250,7 +232,7 @@ def _luminance(
             raise MammogramError(f"{name} has a broken colour palette: convert it to a grey image.") from error
         white = int(np.iinfo(stored.dtype).max)
     grey = stored @ np.asarray(_LUMINANCE, dtype=np.float32)
-    return np.rint(np.clip(grey * np.float32(WHITE / white), 0, WHITE)).astype(np.uint16)
+    return np.asarray(np.rint(np.clip(grey * np.float32(WHITE / white), 0, WHITE)), dtype=np.uint16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,21 +245,23 @@ class _LookupTable:
 
     def positions(self, values: _Values) -> NDArray[np.int64]:
         """Where each value is looked up: values beyond either end take the entry at that end."""
-        return np.clip(np.rint(values) - self.first, 0, self.data.size - 1).astype(np.int64)
+        return np.asarray(np.clip(np.rint(values) - self.first, 0, self.data.size - 1), dtype=np.int64)
 
     @classmethod
     def of(cls, item: Dataset, header: Dataset, signed: bool, name: str) -> "_LookupTable":
         try:
             entries, first, bits = (int(v) for v in item.LUTDescriptor)
             entries = entries % 65536 or 65536  # the count has 16 bits: 0 stands for 65536
-            first = first - 65536 if signed and first > 32767 else first
             data = _lut_data(item, header, entries)
-            if not 1 <= bits <= 16 or data.size < entries:
-                raise ValueError("descriptor and data disagree")
-        except Exception as error:
+            readable = 1 <= bits <= 16 and data.size >= entries
+        except Exception:
+            readable = False
+        if not readable:
             raise MammogramError(
-                f"{name} has a lookup table (LUT) that cannot be read: send the image without it, or correct it at its source."
-            ) from error
+                f"{name} has a lookup table (LUT) that cannot be read: "
+                "send the image without it, or correct it at its source."
+            )
+        first = first - 65536 if signed and first > 32767 else first
         data = data[:entries]
         # Some writers state fewer bits than their entries have.
         return cls(data, first, (1 << max(bits, int(data.max()).bit_length())) - 1)

@@ -35,7 +35,8 @@ class FileKind(Enum):
 def sniff(start: bytes) -> FileKind:
     """What a file is, from its first `SNIFFED_BYTES`.
 
-    DICOM is the prefix after the preamble (PS3.10 7.1), or, for files without either, a first element of group 0002 or 0008.
+    DICOM is the prefix after the preamble (PS3.10 7.1), or, for files without either, a first element of group 0002 or
+    0008.
     """
     if not start:
         return FileKind.EMPTY
@@ -53,9 +54,10 @@ def sniff(start: bytes) -> FileKind:
 def find_files(paths: Iterable[Path | str]) -> list[Path]:
     """The images among files and folders.
 
-    A file that is named is always taken. Of a folder, everything below it is taken in natural order (``image2`` before ``image10``)
-    except hidden files and folders, DICOMDIR, and files that are no image by their first bytes and by their suffix. Whatever looks
-    like an image is kept, even where reading will refuse it, so that no image is passed over in silence.
+    A file that is named is always taken. Of a folder, everything below it is taken in natural order (``image2`` before
+    ``image10``) except hidden files and folders, DICOMDIR, and files that are no image by their first bytes and by
+    their suffix. Whatever looks like an image is kept, even where reading will refuse it, so that no image is passed
+    over in silence.
 
     Parameters
     ----------

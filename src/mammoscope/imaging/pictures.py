@@ -30,9 +30,9 @@ _VIEWS_WITH_SIDE = frozenset((View.ML, View.LM, View.LMO))
 def read_picture(path: Path, name: str) -> Mammogram:
     """Read a picture as a mammogram, in the geometry of the file.
 
-    Grey is kept at its full depth. Colour becomes luminance. An EXIF orientation is not applied: boxes are in pixels as stored. 16-bit
-    pictures whose brightest pixel is below a quarter of white are scans or exports of 10, 12 or 14 bits left at the low
-    end, and are stretched from that depth.
+    Grey is kept at its full depth. Colour becomes luminance. An EXIF orientation is not applied: boxes are in pixels
+    as stored. 16-bit pictures whose brightest pixel is below a quarter of white are scans or exports of 10, 12 or 14
+    bits left at the low end, and are stretched from that depth.
 
     Side and view come from the file's name where it is clear (`laterality_and_view_of_name`).
 
@@ -58,13 +58,13 @@ def read_picture(path: Path, name: str) -> Mammogram:
 
 
 def laterality_and_view_of_name(stem: str) -> tuple[Laterality | None, View | None]:
-    """Side and view as file names of public collections have them: ``00016_LEFT_CC``, ``..._R_ML_ANON``, ``case3-LMLO``.
+    """Side and view as file names of public collections have them.
 
-    A name that says two sides (or views) says none. A lone letter is a side only beside a view, and ML, LM and LMO are
-    views only beside a side.
+    For example ``00016_LEFT_CC``, ``20586908_MG_R_ML_ANON`` and ``case3-LMLO``. A name that says two sides (or views)
+    says none. A lone letter is a side only beside a view, and ML, LM and LMO are views only beside a side.
     """
     words = [word.upper() for word in _WORD.findall(stem)]
-    glued = [match for word in words if word not in View and (match := _GLUED.fullmatch(word))]
+    glued = [match for word in words if word not in View.__members__ and (match := _GLUED.fullmatch(word))]
     sides = {_SIDES[word] for word in words if word in _SIDES} | {Laterality(match[1]) for match in glued}
     views = {View(word) for word in words if word in _VIEWS} | {View(match[2]) for match in glued}
     weak_sides = {_SIDE_LETTERS[word] for word in words if word in _SIDE_LETTERS}
@@ -108,8 +108,8 @@ def _grey(image: Image.Image, data: bytes, name: str) -> tuple[NDArray[np.uint16
 def _is_deeper(image: Image.Image) -> bool:
     """Whether the file has 16 bits a channel in a mode where Pillow keeps 8."""
     if image.format == "TIFF":
-        return max(image.tag_v2.get(258, (1,))) > 8  # type: ignore[attr-defined]
-    return any(";16" in str(tile.args) for tile in image.tile)
+        return bool(max(image.tag_v2.get(258, (1,))) > 8)  # type: ignore[attr-defined]
+    return any(";16" in str(tile) for tile in getattr(image, "tile", ()))
 
 
 def _deep_colour(data: bytes, name: str) -> NDArray[np.uint16]:
@@ -118,12 +118,13 @@ def _deep_colour(data: bytes, name: str) -> NDArray[np.uint16]:
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.dtype != np.uint16:
         raise MammogramError(f"{name} has colours of a depth that cannot be read: {_EXPORT}.")
-    return _luminance(pixels[..., :3], WHITE) if pixels.ndim == 3 else pixels
+    deep = pixels.astype(np.uint16, copy=False)
+    return _luminance(deep[..., :3], WHITE) if deep.ndim == 3 else deep
 
 
 def _luminance(bgr: NDArray[np.uint8] | NDArray[np.uint16], white: int) -> NDArray[np.uint16]:
     grey = bgr @ np.asarray(_LUMINANCE_BGR, dtype=np.float32)
-    return np.rint(np.clip(grey * np.float32(WHITE / white), 0, WHITE)).astype(np.uint16)
+    return np.asarray(np.rint(np.clip(grey * np.float32(WHITE / white), 0, WHITE)), dtype=np.uint16)
 
 
 def _stretched(pixels: NDArray[np.uint16]) -> tuple[NDArray[np.uint16], int]:

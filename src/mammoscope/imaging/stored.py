@@ -1,4 +1,4 @@
-"""The stored pixel values of one DICOM image: the transfer syntax undone, the unused bits gone, nothing displayed yet."""
+"""The stored pixel values of one DICOM image: transfer syntax undone, unused bits gone, nothing displayed yet."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.encaps import generate_frames
-from pydicom.pixels import get_decoder
+from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import (
     HTJ2K,
     JPEG2000,
@@ -28,6 +28,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from mammoscope.imaging.attributes import number, text
 from mammoscope.imaging.codestream import Codestream, Coding, parse_codestream
 from mammoscope.imaging.errors import MammogramError
 
@@ -46,8 +47,8 @@ class _Decoder:
     lossy: bool = False
 
 
-# One decoder per transfer syntax and no falling back to another one: the fallback of a decoder that refused is how wrong
-# pixels get in. The choice is by speed and by how it fails on damaged data. Only gdcm reads JPEG Lossless.
+# One decoder per transfer syntax and no falling back to another one: the fallback of a decoder that refused is how
+# wrong pixels get in. The choice is by speed and by how it fails on damaged data. Only gdcm reads JPEG Lossless.
 # pylibjpeg-libjpeg (GPL) is never named here, so that it is not used where it happens to be installed.
 _DECODERS = {
     RLELossless: _Decoder("pylibjpeg", None),
@@ -64,6 +65,11 @@ _DECODERS = {
     HTJ2K: _Decoder("pylibjpeg", Coding.JPEG_2000, lossy=True),
 }
 
+_PHOTOMETRIC = {
+    1: frozenset(("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")),
+    3: frozenset(("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")),
+}
+_AS_STORED: Any = {"correct_unused_bits": False}
 _AGAIN = "copy or send it again from its source"
 _UNCOMPRESSED = "send or convert it as Explicit VR Little Endian"
 
@@ -75,6 +81,7 @@ class PixelFormat:
     rows: int
     columns: int
     samples: int
+    photometric: str
     bits_allocated: int
     bits_stored: int
     high_bit: int
@@ -119,6 +126,12 @@ class PixelFormat:
         samples = _count(header, "SamplesPerPixel") or 1
         if samples not in (1, 3):
             raise MammogramError(f"{name} has {samples} samples per pixel: convert it to a single grey channel.")
+        photometric = (text(header, "PhotometricInterpretation") or "").upper()
+        if photometric not in _PHOTOMETRIC[samples]:
+            raise MammogramError(
+                f"{name} has no usable Photometric Interpretation, so black cannot be told from white: "
+                "correct it to MONOCHROME1 or MONOCHROME2."
+            )
         stored = _count(header, "BitsStored") or allocated
         if not 1 <= stored <= allocated:
             raise MammogramError(
@@ -127,7 +140,9 @@ class PixelFormat:
         high = _count(header, "HighBit")
         if high is None or not stored - 1 <= high < allocated:
             high = stored - 1
-        return cls(rows, columns, samples, allocated, stored, high, _count(header, "PixelRepresentation") == 1)
+        return cls(
+            rows, columns, samples, photometric, allocated, stored, high, _count(header, "PixelRepresentation") == 1
+        )
 
 
 def stored_values(
@@ -147,8 +162,8 @@ def stored_values(
     Returns
     -------
     ndarray
-        Shape (rows, columns), or (rows, columns, 3) in RGB; ``uint8``, ``uint16``, ``int8`` or ``int16``, every value within
-        Bits Stored.
+        Shape (rows, columns), or (rows, columns, 3) in RGB; ``uint8``, ``uint16``, ``int8`` or ``int16``, every value
+        within Bits Stored.
 
     Raises
     ------
@@ -163,15 +178,19 @@ def stored_values(
                 f"{name} holds compressed pixel data under the uncompressed transfer syntax {transfer_syntax.name}: "
                 f"{_AGAIN}, or correct its Transfer Syntax UID."
             )
-        needed = _native_length(dataset, pixel_format)
+        needed = _native_length(pixel_format)
         if len(data) < needed:
             raise MammogramError(f"{name} is cut short, with {len(data)} of {needed} bytes of pixel data: {_AGAIN}.")
-        return _within_bits_stored(_decode(dataset, transfer_syntax, ""), pixel_format, whole_words=True, lossy=False)
+        try:
+            decoded = _decode(dataset, transfer_syntax, "")
+        except (AttributeError, ValueError, RuntimeError) as error:
+            raise MammogramError(f"{name} holds pixel data that does not fit its header: {_AGAIN}.") from error
+        return _within_bits_stored(decoded, pixel_format, whole_words=True, lossy=False)
 
     decoder = _DECODERS.get(transfer_syntax)
     if decoder is None:
         raise MammogramError(
-            f"{name} is stored with the transfer syntax {_syntax_name(transfer_syntax)}, for which there is no decoder: "
+            f"{name} has the transfer syntax {_syntax_name(transfer_syntax)}, for which there is no decoder: "
             f"{_UNCOMPRESSED}."
         )
     frame = _only_frame(data, encapsulated, transfer_syntax, name)
@@ -185,18 +204,16 @@ def stored_values(
         raise
     except BaseException as error:  # pylibjpeg-rle panics with a BaseException
         raise MammogramError(
-            f"{name} holds {_syntax_name(transfer_syntax)} pixel data that its decoder rejects: {_AGAIN}, or {_UNCOMPRESSED}."
+            f"{name} holds {_syntax_name(transfer_syntax)} pixel data that its decoder rejects: "
+            f"{_AGAIN}, or {_UNCOMPRESSED}."
         ) from error
     whole_words = stream is None or stream.precision == pixel_format.bits_allocated
     return _within_bits_stored(_checked_shape(decoded, pixel_format, name), pixel_format, whole_words, decoder.lossy)
 
 
 def _count(header: Dataset, keyword: str) -> int | None:
-    try:
-        value = header.get(keyword)
-        return None if value is None else int(value)
-    except (TypeError, ValueError, ArithmeticError):
-        return None
+    value = number(header, keyword)
+    return None if value is None else int(value)
 
 
 def _required_count(header: Dataset, keyword: str, name: str) -> int:
@@ -211,8 +228,8 @@ def _syntax_name(transfer_syntax: UID) -> str:
     return known if known == str(transfer_syntax) else f"{known} ({transfer_syntax})"
 
 
-def _native_length(dataset: Dataset, pixel_format: PixelFormat) -> int:
-    if dataset.get("PhotometricInterpretation") == "YBR_FULL_422":  # two chroma samples for two pixels
+def _native_length(pixel_format: PixelFormat) -> int:
+    if pixel_format.photometric == "YBR_FULL_422":  # two chroma samples for two pixels
         return pixel_format.frame_bytes // 3 * 2
     return pixel_format.frame_bytes
 
@@ -220,8 +237,8 @@ def _native_length(dataset: Dataset, pixel_format: PixelFormat) -> int:
 def _only_frame(data: bytes, encapsulated: bool, transfer_syntax: UID, name: str) -> bytes:
     if not encapsulated:
         raise MammogramError(
-            f"{name} holds plain pixel data under the compressed transfer syntax {_syntax_name(transfer_syntax)}: {_AGAIN}, "
-            "or correct its Transfer Syntax UID."
+            f"{name} holds plain pixel data under the compressed transfer syntax {_syntax_name(transfer_syntax)}: "
+            f"{_AGAIN}, or correct its Transfer Syntax UID."
         )
     try:
         return next(generate_frames(data, number_of_frames=1))
@@ -249,12 +266,13 @@ def _checked_stream(
         pixel_format.samples,
     ):
         raise MammogramError(
-            f"{name} holds a stream of {stream.rows} x {stream.columns} pixels with {stream.components} components, its header "
-            f"says {pixel_format.rows} x {pixel_format.columns} with {pixel_format.samples}: {_AGAIN}."
+            f"{name} holds a stream of {stream.rows} x {stream.columns} pixels with {stream.components} components, "
+            f"its header says {pixel_format.rows} x {pixel_format.columns} with {pixel_format.samples}: {_AGAIN}."
         )
     if stream.precision > pixel_format.bits_allocated:
         raise MammogramError(
-            f"{name} holds a stream of {stream.precision} bits where its header allocates {pixel_format.bits_allocated}: {_AGAIN}."
+            f"{name} holds a stream of {stream.precision} bits where its header allocates "
+            f"{pixel_format.bits_allocated}: {_AGAIN}."
         )
     if not stream.complete:
         raise MammogramError(f"{name} is cut short: its compressed pixel data has no end; {_AGAIN}.")
@@ -263,19 +281,19 @@ def _checked_stream(
 
 def _decode(dataset: Dataset, transfer_syntax: UID, plugin: str) -> NDArray[np.integer[Any]]:
     # raw=False turns YBR to RGB; the unused bits are ours, because pydicom takes no notice of High Bit.
-    decoded, _ = get_decoder(transfer_syntax).as_array(
-        dataset, index=0, decoding_plugin=plugin, correct_unused_bits=False
-    )
-    return decoded
+    decoded, _ = get_decoder(transfer_syntax).as_array(dataset, index=0, decoding_plugin=plugin, **_AS_STORED)
+    # A big-endian file comes in its own byte order, and what follows looks at bits.
+    return decoded.astype(decoded.dtype.newbyteorder("="), copy=False)
 
 
 def _decode_12_bit_jpeg(frame: bytes, pixel_format: PixelFormat) -> NDArray[np.integer[Any]]:
     """JPEG Extended of 12 bits by gdcm.
 
-    pydicom keeps it from gdcm and nothing else in reach reads it. gdcm 3.2's pixels of the NEMA WG04 film MG1_JPLY agree with
-    openjpeg's of the same film in MG1_J2KI to 0.3 % of the range on average, both having lost some to a ratio of 10:1.
+    pydicom keeps it from gdcm and nothing else in reach reads it. gdcm 3.2's pixels of the NEMA WG04 film MG1_JPLY
+    agree with openjpeg's of the same film in MG1_J2KI to 0.3 % of the range on average, both having lost some to a
+    ratio of 10:1.
     """
-    import gdcm
+    import gdcm  # type: ignore[import-untyped]
 
     fragment = gdcm.Fragment()
     fragment.SetByteStringValue(frame)
@@ -317,11 +335,12 @@ def _within_bits_stored(
     if stored == width:
         return decoded
     if lossy and not pixel_format.signed:
-        return np.minimum(decoded, decoded.dtype.type((1 << stored) - 1))
+        return np.asarray(np.minimum(decoded, decoded.dtype.type((1 << stored) - 1)))
     unsigned = decoded.view(f"u{decoded.dtype.itemsize}")
-    # Shifting left and back right drops the bits above High Bit and, as the right shift of a signed word, extends the sign.
+    # Shifting left and back right drops the bits above High Bit and, as the right shift of a signed word, extends the
+    # sign.
     high_bit = pixel_format.high_bit if whole_words else stored - 1
     top = np.left_shift(unsigned, width - 1 - high_bit)
     if pixel_format.signed:
-        return np.right_shift(top.view(f"i{decoded.dtype.itemsize}"), width - stored)
-    return np.right_shift(top, width - stored)
+        top = top.view(f"i{decoded.dtype.itemsize}")
+    return np.asarray(np.right_shift(top, width - stored))

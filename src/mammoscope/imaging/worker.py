@@ -1,4 +1,4 @@
-"""The decoder process: reads mammograms for `MammogramReader` so that a decoder may die without taking the caller along.
+"""The process that a `MammogramReader` decodes in, where a decoder may die alone.
 
 It answers each `channel.Request` with a `Mammogram`, or with the sentence of an error as a ``str``.
 """
