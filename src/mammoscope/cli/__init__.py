@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 
 from mammoscope import __version__
+from mammoscope.cli import node
 from mammoscope.cli.phantom import make_phantom
 from mammoscope.errors import MammoscopeError
 
@@ -34,6 +35,7 @@ def root(
 
 
 app.command("phantom")(make_phantom)
+app.add_typer(node.app)
 
 
 def main() -> None:

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
 from typing import IO, Self
 
 import structlog
@@ -204,7 +206,7 @@ class Node:
     def _read(self, study: str) -> None:
         record = self._records.load(study)
         files = self._inbox.images(study)
-        if all(file.stem in record.images_read for file in files):
+        if _all_in(record.images_read, files):
             return
         log.info("study quiet", study=study, images=len(files))
         started = time.monotonic()
@@ -296,6 +298,9 @@ class Node:
             record = self._records.load(study)
             if not record.reports or record.reports[-1].made_at > made_before or any(r.pending for r in record.reports):
                 continue
-            read = record.images_read
-            if self._inbox.remove(study, lambda files, read=read: all(f.stem in read for f in files)):
+            if self._inbox.remove(study, only_if=partial(_all_in, record.images_read)):
                 log.info("images removed", study=study)
+
+
+def _all_in(read: frozenset[str], files: Sequence[Path]) -> bool:
+    return all(file.stem in read for file in files)
