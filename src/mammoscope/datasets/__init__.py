@@ -3,6 +3,7 @@
 from mammoscope.datasets.coco import read_coco
 from mammoscope.datasets.dataset import AnnotatedDataset, AnnotatedImage, load_dataset
 from mammoscope.datasets.errors import DatasetError, PatientUnknownError
+from mammoscope.datasets.files import write_json
 from mammoscope.datasets.identity import FileNamePattern, ImageIdentity
 from mammoscope.datasets.importing import ImportSummary, import_coco
 from mammoscope.datasets.splitting import Split, SplitSummary, split_dataset
@@ -21,4 +22,5 @@ __all__ = [
     "load_dataset",
     "read_coco",
     "split_dataset",
+    "write_json",
 ]

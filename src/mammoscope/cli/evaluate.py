@@ -1,0 +1,268 @@
+"""`mammoscope evaluate`: a bundle's figures on annotated mammograms, with a picture of each case."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from mammoscope.errors import MammoscopeError
+
+if TYPE_CHECKING:
+    from mammoscope.datasets import AnnotatedDataset, AnnotatedImage
+    from mammoscope.evaluation import ImageResult, Metrics
+    from mammoscope.findings import Finding
+    from mammoscope.imaging import Mammogram, MammogramReader
+    from mammoscope.inference import Detector
+
+_METRICS, _PREDICTIONS, _REPORT, _PICTURES = "metrics.json", "predictions.json", "report.md", "pictures"
+_TRAINING = "All splits were evaluated together, images for training among them."
+_NO_PATIENTS = "No patient is known: each image is taken for another patient, so the intervals are over images."
+
+
+def evaluate(
+    out: Annotated[Path, typer.Option(help="Folder for metrics.json, predictions.json, report.md, pictures/.")],
+    bundle: Annotated[Path | None, typer.Option(help="The model; the shipped one by default.")] = None,
+    dataset: Annotated[Path | None, typer.Option(help="A data set's folder.")] = None,
+    split: Annotated[str | None, typer.Option(help="Only that split of the data set.")] = None,
+    coco: Annotated[Path | None, typer.Option(help="A COCO file as it stands, instead of --dataset.")] = None,
+    images: Annotated[Path | None, typer.Option(help="The folder of its images.")] = None,
+    patient_pattern: Annotated[
+        str | None, typer.Option(help="With --coco: regular expression on file names with the group 'patient'.")
+    ] = None,
+    label: Annotated[
+        list[str] | None, typer.Option(help="Only boxes of that label count as truth (may be repeated).")
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Operating point, instead of the bundle's own.")
+    ] = None,
+    pictures: Annotated[str, typer.Option(help="How many cases to draw: a number, 'all' or 'none'.")] = "all",
+    resamples: Annotated[int, typer.Option(min=0, help="Bootstrap resamples for the intervals.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Draws the resamples.")] = 0,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of the model.")] = None,
+) -> None:
+    """Evaluate a model: AP, precision, recall, F1, FROC, with 95 % intervals and a picture per case.
+
+    Exit code 1 says that some images could not be read: they count as images without findings.
+    """
+    from mammoscope.evaluation import evaluate as figures_of
+    from mammoscope.inference import Detector
+
+    most_pictures = _number_of_pictures(pictures)
+    data, notes = _data(dataset, split, coco, images, patient_pattern)
+    if label:
+        data = _with_labels(data, label)
+    detector = Detector(bundle, threads=threads)
+    point = detector.threshold if threshold is None else threshold
+    _prepare(out)
+    cases = _read_all(data, detector, point, out / _PICTURES, most_pictures)
+    results = [case.result for case in cases]
+    metrics = figures_of(
+        results,
+        point,
+        "the bundle's operating point" if threshold is None else "given with --threshold",
+        resamples=resamples,
+        seed=seed,
+        dataset=data.name,
+        split=data.split,
+        dataset_fingerprint=data.fingerprint(),
+        model=detector.algorithm.name,
+        model_version=detector.algorithm.version,
+        note=" ".join(notes),
+    )
+    _write(out, data, metrics, cases)
+    _tell(metrics, out)
+    unreadable = [case for case in cases if case.result.unreadable is not None]
+    for case in unreadable:
+        typer.echo(f"unreadable: {case.result.unreadable}", err=True)
+    if unreadable:
+        typer.echo(
+            f"{len(unreadable)} of {len(cases)} images were not read; they count as images without findings.", err=True
+        )
+        raise typer.Exit(1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    image: "AnnotatedImage"
+    result: "ImageResult"
+
+
+def _number_of_pictures(text: str) -> int | None:
+    if text == "all":
+        return None
+    if text == "none":
+        return 0
+    if not text.isdecimal():
+        raise MammoscopeError(f"--pictures is a number, 'all' or 'none', not {text!r}.")
+    return int(text)
+
+
+def _data(
+    folder: Path | None, split: str | None, coco: Path | None, images: Path | None, patient_pattern: str | None
+) -> "tuple[AnnotatedDataset, list[str]]":
+    """The images to evaluate, and what a reader of the figures has to know about them."""
+    from mammoscope.datasets import AnnotatedDataset, PatientUnknownError, load_dataset
+
+    if (folder is None) == (coco is None):
+        raise MammoscopeError("give the images either with --dataset or with --coco and --images.")
+    if folder is not None:
+        if images is not None or patient_pattern is not None:
+            raise MammoscopeError("--images and --patient-pattern belong to --coco; a data set's folder knows both.")
+        data = load_dataset(folder, split)
+        mixed = split is None and any(image.split == "train" for image in data)
+        return data, [_TRAINING] if mixed else []
+    if coco is None or images is None:
+        raise MammoscopeError("--coco needs --images, the folder of its images.")
+    try:
+        data, notes = AnnotatedDataset.from_coco(coco, images, patient_pattern=patient_pattern), []
+    except PatientUnknownError:
+        if patient_pattern is not None:
+            raise
+        typer.echo(f"{_NO_PATIENTS} Say with --patient-pattern how file names hold the patient.", err=True)
+        data = AnnotatedDataset.from_coco(coco, images, each_image_a_patient=True)
+        notes = [_NO_PATIENTS]
+    if data.clipped:
+        typer.echo(f"{data.clipped} boxes reached over the image's edge and were cut there.", err=True)
+    return data if split is None else data.narrowed(split), notes
+
+
+def _with_labels(data: "AnnotatedDataset", labels: Sequence[str]) -> "AnnotatedDataset":
+    for label in labels:
+        if label not in data.labels:
+            raise MammoscopeError(f"{data.name} has no label {label!r}; it has {', '.join(data.labels)}.")
+
+    def only(image: "AnnotatedImage") -> "AnnotatedImage":
+        kept = [(box, name) for box, name in zip(image.boxes, image.labels, strict=True) if name in labels]
+        return replace(image, boxes=tuple(box for box, _ in kept), labels=tuple(name for _, name in kept))
+
+    return replace(data, images=tuple(only(image) for image in data))
+
+
+def _prepare(out: Path) -> None:
+    """Make the folder; pictures of an earlier evaluation go, so that none stands beside another's figures."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if (out / _METRICS).is_file():
+            shutil.rmtree(out / _PICTURES, ignore_errors=True)
+            (out / _METRICS).unlink()
+        (out / _PICTURES).mkdir(exist_ok=True)
+    except OSError as error:
+        raise MammoscopeError(f"{out} cannot be written: {error.strerror}.") from None
+
+
+def _read_all(
+    data: "AnnotatedDataset", detector: "Detector", threshold: float, folder: Path, most_pictures: int | None
+) -> list[_Case]:
+    from mammoscope.evaluation import ImageResult
+    from mammoscope.imaging import MammogramReader
+
+    columns = (TextColumn("reading"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    cases: list[_Case] = []
+    with MammogramReader() as reader, Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        for image in progress.track(data.images):
+            candidates: tuple[Finding, ...] = ()
+            unreadable = None
+            try:
+                mammogram = _read(image, reader)
+                candidates = detector.candidates(mammogram)
+            except MammoscopeError as error:
+                unreadable = str(error)
+            else:
+                if most_pictures is None or len(cases) < most_pictures:
+                    _draw(mammogram, image, candidates, threshold, folder)
+            result = ImageResult(image.id, image.patient, image.boxes, candidates, image.crowds, unreadable)
+            cases.append(_Case(image, result))
+    return cases
+
+
+def _read(image: "AnnotatedImage", reader: "MammogramReader") -> "Mammogram":
+    mammogram = reader.read(image.path)
+    if (mammogram.rows, mammogram.columns) != (image.rows, image.columns):
+        raise MammoscopeError(
+            f"{image.name} has {mammogram.rows} rows and {mammogram.columns} columns, but its annotations are for "
+            f"{image.rows} and {image.columns}."
+        )
+    return mammogram
+
+
+def _draw(
+    mammogram: "Mammogram", image: "AnnotatedImage", candidates: "Sequence[Finding]", threshold: float, folder: Path
+) -> None:
+    from PIL import Image
+
+    from mammoscope.findings import Reading, ReadingStatus
+    from mammoscope.results import draw_reading
+
+    found = tuple(finding for finding in candidates if finding.score >= threshold)
+    status = ReadingStatus.FOUND if found else ReadingStatus.NOTHING_FOUND
+    reading = Reading(
+        mammogram.name, status, found, rows=mammogram.rows, columns=mammogram.columns, threshold=threshold
+    )
+    name = folder / f"{image.path.stem}.jpg"
+    if name.exists():  # two images of one name in different folders
+        name = folder / f"{image.path.stem}_{image.id}.jpg"
+    Image.fromarray(draw_reading(mammogram, reading, image.boxes)).save(name, quality=90)
+
+
+def _write(out: Path, data: "AnnotatedDataset", metrics: "Metrics", cases: Sequence[_Case]) -> None:
+    from PIL import Image
+
+    from mammoscope.datasets import write_json
+    from mammoscope.evaluation import draw_froc, draw_precision_recall, match, report_markdown
+
+    results = [case.result for case in cases]
+    matches = match(results, metrics.iou)
+    try:
+        Image.fromarray(draw_precision_recall(matches)).save(out / "precision_recall.png")
+        Image.fromarray(draw_froc(matches)).save(out / "froc.png")
+        curves = "\n![Precision-recall](precision_recall.png)\n![FROC](froc.png)\n"
+        (out / _REPORT).write_text(report_markdown(metrics, results) + curves, encoding="utf-8")
+        write_json(out / _PREDICTIONS, _predictions(data, cases))
+        write_json(out / _METRICS, metrics.to_json())
+    except OSError as error:
+        raise MammoscopeError(f"{out} cannot be written: {error.strerror}.") from None
+
+
+def _predictions(data: "AnnotatedDataset", cases: Sequence[_Case]) -> list[dict[str, Any]]:
+    """COCO's results format: a list that `pycocotools.coco.COCO.loadRes` takes; label, file and patient are ours."""
+    by_label = {label.lower(): category_id for label, category_id in data.category_ids.items()}
+    only = min(by_label.values(), default=1)  # the class of a model whose label the data set does not know
+    return [
+        {
+            "image_id": case.image.id,
+            "category_id": by_label.get(finding.label.lower(), only),
+            "bbox": list(finding.box.as_xywh()),
+            "score": finding.score,
+            "label": finding.label,
+            "file_name": case.image.name,
+            "patient_id": case.image.patient,
+        }
+        for case in cases
+        for finding in case.result.candidates
+    ]
+
+
+def _tell(metrics: "Metrics", out: Path) -> None:
+    table = Table("figure", "value", "95 % interval")
+    froc = {f"froc_{fppi}": value for fppi, value in metrics.froc.items()}
+    named = {name: getattr(metrics, name) for name in ("ap50", "ap20", "ap10", "precision", "recall", "f1")}
+    for name, value in (named | froc).items():
+        interval = metrics.intervals.get(name)
+        shown = f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else ""
+        table.add_row(
+            name.replace("froc_", "sensitivity at FPPI "), "undefined" if value is None else f"{value:.3f}", shown
+        )
+    Console().print(table)
+    typer.echo(
+        f"{metrics.n_images} images, {metrics.n_boxes} boxes, {metrics.n_patients} patients; "
+        f"threshold {metrics.threshold:.4g} ({metrics.threshold_rule})."
+    )
+    if metrics.note:
+        typer.echo(metrics.note)
+    typer.echo(f"Report: {out / _REPORT}")

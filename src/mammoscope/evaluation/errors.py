@@ -1,0 +1,7 @@
+"""Why a figure cannot be given."""
+
+from mammoscope.errors import MammoscopeError
+
+
+class EvaluationError(MammoscopeError):
+    """Results that cannot be evaluated as asked."""

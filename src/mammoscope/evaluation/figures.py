@@ -1,0 +1,187 @@
+"""The figures, each once as it is defined, and at the same time for any number of bootstrap resamples.
+
+A resample is a weight per patient: how often it was drawn. All functions take ``weights`` of shape
+(resamples, patients) and give one value a resample; ``None`` stands for every patient once. What is undefined (a
+recall without lesions) is NaN. Matching does not depend on the weights, so it is done once.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mammoscope.evaluation.errors import EvaluationError
+from mammoscope.evaluation.matching import ImageResult, Matches, match
+
+Floats = NDArray[np.float64]
+
+RECALLS = np.linspace(0.0, 1.0, 101)
+"""The recalls at which COCO reads precision."""
+_CELLS_AT_ONCE = 2_000_000
+
+
+def average_precision(matches: Matches, weights: Floats | None = None) -> Floats:
+    """COCO's AP: the mean, over 101 recalls, of the highest precision at that recall or a higher one.
+
+    Returns
+    -------
+    Shape (resamples,); NaN where there is no lesion.
+    """
+    weights = _or_ones(matches, weights)
+    n_truth = _per_patient(matches, matches.n_truth) @ weights.T
+    hits = np.flatnonzero(matches.hit)
+    ap = np.full(len(weights), np.nan)
+    for rows, drawn in _candidate_weights(matches, weights):
+        found = np.cumsum(drawn[:, hits], axis=1)
+        precision = found / np.maximum(np.cumsum(drawn, axis=1)[:, hits], 1.0)
+        envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+        # recall grows at true positives only; beyond the highest recall reached precision is 0
+        envelope = np.concatenate([envelope, np.zeros((len(drawn), 1))], axis=1)
+        for row, row_found, row_envelope in zip(range(rows.start, rows.stop), found, envelope, strict=True):
+            if n_truth[row]:
+                at = np.searchsorted(row_found / n_truth[row], RECALLS, side="left")
+                ap[row] = row_envelope[at].mean()
+    return ap
+
+
+def sensitivity_at(matches: Matches, fppi: Sequence[float], weights: Floats | None = None) -> Floats:
+    """FROC: the highest sensitivity at no more than that many false positives per image.
+
+    Nothing is interpolated: each is the sensitivity of a threshold that exists. False positives are counted on all
+    images.
+
+    Returns
+    -------
+    Shape (resamples, len(fppi)); NaN where there is no lesion.
+    """
+    weights = _or_ones(matches, weights)
+    n_truth = _per_patient(matches, matches.n_truth) @ weights.T
+    n_images = _per_patient(matches, np.ones_like(matches.n_truth)) @ weights.T
+    ends = _ends_of_ties(matches.score)
+    sensitivity = np.full((len(weights), len(fppi)), np.nan)
+    for rows, drawn in _candidate_weights(matches, weights):
+        found = np.cumsum(drawn * matches.hit, axis=1)[:, ends]
+        false = np.cumsum(drawn * ~matches.hit, axis=1)[:, ends]
+        for row, row_found, row_false in zip(range(rows.start, rows.stop), found, false, strict=True):
+            if n_truth[row]:
+                last = np.searchsorted(row_false, np.asarray(fppi) * n_images[row], side="right")
+                sensitivity[row] = np.concatenate([[0.0], row_found])[last] / n_truth[row]
+    return sensitivity
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Counts:
+    """Hits and errors at one threshold, each of shape (resamples,)."""
+
+    true_positives: Floats
+    false_positives: Floats
+    false_negatives: Floats
+
+    @property
+    def precision(self) -> Floats:
+        """Share of the findings that are lesions; NaN where there is no finding."""
+        return _ratio(self.true_positives, self.true_positives + self.false_positives)
+
+    @property
+    def recall(self) -> Floats:
+        """Share of the lesions that were found; NaN where there is no lesion."""
+        return _ratio(self.true_positives, self.true_positives + self.false_negatives)
+
+    @property
+    def f1(self) -> Floats:
+        """2 TP / (2 TP + FP + FN); NaN where there is neither finding nor lesion."""
+        return _ratio(2 * self.true_positives, 2 * self.true_positives + self.false_positives + self.false_negatives)
+
+
+def count_at(matches: Matches, threshold: float, weights: Floats | None = None) -> Counts:
+    """True and false positives among the candidates with that score or more, and the lesions they leave."""
+    weights = _or_ones(matches, weights)
+    taken = matches.score >= threshold
+    found = _of_patients(matches, taken & matches.hit) @ weights.T
+    false = _of_patients(matches, taken & ~matches.hit) @ weights.T
+    return Counts(found, false, _per_patient(matches, matches.n_truth) @ weights.T - found)
+
+
+def choose_threshold(results: Sequence[ImageResult], iou: float = 0.5) -> float:
+    """The operating point with the highest F1, to be chosen on VALIDATION and kept for every other set.
+
+    Of thresholds with the same F1 the highest is taken: it shows a reader fewest marks. The value lies halfway between
+    the lowest score it takes and the next lower one, so that rounding elsewhere does not move a finding over it;
+    where there is no lower one, it is that lowest score.
+
+    Raises
+    ------
+    EvaluationError
+        If no candidate finds a lesion: every threshold is as bad as any.
+    """
+    matches = match(results, iou)
+    ends = _ends_of_ties(matches.score)
+    found = _found(matches)[ends]
+    if not len(found) or not found[-1]:
+        raise EvaluationError("no operating point can be chosen: no candidate finds a lesion on these images.")
+    f1 = 2 * found / (ends + 1 + matches.n_truth.sum())  # 2 TP / ((TP + FP) + (TP + FN))
+    best = int(f1.argmax())
+    lowest = float(matches.score[ends[best]])
+    if best + 1 == len(ends):
+        return lowest
+    return (lowest + float(matches.score[ends[best + 1]])) / 2
+
+
+def precision_recall_curve(matches: Matches) -> tuple[Floats, Floats]:
+    """(recall, precision) at each threshold that exists, by falling threshold."""
+    ends = _ends_of_ties(matches.score)
+    found = _found(matches)[ends]
+    return _over(found, max(matches.n_truth.sum(), 1)), _over(found, ends + 1)
+
+
+def froc_curve(matches: Matches) -> tuple[Floats, Floats]:
+    """(false positives per image, sensitivity) at each threshold that exists, by falling threshold."""
+    ends = _ends_of_ties(matches.score)
+    found = _found(matches)[ends]
+    return _over(ends + 1 - found, matches.n_images), _over(found, max(matches.n_truth.sum(), 1))
+
+
+def _or_ones(matches: Matches, weights: Floats | None) -> Floats:
+    return np.ones((1, matches.n_patients)) if weights is None else weights
+
+
+def _candidate_weights(matches: Matches, weights: Floats) -> Iterator[tuple[slice, Floats]]:
+    """The weight of each candidate, shape (some resamples, candidates), in parts that fit the memory."""
+    patient = matches.patient[matches.image]
+    step = max(1, _CELLS_AT_ONCE // max(1, len(patient)))
+    for start in range(0, len(weights), step):
+        rows = slice(start, min(start + step, len(weights)))
+        yield rows, weights[rows][:, patient]
+
+
+def _per_patient(matches: Matches, per_image: NDArray[np.intp]) -> Floats:
+    summed = np.bincount(matches.patient, weights=per_image, minlength=matches.n_patients)
+    return summed.astype(np.float64)
+
+
+def _of_patients(matches: Matches, chosen: NDArray[np.bool_]) -> Floats:
+    counted = np.bincount(matches.patient[matches.image[chosen]], minlength=matches.n_patients)
+    return counted.astype(np.float64)
+
+
+def _ends_of_ties(score: Floats) -> NDArray[np.intp]:
+    """Index of the last of each run of equal scores: a threshold takes all of them or none."""
+    if not len(score):
+        return np.empty(0, np.intp)
+    return np.append(np.flatnonzero(score[1:] != score[:-1]), len(score) - 1)
+
+
+def _found(matches: Matches) -> NDArray[np.intp]:
+    """How many lesions are found by each candidate and those before it."""
+    return np.cumsum(matches.hit, dtype=np.intp)
+
+
+def _over(part: NDArray[np.intp], whole: NDArray[np.intp] | int) -> Floats:
+    return np.asarray(part / whole, np.float64)
+
+
+def _ratio(part: Floats, whole: Floats) -> Floats:
+    ratio = np.full(np.shape(whole), np.nan)
+    np.divide(part, whole, out=ratio, where=whole > 0)
+    return ratio

@@ -1,0 +1,160 @@
+"""`mammoscope evaluate` with a detector whose answers are known: it finds squares by their brightness."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from mammoscope.cli import app
+from mammoscope.errors import MammoscopeError
+from mammoscope.findings import Algorithm, Box, Finding
+
+pytest.importorskip("mammoscope.inference")
+
+MASS, FALSE_ALARM = 0.9, 0.4
+
+
+class SquareFinder:
+    """Keeps the detector's contract; each bright region is a candidate, scored by its brightness."""
+
+    algorithm = Algorithm("squares", "1")
+    threshold = 0.5
+
+    def __init__(self, bundle=None, *, threads=None):
+        self.bundle, self.threads = bundle, threads
+
+    def candidates(self, mammogram):
+        n, _, stats, _ = cv2.connectedComponentsWithStats((mammogram.pixels > 10_000).astype(np.uint8))
+        found = []
+        for x, y, width, height, _ in stats[1:n].tolist():
+            score = float(mammogram.pixels[y + height // 2, x + width // 2]) / 65535
+            found.append(Finding(Box.from_xywh(x, y, width, height), round(score, 2)))
+        return tuple(sorted(found, key=lambda finding: -finding.score))
+
+
+def draw(path, squares):
+    pixels = np.zeros((300, 200), np.uint16)
+    for x, y, score in squares:
+        pixels[y : y + 30, x : x + 20] = round(score * 65535)
+    cv2.imwrite(str(path), pixels)
+
+
+@pytest.fixture
+def coco(tmp_path, monkeypatch):
+    """Three patients, four images: found; found beside a false alarm; missed; nothing there."""
+    monkeypatch.setattr("mammoscope.inference.Detector", SquareFinder)
+    images = tmp_path / "images"
+    images.mkdir()
+    names = ["00001_LEFT_CC.png", "00001_LEFT_MLO.png", "00002_LEFT_CC.png", "00003_LEFT_CC.png"]
+    draw(images / names[0], [(50, 60, MASS)])
+    draw(images / names[1], [(50, 60, MASS), (120, 200, FALSE_ALARM)])
+    draw(images / names[2], [])
+    draw(images / names[3], [])
+    content = {
+        "categories": [{"id": 7, "name": "Mass"}, {"id": 8, "name": "Calcification"}],
+        "images": [{"id": n, "file_name": name, "height": 300, "width": 200} for n, name in enumerate(names)],
+        "annotations": [
+            {"id": n + 1, "image_id": n, "category_id": 8 if n == 2 else 7, "bbox": [50, 60, 20, 30]} for n in range(3)
+        ],
+    }
+    (tmp_path / "x.json").write_text(json.dumps(content))
+    return tmp_path
+
+
+def run(folder, *options):
+    source = ["--coco", folder / "x.json", "--images", folder / "images", "--out", folder / "report"]
+    return CliRunner().invoke(app, ["evaluate", *map(str, [*source, "--resamples", 20, *options])])
+
+
+def metrics(folder):
+    return json.loads((folder / "report/metrics.json").read_text())
+
+
+def test_figures_predictions_report_and_pictures(coco):
+    result = run(coco)
+    assert result.exit_code == 0, result.output
+    figures = metrics(coco)
+    assert figures["ap50"] == pytest.approx(67 / 101)  # two of three lesions at precision 1
+    assert (figures["precision"], figures["recall"]) == (1, pytest.approx(2 / 3))
+    assert figures["f1"] == pytest.approx(0.8)
+    assert (figures["n_images"], figures["n_boxes"], figures["n_patients"]) == (4, 3, 3)
+    assert (figures["threshold"], figures["model"]) == (0.5, "squares")
+    assert figures["froc"]["0.25"] == pytest.approx(2 / 3)
+    assert set(figures["intervals"]) >= {"ap50", "precision", "recall", "f1", "froc_0.25"}
+    predictions = json.loads((coco / "report/predictions.json").read_text())
+    assert [(p["image_id"], p["category_id"], p["bbox"], p["score"]) for p in predictions] == [
+        (0, 7, [50, 60, 20, 30], 0.9),
+        (1, 7, [50, 60, 20, 30], 0.9),
+        (1, 7, [120, 200, 20, 30], 0.4),
+    ]
+    assert "| F1 | 0.800 |" in (coco / "report/report.md").read_text()
+    pictures = sorted(path.name for path in (coco / "report/pictures").iterdir())
+    assert pictures == ["00001_LEFT_CC.jpg", "00001_LEFT_MLO.jpg", "00002_LEFT_CC.jpg", "00003_LEFT_CC.jpg"]
+
+
+def test_the_missed_lesion_is_drawn_green(coco):
+    run(coco)
+    picture = cv2.imread(str(coco / "report/pictures/00002_LEFT_CC.jpg")).astype(int)
+    green = (picture[..., 1] - picture[..., 0] > 60) & (picture[..., 1] - picture[..., 2] > 60)
+    rows, columns = np.nonzero(green)
+    assert abs(rows.min() - 60) <= 3
+    assert abs(rows.max() - 90) <= 3
+    assert abs(columns.min() - 50) <= 3
+    assert abs(columns.max() - 70) <= 3
+
+
+def test_another_threshold(coco):
+    run(coco, "--threshold", "0.3")
+    figures = metrics(coco)
+    assert figures["precision"] == pytest.approx(2 / 3)
+    assert figures["threshold_rule"] == "given with --threshold"
+    assert figures["ap50"] == pytest.approx(67 / 101)
+
+
+def test_one_label_only(coco):
+    run(coco, "--label", "Mass")
+    assert metrics(coco)["recall"] == 1
+    assert isinstance(run(coco, "--label", "Cyst").exception, MammoscopeError)
+
+
+def test_pictures_of_an_earlier_evaluation_go(coco):
+    run(coco)
+    run(coco, "--pictures", "1")
+    assert [path.name for path in (coco / "report/pictures").iterdir()] == ["00001_LEFT_CC.jpg"]
+    run(coco, "--pictures", "none")
+    assert list((coco / "report/pictures").iterdir()) == []
+    assert isinstance(run(coco, "--pictures", "some").exception, MammoscopeError)
+
+
+def test_an_unreadable_image_is_counted_and_named(coco):
+    whole = (coco / "images/00001_LEFT_CC.png").read_bytes()
+    (coco / "images/00001_LEFT_CC.png").write_bytes(whole[: len(whole) // 2])
+    result = run(coco)
+    assert result.exit_code == 1
+    assert "00001_LEFT_CC.png" in result.output
+    figures = metrics(coco)
+    assert (figures["n_unreadable"], figures["n_images"]) == (1, 4)
+    assert figures["recall"] == pytest.approx(1 / 3)
+    assert "1 unreadable images" in (coco / "report/report.md").read_text()
+
+
+def test_unknown_patients_are_said(coco):
+    content = json.loads((coco / "x.json").read_text())
+    for image in content["images"]:
+        (coco / "images" / image["file_name"]).rename(coco / "images" / f"scan{image['id']}.png")
+        image["file_name"] = f"scan{image['id']}.png"
+    (coco / "x.json").write_text(json.dumps(content))
+    result = run(coco)
+    assert result.exit_code == 0
+    assert "No patient is known" in result.output
+    assert metrics(coco)["n_patients"] == 4
+    assert "intervals are over images" in metrics(coco)["note"]
+
+
+@pytest.mark.parametrize("options", [[], ["--dataset", "a", "--coco", "b"], ["--coco", "b"]])
+def test_the_images_are_given_once(options, tmp_path):
+    result = CliRunner().invoke(app, ["evaluate", "--out", str(tmp_path / "report"), *options])
+    assert isinstance(result.exception, MammoscopeError)
+    assert not (tmp_path / "report").exists()

@@ -1,0 +1,105 @@
+import json
+import math
+
+import numpy as np
+import pytest
+
+from mammoscope.evaluation import EvaluationError, ImageResult, evaluate, report_markdown
+from mammoscope.findings import Box, Finding
+
+A, NOWHERE = Box(0, 0, 10, 10), Box(100, 100, 110, 110)
+
+
+def found(image_id: int, patient: str) -> ImageResult:
+    return ImageResult(image_id, patient, (A,), (Finding(A, 0.9),))
+
+
+def missed(image_id: int, patient: str) -> ImageResult:
+    return ImageResult(image_id, patient, (A,), (Finding(NOWHERE, 0.8),))
+
+
+def test_all_figures_of_a_small_set():
+    metrics = evaluate([found(1, "p"), found(2, "p"), missed(3, "q")], 0.5, "given", dataset="small", model="m")
+    content = metrics.to_json()
+    assert content["ap50"] == content["ap10"] == pytest.approx(67 / 101)  # recall 2/3 at precision 1
+    assert content["precision"] == content["recall"] == content["f1"] == pytest.approx(2 / 3)
+    assert content["froc"] == pytest.approx({"0.25": 2 / 3, "0.5": 2 / 3, "1": 2 / 3, "2": 2 / 3})
+    assert (content["true_positives"], content["false_positives"], content["false_negatives"]) == (2, 1, 1)
+    assert (content["n_images"], content["n_boxes"], content["n_patients"]) == (3, 3, 2)
+    assert content["fppi"] == pytest.approx(1 / 3)
+    assert content["threshold"] == 0.5
+    assert content["threshold_rule"] == "given"
+    assert "normal mammograms" in content["note"]
+    assert json.loads(json.dumps(content, allow_nan=False)) == content
+
+
+def test_intervals_come_from_patients_not_images():
+    # two patients, p (two found) and q (one missed): a resample is pp (recall 1), pq (2/3) or qq (0)
+    metrics = evaluate([found(1, "p"), found(2, "p"), missed(3, "q")], 0.5, "given", resamples=4000)
+    assert metrics.intervals["recall"] == (0, 1)
+    one = evaluate([found(1, "p"), missed(2, "p")], 0.5, "given", resamples=50)
+    assert one.intervals["recall"] == (0.5, 0.5)
+
+
+def test_interval_of_a_share_is_near_the_binomial_one():
+    results = [found(n, str(n)) if n % 2 else missed(n, str(n)) for n in range(100)]
+    low, high = evaluate(results, 0.5, "given", resamples=2000).intervals["recall"]
+    half = 1.96 * math.sqrt(0.25 / 100)
+    assert (low, high) == pytest.approx((0.5 - half, 0.5 + half), abs=0.015)
+
+
+def test_the_seed_decides_the_intervals():
+    rng = np.random.default_rng(0)
+    results = [(found if rng.random() < 0.7 else missed)(n, str(n)) for n in range(40)]
+    first, again = (evaluate(results, 0.5, "given", resamples=200, seed=3) for _ in range(2))
+    other = evaluate(results, 0.5, "given", resamples=200, seed=4)
+    assert first == again
+    assert first.intervals != other.intervals
+    assert first.ap50 == other.ap50
+    assert evaluate(results, 0.5, "given", resamples=0).intervals == {}
+
+
+def test_undefined_figures_are_null():
+    metrics = evaluate([ImageResult(1, "p", (), ())], 0.5, "given")
+    content = json.loads(json.dumps(metrics.to_json(), allow_nan=False))
+    assert content["ap50"] is None
+    assert content["recall"] is None
+    assert content["precision"] is None
+    assert content["froc"]["1"] is None
+    assert content["intervals"] == {}
+    assert content["note"] == ""
+    assert "undefined" in report_markdown(metrics)
+
+
+def test_an_unreadable_image_counts_as_one_without_findings():
+    unreadable = ImageResult(2, "q", (A,), (), unreadable="cannot be decoded")
+    metrics = evaluate([found(1, "p"), unreadable], 0.5, "given")
+    assert metrics.n_unreadable == 1
+    assert metrics.n_images == 2
+    assert metrics.recall == 0.5
+    assert "image 2: cannot be decoded" in report_markdown(metrics, [found(1, "p"), unreadable])
+
+
+def test_images_without_boxes_count_false_positives_and_drop_the_note():
+    normal = ImageResult(2, "q", (), (Finding(NOWHERE, 0.95),))
+    metrics = evaluate([found(1, "p"), normal], 0.5, "given")
+    assert metrics.froc["0.25"] == 0  # the false positive comes first: 0.5 per image
+    assert metrics.froc["0.5"] == 1
+    assert metrics.n_images_without_boxes == 1
+    assert metrics.note == ""
+
+
+def test_the_report_names_the_figures_with_their_intervals():
+    metrics = evaluate(
+        [found(1, "p"), missed(2, "q")], 0.25, "chosen on validation", dataset="set", split="val", model="m"
+    )
+    text = report_markdown(metrics)
+    low, high = metrics.intervals["f1"]
+    assert f"| F1 | 0.500 | {low:.3f} to {high:.3f} |" in text
+    assert "0.25 or more (chosen on validation)" in text
+    assert "set, split val: 2 images of 2 patients with 2 boxes" in text
+
+
+def test_a_threshold_that_is_no_number_is_refused():
+    with pytest.raises(EvaluationError, match="threshold"):
+        evaluate([found(1, "p")], math.nan, "given")
