@@ -7,8 +7,7 @@ import typer
 from rich.console import Console
 
 from mammoscope import __version__
-from mammoscope.cli import dataset
-from mammoscope.cli.evaluate import evaluate
+from mammoscope.cli import dataset, evaluate
 from mammoscope.errors import MammoscopeError
 
 app = typer.Typer(
@@ -19,7 +18,7 @@ app = typer.Typer(
 )
 
 app.add_typer(dataset.app, name="dataset")
-app.command()(evaluate)
+app.command()(evaluate.evaluate)
 
 
 def _print_version(wanted: bool) -> None:
