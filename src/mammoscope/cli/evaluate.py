@@ -207,7 +207,8 @@ def _draw(
     name = folder / f"{image.path.stem}.jpg"
     if name.exists():  # two images of one name in different folders
         name = folder / f"{image.path.stem}_{image.id}.jpg"
-    Image.fromarray(draw_reading(mammogram, reading, image.boxes)).save(name, quality=90)
+    picture = Image.fromarray(draw_reading(mammogram, reading, image.boxes))
+    picture.save(name, quality=90, subsampling=0)  # thin coloured lines fade when colour is stored at half size
 
 
 def _write(out: Path, data: "AnnotatedDataset", metrics: "Metrics", cases: Sequence[_Case]) -> None:
