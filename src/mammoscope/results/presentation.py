@@ -136,6 +136,9 @@ def presentation_state(
     set_creation_time(state, now)
     # Not in this IOD: the time of creation is that of presentation.
     state.PresentationCreationDate, state.PresentationCreationTime = state.ContentDate, state.ContentTime
+    # highdicom names itself as contributing, at the time of the clock.
+    for equipment in state.get("ContributingEquipmentSequence", []):
+        equipment.ContributionDateTime = state.ContentDate + state.ContentTime
     del state.ContentDate, state.ContentTime
     # Type 2C for a paired organ (PS3.3 C.7.3.1); empty where nobody knows.
     state.Laterality = str(image.laterality) if image.laterality else None
