@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from mammoscope import __version__
-from mammoscope.cli import dataset, demo, detect, evaluate, node, phantom
+from mammoscope.cli import dataset, demo, detect, evaluate, export, node, phantom, train
 from mammoscope.errors import MammoscopeError
 
 app = typer.Typer(
@@ -21,8 +21,10 @@ app.add_typer(dataset.app, name="dataset")
 app.command()(demo.demo)
 app.command()(detect.detect)
 app.command()(evaluate.evaluate)
+app.command()(export.export)
 app.add_typer(node.app, name="node")
 app.command("phantom")(phantom.make_phantom)
+app.command()(train.train)
 
 
 def _print_version(wanted: bool) -> None:

@@ -178,6 +178,8 @@ def _fold_batch_norm(body: nn.Module) -> None:
             if isinstance(child, nn.Conv2d):
                 convolution = child
             elif isinstance(child, nn.BatchNorm2d) and convolution is not None:
+                assert child.running_mean is not None
+                assert child.running_var is not None
                 weight, bias = fuse_conv_bn_weights(
                     convolution.weight, None, child.running_mean, child.running_var, child.eps, child.weight, child.bias
                 )

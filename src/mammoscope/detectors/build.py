@@ -134,4 +134,4 @@ def count_parameters(detector: nn.Module) -> int:
 
 def to_channels_last(detector: MassDetector) -> MassDetector:
     """The layout in which CPUs and GPUs convolve fastest."""
-    return detector.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return detector.to(memory_format=torch.channels_last)

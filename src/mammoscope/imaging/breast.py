@@ -52,7 +52,8 @@ def find_breast_region(pixels: NDArray[np.uint16]) -> BreastRegion:
     labels are cut. Where nothing of a breast's size is found, the region is the whole image.
     """
     rows, columns = pixels.shape
-    small = cv2.resize(pixels, (_COLUMNS, _ROWS), interpolation=cv2.INTER_AREA).astype(np.float32) / WHITE
+    shrunk = cv2.resize(pixels, (_COLUMNS, _ROWS), interpolation=cv2.INTER_AREA)
+    small = shrunk.astype(np.float32) / np.float32(WHITE)
     top, bottom, left, right = _film_edges(small)
     inner = small[top:bottom, left:right]
     mask = np.zeros(small.shape, dtype=bool)
@@ -101,4 +102,4 @@ def _largest_component(inner: NDArray[np.float32]) -> NDArray[np.bool_]:
     if count < 2:
         return np.zeros(inner.shape, dtype=bool)
     largest = 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
-    return labels == largest
+    return np.asarray(labels == largest)

@@ -11,7 +11,7 @@ from mammoscope.inference.bundle import (
     TrainingData,
     shipped_bundle,
 )
-from mammoscope.inference.detector import Detector
+from mammoscope.inference.detector import Detector, as_findings
 
 __all__ = [
     "METADATA_KEY",
@@ -23,5 +23,6 @@ __all__ = [
     "Figures",
     "OperatingPoint",
     "TrainingData",
+    "as_findings",
     "shipped_bundle",
 ]

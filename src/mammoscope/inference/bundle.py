@@ -15,7 +15,7 @@ from mammoscope.imaging import Crop, InputGeometry
 METADATA_KEY = "mammoscope"
 """Under it the metadata lies in the ONNX file's metadata properties, as JSON."""
 
-PIXEL_CONVENTION = "float32, 0 to 1: 1st and 99.8th percentile of the breast's pixels, region resized to fill the input"
+PixelConvention = Literal["breast percentiles 1 to 99.8 as 0 to 1, region fills the input"]
 """What `mammoscope.imaging.prepare` does. A bundle with another convention was made for another program."""
 
 
@@ -33,9 +33,7 @@ class BundleInput(_Part):
     rows: int
     columns: int
     crop: Crop
-    pixels: Literal[
-        "float32, 0 to 1: 1st and 99.8th percentile of the breast's pixels, region resized to fill the input"
-    ] = PIXEL_CONVENTION
+    pixels: PixelConvention = "breast percentiles 1 to 99.8 as 0 to 1, region fills the input"
 
     @property
     def geometry(self) -> InputGeometry:

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mammoscope.findings import Algorithm, Box, Finding, Reading, ReadingStatus
-from mammoscope.imaging import Mammogram, prepare
+from mammoscope.imaging import Mammogram, Placement, prepare
 from mammoscope.inference.bundle import Bundle
 
 
@@ -47,12 +48,7 @@ class Detector:
         boxes, scores, labels = self.bundle.session.run(
             ["boxes", "scores", "labels"], {"image": prepared.pixels[np.newaxis, np.newaxis]}
         )
-        found = []
-        for edges, score, label in zip(prepared.placement.to_file(boxes), scores, labels, strict=True):
-            box = _box_inside(edges.tolist(), mammogram)
-            if box is not None:
-                found.append(Finding(box, min(max(float(score), 0.0), 1.0), metadata.classes[int(label)]))
-        return tuple(sorted(found, key=lambda finding: finding.score, reverse=True))
+        return as_findings(boxes, scores, labels, metadata.classes, prepared.placement, mammogram)
 
     def read(self, mammogram: Mammogram, threshold: float | None = None) -> Reading:
         """The reading of a mammogram at a threshold, or at the default operating point."""
@@ -71,7 +67,28 @@ class Detector:
         )
 
 
-def _box_inside(edges: list[float], mammogram: Mammogram) -> Box | None:
-    x0, y0, x1, y1 = edges
-    # A network may propose a box of no area; it is no finding.
-    return Box(x0, y0, x1, y1).clipped(mammogram.rows, mammogram.columns) if x0 < x1 and y0 < y1 else None
+def as_findings(
+    boxes: NDArray[np.floating],
+    scores: NDArray[np.floating],
+    labels: NDArray[np.integer],
+    classes: tuple[str, ...],
+    placement: Placement,
+    mammogram: Mammogram,
+) -> tuple[Finding, ...]:
+    """A network's raw output as findings on the mammogram, by falling score.
+
+    Parameters
+    ----------
+    boxes, scores, labels
+        Shapes (n, 4) in input pixels, (n,), and (n,) with indices into ``classes``.
+    placement
+        Where the network's input lies in the mammogram.
+    """
+    found = []
+    for edges, score, label in zip(placement.to_file(boxes).tolist(), scores, labels, strict=True):
+        x0, y0, x1, y1 = edges
+        # A network may propose a box of no area or outside the image; it is no finding.
+        box = Box(x0, y0, x1, y1).clipped(mammogram.rows, mammogram.columns) if x0 < x1 and y0 < y1 else None
+        if box is not None:
+            found.append(Finding(box, min(max(float(score), 0.0), 1.0), classes[int(label)]))
+    return tuple(sorted(found, key=lambda finding: finding.score, reverse=True))

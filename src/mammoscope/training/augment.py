@@ -76,7 +76,7 @@ def _warp(pixels: NDArray[np.float32], matrix: NDArray[np.float64]) -> NDArray[n
 def _move(
     boxes: NDArray[np.float64], matrix: NDArray[np.float64], shape: tuple[int, ...]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Boxes around the ellipses that the given boxes enclose: a turned mass fills its box no more than a straight one."""
+    """Boxes around the ellipses in the given boxes: a turned mass fills its box no more than a straight one."""
     rows, columns = shape
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2 @ matrix[:, :2].T + matrix[:, 2]
     halves = np.sqrt(((boxes[:, 2:] - boxes[:, :2]) / 2) ** 2 @ (matrix[:, :2].T ** 2))
@@ -108,4 +108,4 @@ def _change_intensity(
     if section.noise:
         sigma = rng.uniform(0, section.noise)
         pixels = pixels + np.float32(sigma) * rng.standard_normal(pixels.shape, dtype=np.float32)
-    return np.clip(pixels, 0, 1, dtype=np.float32)
+    return np.asarray(np.clip(pixels, 0, 1), dtype=np.float32)

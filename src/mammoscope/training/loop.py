@@ -13,7 +13,7 @@ from accelerate.utils import set_seed
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from mammoscope.datasets import AnnotatedDataset, load_dataset
+from mammoscope.datasets import load_dataset
 from mammoscope.detectors import MassDetector, build_detector, to_channels_last
 from mammoscope.training.checkpoint import Checkpoint, RunFolder
 from mammoscope.training.errors import TrainingError
@@ -26,6 +26,7 @@ from mammoscope.training.optimisation import (
 )
 from mammoscope.training.recipe import Recipe
 from mammoscope.training.samples import EndlessShuffle, PreparedSamples, TrainingSet, collate, prepare_samples
+from mammoscope.training.validation import figures_for_curves
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +56,7 @@ class Watcher(Protocol):
         """The validation split was evaluated."""
 
 
-Validate = Callable[[MassDetector, Recipe, AnnotatedDataset], dict[str, Any]]
-"""Evaluates a detector on the validation images; returns figures for the curves."""
-
-
-def train(recipe: Recipe, watcher: Watcher, validate: Validate | None = None) -> RunFolder:
+def train(recipe: Recipe, watcher: Watcher) -> RunFolder:
     """Train as a recipe says, or go on where a killed run of the same recipe left off.
 
     Returns
@@ -79,22 +76,21 @@ def train(recipe: Recipe, watcher: Watcher, validate: Validate | None = None) ->
     set_seed(recipe.run.seed)
     accelerator = Accelerator()
     dataset = load_dataset(recipe.data.dataset)
-    learning = dataset.narrowed("train")
+    learning, validation = dataset.narrowed("train"), dataset.narrowed("val")
     run = RunFolder.open(recipe.run_folder, recipe, dataset.fingerprint())
     cache = recipe.data.dataset / ".prepared"
     samples = prepare_samples(learning, recipe.detector.classes, recipe.input.geometry, cache, watcher.prepared)
     detector = to_channels_last(build_detector(recipe.detector, recipe.input.rows, recipe.input.columns))
     trainer = _Trainer(recipe, run, detector, samples, accelerator, watcher)
     trainer.resume()
-    validation = dataset.narrowed("val") if validate and any(image.split == "val" for image in dataset) else None
 
-    def check(iteration: int) -> None:
-        if validate is not None and validation is not None:
-            figures = validate(trainer.averaged_detector(), recipe, validation)
-            run.log({"iteration": iteration, "validation": figures})
-            watcher.validated(iteration, figures)
+    def validate(iteration: int) -> None:
+        averaged = trainer.averaged_detector()
+        figures = figures_for_curves(averaged, recipe.input.geometry, validation, recipe.name)
+        run.log({"iteration": iteration, "validation": figures})
+        watcher.validated(iteration, figures)
 
-    trainer.run_all(check)
+    trainer.run_all(validate if accelerator.is_main_process else lambda _iteration: None)
     return run
 
 
@@ -144,8 +140,8 @@ class _Trainer:
         self._iteration, self._minutes_before = checkpoint.iteration, checkpoint.minutes
         self._watcher.resumed(self._iteration)
 
-    def run_all(self, check: Callable[[int], None]) -> None:
-        """Step until iterations or minutes are used up; checkpoint and validate on the way and at the end."""
+    def run_all(self, validate: Callable[[int], None]) -> None:
+        """Step until iterations or minutes are used up; checkpoint and validate on the way."""
         schedule, every = self._recipe.schedule, self._recipe.run
         self._started = time.monotonic()
         for images, targets in self._loader():
@@ -155,9 +151,8 @@ class _Trainer:
             if self._iteration % every.checkpoint_every == 0:
                 self._save()
             if self._iteration % every.validate_every == 0 and self._iteration < schedule.iterations:
-                check(self._iteration)
+                validate(self._iteration)
         self._save()
-        check(self._iteration)
 
     def averaged_detector(self) -> MassDetector:
         """A copy of the detector with the weights to validate."""
@@ -205,7 +200,9 @@ class _Trainer:
         size = -(-len(targets) // schedule.accumulate)
         device = self._accelerator.device
         for start in range(0, len(targets), size):
-            part = [{key: value.to(device) for key, value in target.items()} for target in targets[start : start + size]]
+            part = [
+                {key: value.to(device) for key, value in target.items()} for target in targets[start : start + size]
+            ]
             with self._accelerator.autocast():
                 losses = self._detector(images[start : start + size].to(device), part)
             if not all_finite(losses.values()):

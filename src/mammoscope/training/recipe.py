@@ -198,7 +198,9 @@ def load_recipe(path: Path, changes: tuple[str, ...] = ()) -> Recipe:
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise TrainingError(f"the recipe {path} cannot be read: {error.strerror}; give the path of a TOML file") from error
+        raise TrainingError(
+            f"the recipe {path} cannot be read: {error.strerror}; give the path of a TOML file"
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise TrainingError(f"the recipe {path} is not TOML: {error}") from error
     for change in changes:

@@ -1,0 +1,23 @@
+"""From a recipe to a trained detector and its bundle. Needs torch (``pip install mammoscope[train]``)."""
+
+from mammoscope.training.checkpoint import Checkpoint, RunFolder
+from mammoscope.training.errors import TrainingError
+from mammoscope.training.export import trained_detector, write_bundle
+from mammoscope.training.loop import Step, Watcher, train
+from mammoscope.training.recipe import Recipe, load_recipe
+from mammoscope.training.report import export_bundle, report_validation
+
+__all__ = [
+    "Checkpoint",
+    "Recipe",
+    "RunFolder",
+    "Step",
+    "TrainingError",
+    "Watcher",
+    "export_bundle",
+    "load_recipe",
+    "report_validation",
+    "train",
+    "trained_detector",
+    "write_bundle",
+]

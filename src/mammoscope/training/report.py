@@ -1,0 +1,180 @@
+"""What stands at the end of a run: its figures on validation, and the bundle made from it."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from mammoscope import __version__
+from mammoscope.datasets import AnnotatedDataset, load_dataset
+from mammoscope.detectors import MassDetector
+from mammoscope.evaluation import Metrics, report_markdown
+from mammoscope.imaging import read_mammogram
+from mammoscope.inference import (
+    BundleInput,
+    BundleMetadata,
+    Detector,
+    Figures,
+    OperatingPoint,
+    TrainingData,
+)
+from mammoscope.training.checkpoint import RunFolder, write_atomically
+from mammoscope.training.errors import TrainingError
+from mammoscope.training.export import trained_detector, write_bundle
+from mammoscope.training.recipe import Recipe
+from mammoscope.training.validation import THRESHOLD_RULE, candidates, results_on, validation_metrics
+
+_CHECKED_IMAGES = 4
+_SCORE_TOLERANCE = 0.01
+_BOX_TOLERANCE = 0.5
+
+Progress = Callable[[int, int], None]
+
+
+def report_validation(run: RunFolder, progress: Progress = lambda _done, _total: None) -> Metrics:
+    """Evaluate a run on its validation images and leave ``validation/metrics.json`` and ``report.md`` in its folder.
+
+    Raises
+    ------
+    TrainingError
+        If the run has no checkpoint, or its data set has changed.
+    EvaluationError
+        If the detector finds no lesion at all.
+    """
+    recipe = run.recipe()
+    validation = _data(run, recipe).narrowed("val")
+    results = results_on(trained_detector(run), recipe.input.geometry, validation, progress)
+    metrics = validation_metrics(results, validation, recipe.name)
+    folder = run.path / "validation"
+    folder.mkdir(exist_ok=True)
+    write_atomically(folder / "metrics.json", json.dumps(metrics.to_json(), indent=2).encode())
+    write_atomically(folder / "report.md", report_markdown(metrics, results).encode())
+    return metrics
+
+
+def export_bundle(
+    run: RunFolder,
+    out: Path,
+    *,
+    name: str | None = None,
+    version: str | None = None,
+    progress: Progress = lambda _done, _total: None,
+) -> Detector:
+    """Make a bundle of a run: operating point from validation, figures and training data in its metadata.
+
+    Parameters
+    ----------
+    name
+        What result objects call the model; ``None`` for the recipe's name.
+    version
+        ``None`` for Mammoscope's version and a hash of the weights, so that other weights never pass for these.
+
+    Returns
+    -------
+    Detector
+        Running the new bundle, which was compared with the network in torch.
+
+    Raises
+    ------
+    TrainingError
+        If the run has no checkpoint, its data set has changed, the file cannot be written, or the bundle and the
+        network in torch disagree.
+    EvaluationError
+        If the detector finds no lesion at all.
+    """
+    recipe = run.recipe()
+    data = _data(run, recipe)
+    detector = trained_detector(run)
+    metrics = report_validation(run, progress)
+    metadata = BundleMetadata(
+        name=name or f"mammoscope-{recipe.name}",
+        version=version or f"{__version__}+{_hash_of_weights(detector)}",
+        input=BundleInput(rows=recipe.input.rows, columns=recipe.input.columns, crop=recipe.input.crop),
+        classes=recipe.detector.classes,
+        operating_points=(
+            OperatingPoint(
+                name="default",
+                threshold=metrics.threshold,
+                rule=THRESHOLD_RULE,
+                chosen_on=f"{data.name}, split val, {metrics.n_images} images of {metrics.n_patients} patients",
+            ),
+        ),
+        training_data=(_training_data(recipe, data),),
+        figures=(as_figures(metrics),),
+        made_with=f"mammoscope {__version__}, torch {run.description()['torch']}",
+    )
+    write_bundle(detector, recipe, metadata, out)
+    bundle = Detector(out)
+    _check_agreement(detector, bundle, recipe, data.narrowed("val"))
+    return bundle
+
+
+def as_figures(metrics: Metrics) -> Figures:
+    """An evaluation's figures as a bundle keeps them."""
+    values = {
+        "ap50": metrics.ap50,
+        "ap20": metrics.ap20,
+        "ap10": metrics.ap10,
+        "precision": metrics.precision,
+        "recall": metrics.recall,
+        "f1": metrics.f1,
+        **{f"froc_{fppi}": value for fppi, value in metrics.froc.items()},
+    }
+    return Figures(
+        dataset=metrics.dataset,
+        split=metrics.split,
+        iou=metrics.iou,
+        threshold_rule=metrics.threshold_rule,
+        values={name: round(value, 4) for name, value in values.items() if value is not None},
+        intervals={
+            name: (round(interval[0], 4), round(interval[1], 4))
+            for name, interval in metrics.intervals.items()
+            if name in values
+        },
+    )
+
+
+def _data(run: RunFolder, recipe: Recipe) -> AnnotatedDataset:
+    data = load_dataset(recipe.data.dataset)
+    if data.fingerprint() != run.description()["data_fingerprint"]:
+        raise TrainingError(
+            f"the data set {recipe.data.dataset} is no longer the one that {run.path} was trained on: restore it"
+        )
+    return data
+
+
+def _training_data(recipe: Recipe, data: AnnotatedDataset) -> TrainingData:
+    learning = data.narrowed("train")
+    return TrainingData(
+        name=recipe.data.source,
+        licence=recipe.data.licence,
+        images=len(learning),
+        patients=len(learning.patients),
+        fingerprint=data.fingerprint(),
+    )
+
+
+def _hash_of_weights(detector: MassDetector) -> str:
+    digest = hashlib.sha256()
+    for name, value in detector.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.contiguous().numpy().tobytes())
+    return digest.hexdigest()[:8]
+
+
+def _check_agreement(detector: MassDetector, bundle: Detector, recipe: Recipe, data: AnnotatedDataset) -> None:
+    """A bundle that reads otherwise than the network it came from must not leave the house."""
+    for image in data.images[:_CHECKED_IMAGES]:
+        mammogram = read_mammogram(image.path)
+        expected = candidates(detector, recipe.input.geometry, mammogram)
+        given = bundle.candidates(mammogram)
+        alike = len(expected) == len(given) and all(
+            abs(one.score - other.score) <= _SCORE_TOLERANCE
+            and all(abs(a - b) <= _BOX_TOLERANCE for a, b in zip(one.box.as_tuple(), other.box.as_tuple(), strict=True))
+            for one, other in zip(expected, given, strict=True)
+        )
+        if not alike:
+            raise TrainingError(
+                f"the bundle {bundle.bundle.path} reads {image.name} otherwise than the network in torch: do not use "
+                "it; report this with the versions of torch and onnxruntime"
+            )
