@@ -1,7 +1,7 @@
 import pytest
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
-from pydicom.uid import DigitalMammographyXRayImageStorageForPresentation
+from pydicom.uid import SecondaryCaptureImageStorage
 
 from mammoscope.imaging import Laterality, PixelSpacing, View
 from mammoscope.imaging.attributes import acquisition, laterality, spacing, view, view_modifiers
@@ -157,18 +157,11 @@ def test_spacing(attributes, expected):
 
 
 def test_exposure_in_micro_is_preferred_to_the_rounded_one():
-    assert (
-        acquisition(
-            header(ExposureInuAs=90_400, Exposure=90), DigitalMammographyXRayImageStorageForPresentation
-        ).exposure_uas
-        == 90_400
-    )
+    assert acquisition(header(ExposureInuAs=90_400, Exposure=90), SecondaryCaptureImageStorage).exposure_uas == 90_400
 
 
 def test_scanned_spacing_marks_digitised_film():
-    assert acquisition(
-        header(NominalScannedPixelSpacing=[0.05, 0.05]), DigitalMammographyXRayImageStorageForPresentation
-    ).digitised_film
+    assert acquisition(header(NominalScannedPixelSpacing=[0.05, 0.05]), SecondaryCaptureImageStorage).digitised_film
 
 
 def test_damaged_numbers_count_as_absent():
@@ -177,4 +170,4 @@ def test_damaged_numbers_count_as_absent():
 
     dataset = Dataset()
     dataset[0x00180060] = RawDataElement(Tag(0x00180060), "DS", 4, b"2\xff,8", 0, False, True)
-    assert acquisition(dataset, DigitalMammographyXRayImageStorageForPresentation).kvp is None
+    assert acquisition(dataset, SecondaryCaptureImageStorage).kvp is None
