@@ -73,7 +73,7 @@ class Network:
 
     def ask(self, method: str, path: str, body: object = "") -> bytes:
         text = body if isinstance(body, str) else json.dumps(body)
-        return self.run(sys.executable, "-c", REST, method, f"http://127.0.0.1:{self.http}{path}", text).stdout
+        return self.run(sys.executable, "-IS", "-c", REST, method, f"http://127.0.0.1:{self.http}{path}", text).stdout
 
     def get(self, path: str) -> Any:
         return json.loads(self.ask("GET", path))
@@ -225,7 +225,7 @@ def _references(series: list[Dataset]) -> set[str]:
 
 def _answers(network: Network) -> bool:
     url = f"http://127.0.0.1:{network.http}/system"
-    return network.run(sys.executable, "-c", REST, "GET", url, "", check=False).returncode == 0
+    return network.run(sys.executable, "-IS", "-c", REST, "GET", url, "", check=False).returncode == 0
 
 
 def _ended(process: subprocess.Popen[bytes]) -> bool:
