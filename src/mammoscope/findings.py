@@ -148,9 +148,7 @@ class Reading:
         return {
             "name": self.name,
             "status": str(self.status),
-            "findings": [
-                {"box": list(f.box.as_tuple()), "score": f.score, "label": f.label} for f in self.findings
-            ],
+            "findings": [{"box": list(f.box.as_tuple()), "score": f.score, "label": f.label} for f in self.findings],
             "reason": self.reason,
             "rows": self.rows,
             "columns": self.columns,

@@ -5,20 +5,24 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from mammoscope import __version__
-from mammoscope.cli import dataset, evaluate
+from mammoscope.cli import dataset, demo, detect, evaluate, node, phantom
 from mammoscope.errors import MammoscopeError
 
 app = typer.Typer(
     name="mammoscope",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Finds masses in mammograms and puts them where a radiologist reads. Research use only; not a medical device.",
 )
 
 app.add_typer(dataset.app, name="dataset")
+app.command()(demo.demo)
+app.command()(detect.detect)
 app.command()(evaluate.evaluate)
+app.add_typer(node.app, name="node")
+app.command("phantom")(phantom.make_phantom)
 
 
 def _print_version(wanted: bool) -> None:
@@ -33,7 +37,7 @@ def root(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Set up what every command shares."""
+    """Find masses in mammograms and put them where a radiologist reads. Research use only; not a medical device."""
 
 
 def main() -> None:
@@ -41,9 +45,5 @@ def main() -> None:
     try:
         app()
     except MammoscopeError as error:
-        Console(stderr=True).print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
+        Console(stderr=True).print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(2)
-
-
-if __name__ == "__main__":
-    main()

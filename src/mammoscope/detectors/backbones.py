@@ -54,7 +54,7 @@ class FeaturePyramid(nn.Module):
         return pyramid
 
 
-def build_backbone(spec: DetectorSpec) -> FeaturePyramid:
+def build_backbone(spec: DetectorSpec, *, load_weights: bool = True) -> FeaturePyramid:
     """The backbone of a spec with its weights loaded, its first stages frozen and its batch norm fixed.
 
     RetinaNet reads the stages at strides 8, 16 and 32, Faster R-CNN also the one at stride 4, as in Detectron2.
@@ -65,14 +65,15 @@ def build_backbone(spec: DetectorSpec) -> FeaturePyramid:
         If the weights cannot be had or do not fit.
     """
     strides = (4, 8, 16, 32) if spec.architecture is Architecture.FASTER_RCNN else (8, 16, 32)
-    return _resnet(spec, strides) if spec.backbone.is_resnet else _efficientnet(spec, strides)
+    build = _resnet if spec.backbone.is_resnet else _efficientnet
+    return build(spec, strides, load_weights)
 
 
-def _resnet(spec: DetectorSpec, strides: tuple[int, ...]) -> FeaturePyramid:
+def _resnet(spec: DetectorSpec, strides: tuple[int, ...], load_weights: bool) -> FeaturePyramid:
     build = {Backbone.RESNET50: resnet.resnet50, Backbone.RESNET101: resnet.resnet101}[spec.backbone]
     # From scratch there are no statistics to freeze; group norm learns with small batches (Wu and He 2018).
     network = build(norm_layer=_group_norm if spec.weights == "none" else FrozenBatchNorm2d)
-    if spec.weights != "none":
+    if load_weights and spec.weights != "none":
         _load(network, _resnet_state(spec), spec)
     stages = [["conv1", "bn1"], ["layer1"], ["layer2"], ["layer3"], ["layer4"]]
     for names in stages[: spec.frozen_stages]:
@@ -105,11 +106,13 @@ def _resnet_state(spec: DetectorSpec) -> dict[str, Tensor]:
     return state
 
 
-def _efficientnet(spec: DetectorSpec, strides: tuple[int, ...]) -> FeaturePyramid:
+def _efficientnet(spec: DetectorSpec, strides: tuple[int, ...], load_weights: bool) -> FeaturePyramid:
     # timm's features: index 0 is stride 2, 1 is stride 4, ...
     indices = tuple({4: 1, 8: 2, 16: 3, 32: 4}[stride] for stride in strides)
     body: Any = timm.create_model(str(spec.backbone), features_only=True, out_indices=indices)
-    if spec.weights == "imagenet":
+    if not load_weights:
+        pass
+    elif spec.weights == "imagenet":
         _load(body, _lite_state(spec.backbone), spec)
     elif isinstance(spec.weights, Path):
         _load(body, _read_state(spec.weights), spec)

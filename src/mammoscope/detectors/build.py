@@ -10,22 +10,25 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHe
 from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.ops import MultiScaleRoIAlign
 
-from mammoscope.detectors.backbones import build_backbone, pixel_normalisation
+from mammoscope.detectors.backbones import FeaturePyramid, build_backbone, pixel_normalisation
 from mammoscope.detectors.spec import Architecture, DetectorSpec
 
 
-def build_detector(spec: DetectorSpec, rows: int, columns: int) -> "MassDetector":
+def build_detector(spec: DetectorSpec, rows: int, columns: int, *, load_weights: bool = True) -> "MassDetector":
     """A detector for inputs of that size, with its backbone's weights loaded.
+
+    Parameters
+    ----------
+    load_weights
+        Whether to load the backbone's weights that the spec names; not needed where a checkpoint follows.
 
     Raises
     ------
     WeightsError
         If the backbone's weights cannot be had or do not fit.
     """
-    network = _retinanet(spec, rows, columns) if spec.architecture is Architecture.RETINANET else _faster_rcnn(
-        spec, rows, columns
-    )
-    return MassDetector(network, spec)
+    build = _retinanet if spec.architecture is Architecture.RETINANET else _faster_rcnn
+    return MassDetector(build(spec, build_backbone(spec, load_weights=load_weights), rows, columns), spec)
 
 
 class MassDetector(nn.Module):
@@ -67,8 +70,7 @@ class MassDetector(nn.Module):
         return 1 if self.spec.architecture is Architecture.FASTER_RCNN else 0
 
 
-def _retinanet(spec: DetectorSpec, rows: int, columns: int) -> RetinaNet:
-    backbone = build_backbone(spec)
+def _retinanet(spec: DetectorSpec, backbone: FeaturePyramid, rows: int, columns: int) -> RetinaNet:
     sizes = tuple(
         tuple(int(spec.anchor_scale * 2 ** (level + octave / 3)) for octave in range(3)) for level in range(5)
     )
@@ -93,8 +95,7 @@ def _retinanet(spec: DetectorSpec, rows: int, columns: int) -> RetinaNet:
     )
 
 
-def _faster_rcnn(spec: DetectorSpec, rows: int, columns: int) -> FasterRCNN:
-    backbone = build_backbone(spec)
+def _faster_rcnn(spec: DetectorSpec, backbone: FeaturePyramid, rows: int, columns: int) -> FasterRCNN:
     sizes = tuple((spec.anchor_scale * 2**level,) for level in range(5))
     roi_pool = MultiScaleRoIAlign(featmap_names=["0", "1", "2", "3"], output_size=7, sampling_ratio=2)
     # The paper's head has 1024 channels on a pyramid of 256; a lighter pyramid gets a head in proportion.

@@ -2,6 +2,7 @@
 
 from mammoscope.imaging.breast import BreastRegion, find_breast_region
 from mammoscope.imaging.errors import MammogramError
+from mammoscope.imaging.files import find_files
 from mammoscope.imaging.geometry import Placement
 from mammoscope.imaging.mammogram import (
     WHITE,
@@ -13,6 +14,7 @@ from mammoscope.imaging.mammogram import (
     View,
 )
 from mammoscope.imaging.prepare import Crop, InputGeometry, PreparedImage, prepare
+from mammoscope.imaging.reader import MammogramReader, read_mammogram
 
 __all__ = [
     "WHITE",
@@ -23,11 +25,14 @@ __all__ = [
     "Laterality",
     "Mammogram",
     "MammogramError",
+    "MammogramReader",
     "PixelSpacing",
     "Placement",
     "PreparedImage",
     "PresentationIntent",
     "View",
     "find_breast_region",
+    "find_files",
     "prepare",
+    "read_mammogram",
 ]

@@ -98,7 +98,8 @@ class Mammogram:
     def __post_init__(self) -> None:
         if self.pixels.ndim != 2 or self.pixels.dtype != np.uint16:
             raise ValueError(
-                f"a mammogram's pixels are a uint16 array of rows and columns, not {self.pixels.dtype} of shape {self.pixels.shape}"
+                "a mammogram's pixels are a uint16 array of rows and columns, "
+                f"not {self.pixels.dtype} of shape {self.pixels.shape}"
             )
 
     @property

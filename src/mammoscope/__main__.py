@@ -1,0 +1,5 @@
+"""``python -m mammoscope`` is the command line."""
+
+from mammoscope.cli import main
+
+main()

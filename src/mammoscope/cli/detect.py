@@ -1,0 +1,247 @@
+"""``mammoscope detect``: mammograms in, readings, pictures and result objects out."""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from mammoscope.errors import MammoscopeError
+
+if TYPE_CHECKING:
+    from mammoscope.findings import Reading
+    from mammoscope.imaging import MammogramReader
+    from mammoscope.inference import Detector
+    from mammoscope.results import ReadMammogram
+
+INTERRUPTED = 130
+
+
+def detect(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(metavar="PATH", help="Mammograms, or folders of them: DICOM, PNG, JPEG, TIFF, PGM."),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for readings.json, pictures/ and objects/.")],
+    bundle: Annotated[Path | None, typer.Option(help="Model to use instead of the shipped one.")] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(min=0.0, max=1.0, help="Lowest score reported, instead of the model's operating point."),
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Processor threads for the model; all by default.")] = None,
+) -> None:
+    """Find masses in mammograms: a list of readings, a picture each and, for DICOM, objects for a PACS.
+
+    Exit code 0: every file was read. 1: some were not (they are named at the end). 2: nothing could be started.
+    """
+    from mammoscope.inference import Detector
+
+    files = _mammogram_files(paths, out)
+    run = _Run(out, Detector(bundle, threads=threads), threshold)
+    started = time.monotonic()
+    with _written_to(out):
+        (out / "pictures").mkdir(parents=True, exist_ok=True)
+        interrupted = run.read_all(files)
+    run.print_summary(total=len(files), seconds=time.monotonic() - started)
+    if interrupted:
+        raise typer.Exit(INTERRUPTED)
+    raise typer.Exit(1 if run.problems else 0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """One line of ``readings.json``: a reading, the file it is of, and the picture made of it."""
+
+    file: Path
+    reading: "Reading"
+    picture: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {"file": str(self.file), "picture": self.picture, **self.reading.to_json()}
+
+
+@dataclass(slots=True)
+class _Run:
+    """What one call of the command has done so far."""
+
+    out: Path
+    detector: "Detector"
+    threshold: float | None
+    entries: list[_Entry] = field(default_factory=list)
+    problems: list[tuple[str, str]] = field(default_factory=list)
+    picture_names: set[str] = field(default_factory=set)
+
+    def read_all(self, files: Sequence[Path]) -> bool:
+        """Read every file and write ``readings.json``, also when interrupted: then the answer is ``True``."""
+        from mammoscope.imaging import MammogramReader
+
+        try:
+            with MammogramReader() as reader, _progress() as progress:
+                bar = progress.add_task("Reading", total=len(files))
+                for study in by_study(files):
+                    for _ in self.read_study(study, reader):
+                        progress.advance(bar)
+        except KeyboardInterrupt:
+            return True
+        finally:
+            _write_json(self.out / "readings.json", [entry.to_json() for entry in self.entries])
+        return False
+
+    def read_study(self, files: Sequence[Path], reader: "MammogramReader") -> Iterator[Path]:
+        """Read the files of one study and give each back when done; its DICOM images get result objects at the end.
+
+        Pixels are kept for one study only: its result objects show all its views.
+        """
+        dicom: list[ReadMammogram] = []
+        for path in files:
+            read = self._read(path, reader)
+            if read is not None and read.mammogram.header is not None:
+                dicom.append(read)
+            yield path
+        if dicom:
+            self._write_objects(dicom)
+
+    def _read(self, path: Path, reader: "MammogramReader") -> "ReadMammogram | None":
+        from mammoscope.findings import Reading
+        from mammoscope.results import ReadMammogram, draw_reading
+
+        try:
+            mammogram = reader.read(path)
+            reading = self.detector.read(mammogram, self.threshold)
+            name = free_name(path.stem, self.picture_names)
+            _write_picture(self.out / "pictures" / f"{name}.png", draw_reading(mammogram, reading))
+        except MammoscopeError as error:
+            self.entries.append(_Entry(path, Reading.not_processed(path.name, str(error))))
+            self.problems.append((str(path), str(error)))
+            return None
+        self.entries.append(_Entry(path, reading, f"pictures/{name}.png"))
+        if reading.reason is not None:
+            self.problems.append((str(path), reading.reason))
+        return ReadMammogram(mammogram, reading)
+
+    def _write_objects(self, images: Sequence["ReadMammogram"]) -> None:
+        from pydicom.uid import UID
+
+        from mammoscope.results import result_objects
+
+        header = images[0].mammogram.header
+        study = UID(str(header.get("StudyInstanceUID", ""))) if header is not None else UID("")
+        if not study.is_valid:
+            for image in images:
+                self.problems.append(
+                    (image.mammogram.name, "no result objects, for it has no valid Study Instance UID")
+                )
+            return
+        try:
+            objects = result_objects(images, self.detector.algorithm)
+        except MammoscopeError as error:
+            self.problems.append((f"result objects of study {study}", str(error)))
+            return
+        folder = self.out / "objects" / study
+        folder.mkdir(parents=True, exist_ok=True)
+        for dataset in objects:
+            dataset.save_as(folder / f"{dataset.Modality}.{dataset.SOPInstanceUID}.dcm", enforce_file_format=True)
+
+    def print_summary(self, *, total: int, seconds: float) -> None:
+        """Name what could not be done, then print the closing table."""
+        from mammoscope.findings import ReadingStatus
+
+        for what, sentence in self.problems:
+            Console(stderr=True).print(f"[red]{escape(what)}[/]: {escape(sentence)}", highlight=False, soft_wrap=True)
+        readings = [entry.reading for entry in self.entries]
+        count = Counter(reading.status for reading in readings)
+        table = Table("files", *ReadingStatus, "findings", "seconds", title=f"Readings in {escape(str(self.out))}")
+        table.add_row(
+            str(total) if len(readings) == total else f"{len(readings)} of {total}",
+            *(str(count[status]) for status in ReadingStatus),
+            str(sum(len(reading.findings) for reading in readings)),
+            f"{seconds:.1f}",
+        )
+        Console().print(table)
+
+
+def by_study(files: Sequence[Path]) -> list[list[Path]]:
+    """The files grouped by DICOM study, in the order in which each study first appears; a picture is its own group."""
+    groups: dict[str, list[Path]] = {}
+    for path in files:
+        groups.setdefault(_study_uid(path) or f"picture {path}", []).append(path)
+    return list(groups.values())
+
+
+def free_name(stem: str, taken: set[str]) -> str:
+    """The stem, numbered where a file of the same name has come before (also on file systems blind to case)."""
+    name, number = stem, 1
+    while name.casefold() in taken:
+        number += 1
+        name = f"{stem}-{number}"
+    taken.add(name.casefold())
+    return name
+
+
+def _study_uid(path: Path) -> str | None:
+    """Study Instance UID (0020,000D), or ``None`` where the file has none or cannot be parsed: reading it says why."""
+    from pydicom import dcmread
+
+    try:
+        header = dcmread(path, stop_before_pixels=True, specific_tags=["StudyInstanceUID"])
+        return str(header.get("StudyInstanceUID", "")) or None
+    except Exception:  # pydicom raises whatever it stumbles over in a damaged file
+        return None
+
+
+def _mammogram_files(paths: Sequence[Path], out: Path) -> list[Path]:
+    """What is to be read; the pictures and objects of an earlier run into the same folder are not."""
+    from mammoscope.imaging import find_files
+
+    made = [(out / name).resolve() for name in ("pictures", "objects")]
+    files = [path for path in find_files(paths) if not any(path.resolve().is_relative_to(folder) for folder in made)]
+    if not files:
+        raise MammoscopeError(
+            f"no mammogram in {', '.join(map(str, paths))}: name DICOM, PNG, JPEG, TIFF or PGM files or their folder"
+        )
+    return files
+
+
+@contextmanager
+def _written_to(folder: Path) -> Iterator[None]:
+    """Turn a full disk or a folder without write access into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise MammoscopeError(
+            f"cannot write to {folder}: {error.strerror or error}; name another folder with --out"
+        ) from error
+
+
+def _write_picture(path: Path, pixels: Any) -> None:
+    from PIL import Image
+
+    Image.fromarray(pixels).save(path)
+
+
+def _write_json(path: Path, content: object) -> None:
+    """Write all or nothing, so that a reader never meets half a file."""
+    part = path.with_suffix(".json.part")
+    part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    part.replace(path)
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )

@@ -1,0 +1,73 @@
+"""``mammoscope node``: the PACS node."""
+
+import signal
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mammoscope.errors import MammoscopeError
+
+app = typer.Typer(name="node", no_args_is_help=True, help="The PACS node: receives studies, reads them, sends results.")
+
+EXAMPLE = """\
+# Settings of a Mammoscope node. Research use only; not a medical device.
+# Relative paths start from this file's folder. Each key shown commented out has the value shown.
+
+[node]
+ae_title = "MAMMOSCOPE"        # who we are: at most 16 characters; calls to another title are rejected
+host = "127.0.0.1"             # the address to listen on; "0.0.0.0" for all of this machine
+port = 11112
+storage = "mammoscope-node"    # everything the node keeps, on a local disk
+# quiet_seconds = 30           # a study is read when no image of it arrived for so long
+# allowed_callers = []         # calling AE titles that may send, for example ["PACS"]; empty for all
+# keep_images_hours = 24       # how long read images are kept, for reports that include a late one
+
+# Where the results go. Repeat the block for each destination.
+[[destinations]]
+name = "pacs"                  # what logs and records call it
+ae_title = "PACS"
+host = "127.0.0.1"
+port = 104
+# retry_hours = 24             # how long to try again before results are put into storage/failed
+
+[model]
+# bundle = "my.onnx"           # made by 'mammoscope export'; without it the shipped model reads
+# threads = 2                  # without it all cores
+# threshold = 0.5              # lowest score reported; without it the bundle's own operating point
+"""
+
+
+@app.command()
+def run(
+    config: Annotated[Path, typer.Option("--config", "-c", help="The settings file (TOML).")],
+) -> None:
+    """Run until SIGTERM or Ctrl-C; what is not done by then goes on at the next start."""
+    from mammoscope.inference import Detector
+    from mammoscope.node import Node, configure_logging
+    from mammoscope.settings import load_node_settings
+
+    settings = load_node_settings(config)
+    configure_logging()
+    detector = Detector(settings.model.bundle, threads=settings.model.threads)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    with Node(settings, detector):
+        stop.wait()
+
+
+@app.command()
+def init(
+    config: Annotated[Path, typer.Argument(help="Where to write it.")] = Path("node.toml"),
+) -> None:
+    """Write a commented settings file to start from."""
+    try:
+        with config.open("x", encoding="utf-8") as file:
+            file.write(EXAMPLE)
+    except FileExistsError:
+        raise MammoscopeError(f"{config} is there already; give another name or delete it first") from None
+    except OSError as error:
+        raise MammoscopeError(f"{config} cannot be written: {error.strerror}") from None
+    typer.echo(f"Wrote {config}. Say in it where results go, then: mammoscope node run --config {config}")

@@ -1,0 +1,187 @@
+"""A mammogram from a DICOM file."""
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+from pydicom import Dataset, dcmread
+from pydicom.uid import (
+    UID,
+    BreastProjectionXRayImageStorageForPresentation,
+    BreastProjectionXRayImageStorageForProcessing,
+    BreastTomosynthesisImageStorage,
+    ComputedRadiographyImageStorage,
+    DigitalMammographyXRayImageStorageForPresentation,
+    DigitalMammographyXRayImageStorageForProcessing,
+    DigitalXRayImageStorageForPresentation,
+    DigitalXRayImageStorageForProcessing,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    MediaStorageDirectoryStorage,
+    MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
+    MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+    MultiFrameTrueColorSecondaryCaptureImageStorage,
+    SecondaryCaptureImageStorage,
+)
+
+from mammoscope.imaging import attributes
+from mammoscope.imaging.display import displayed
+from mammoscope.imaging.errors import MammogramError
+from mammoscope.imaging.mammogram import Mammogram
+from mammoscope.imaging.stored import PixelFormat, stored_values
+
+_MAMMOGRAPHY = frozenset(
+    (DigitalMammographyXRayImageStorageForPresentation, DigitalMammographyXRayImageStorageForProcessing)
+)
+_MAYBE_MAMMOGRAPHY = frozenset(
+    (
+        SecondaryCaptureImageStorage,
+        MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
+        MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+        MultiFrameTrueColorSecondaryCaptureImageStorage,
+        ComputedRadiographyImageStorage,
+        DigitalXRayImageStorageForPresentation,
+        DigitalXRayImageStorageForProcessing,
+    )
+)
+_SECONDARY_MODALITIES = frozenset(("MG", "RG", "CR", "DX", "OT", "SC", "XC", None))
+_VOLUMES = frozenset(
+    (
+        BreastTomosynthesisImageStorage,
+        BreastProjectionXRayImageStorageForPresentation,
+        BreastProjectionXRayImageStorageForProcessing,
+    )
+)
+_PIXEL_DATA = 0x7FE00010
+_PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+
+
+def read_dicom(path: Path, name: str) -> Mammogram:
+    """Read a DICOM file, with or without its preamble, as a mammogram.
+
+    Digital mammography X-ray images for presentation and for processing are read, and secondary captures, CR and DX
+    images whose header says that they are mammograms (digitised film).
+
+    Raises
+    ------
+    MammogramError
+        If it is another kind of object, or is encrypted, multi-frame, cut short or damaged.
+    """
+    data = path.read_bytes()
+    header = _parsed(data, name, pixels=False)
+    sop_class = UID(attributes.text(header, "SOPClassUID") or _meta(header, "MediaStorageSOPClassUID") or "")
+    _check_kind(header, sop_class, name)
+    pixel_format = PixelFormat.of(header, name)
+    dataset = _parsed(data, name, pixels=True)
+    _check_pixel_data(dataset, data, name)
+    stored = stored_values(dataset, _transfer_syntax(dataset, name), pixel_format, name)
+    intent = attributes.intent(header, sop_class)
+    return Mammogram(
+        pixels=displayed(stored, header, pixel_format, intent, name),
+        name=name,
+        laterality=attributes.laterality(header),
+        view=attributes.view(header),
+        view_modifiers=attributes.view_modifiers(header),
+        spacing=attributes.spacing(header),
+        acquisition=attributes.acquisition(header, sop_class),
+        header=_without_pixels(header),
+        path=path,
+    )
+
+
+def _parsed(data: bytes, name: str, *, pixels: bool) -> Dataset:
+    try:
+        # force: a file may lack its preamble and File Meta Information
+        return dcmread(io.BytesIO(data), force=True, stop_before_pixels=not pixels)
+    except MemoryError:
+        raise
+    except (zlib.error, struct.error, EOFError) as error:
+        raise MammogramError(
+            f"{name} is a cut or damaged DICOM file: copy or send it again from its source."
+        ) from error
+    except Exception as error:
+        raise MammogramError(
+            f"{name} cannot be parsed as DICOM ({type(error).__name__}): copy or send it again from its source."
+        ) from error
+
+
+def _check_kind(header: Dataset, sop_class: UID, name: str) -> None:
+    """Refuse everything that is not one mammogram, from its header alone."""
+    if sop_class == MediaStorageDirectoryStorage:
+        raise MammogramError(f"{name} is a DICOMDIR, the index of a disc: name the image files beside it.")
+    if sop_class in _VOLUMES:
+        raise MammogramError(
+            f"{name} is breast tomosynthesis ({sop_class.name}), which is not read: "
+            "send the 2D or synthesised 2D mammogram of the same view."
+        )
+    if not sop_class:
+        raise MammogramError(
+            f"{name} has no SOP Class UID, so it is no complete DICOM image: copy or send it again from its source."
+        )
+    if sop_class not in _MAMMOGRAPHY and sop_class not in _MAYBE_MAMMOGRAPHY:
+        raise MammogramError(f"{name} is no mammogram but {_class_name(sop_class)}: send mammography (MG) images only.")
+    if sop_class not in _MAMMOGRAPHY and not _says_mammogram(header):
+        raise MammogramError(
+            f"{name} is {_class_name(sop_class)} that does not say it is a mammogram: "
+            "send mammography (MG) images, or set its Modality to MG or its Body Part Examined to BREAST."
+        )
+    if attributes.is_specimen(header):
+        raise MammogramError(f"{name} is a radiograph of a tissue specimen: send mammograms of the breast only.")
+    frames = attributes.number(header, "NumberOfFrames")
+    if frames is not None and frames > 1:
+        raise MammogramError(f"{name} holds {int(frames)} frames: send each mammogram as an image of its own.")
+
+
+def _says_mammogram(header: Dataset) -> bool:
+    return attributes.text(header, "Modality") in _SECONDARY_MODALITIES and attributes.is_mammographic(header)
+
+
+def _check_pixel_data(dataset: Dataset, data: bytes, name: str) -> None:
+    if dataset.get_item(_PIXEL_DATA) is not None and dataset.get("PixelData"):
+        return
+    if "EncryptedAttributesSequence" in dataset:
+        raise MammogramError(f"{name} is encrypted: decrypt it, or send it again without encryption.")
+    if any(keyword in dataset for keyword in _PIXEL_KEYWORDS[1:]):
+        raise MammogramError(f"{name} holds floating-point pixels: convert it to 16-bit unsigned integers.")
+    if _PIXEL_DATA.to_bytes(4, "big") in data or b"\xe0\x7f\x10\x00" in data:
+        raise MammogramError(f"{name} is cut short within its pixel data: copy or send it again from its source.")
+    raise MammogramError(f"{name} holds no pixel data: copy or send it again from its source.")
+
+
+def _transfer_syntax(dataset: Dataset, name: str) -> UID:
+    said = _meta(dataset, "TransferSyntaxUID")
+    if said:
+        return UID(said)
+    if dataset["PixelData"].is_undefined_length:
+        raise MammogramError(
+            f"{name} holds compressed pixel data and no Transfer Syntax UID to tell how: "
+            "send it again with its file header."
+        )
+    implicit, little = dataset.original_encoding
+    syntax = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+    dataset.file_meta.TransferSyntaxUID = syntax
+    return syntax
+
+
+def _meta(dataset: Dataset, keyword: str) -> str | None:
+    return attributes.text(getattr(dataset, "file_meta", Dataset()), keyword)
+
+
+def _class_name(sop_class: UID) -> str:
+    known = sop_class.name
+    return f"a {known} object" if known != str(sop_class) else f"an object of the unknown class {sop_class}"
+
+
+def _without_pixels(header: Dataset) -> Dataset:
+    """The attributes alone: pydicom's `FileDataset` would keep the bytes of the whole file alive."""
+    plain = Dataset(
+        {
+            tag: header.get_item(tag)
+            for tag in header.keys()  # noqa: SIM118 - iterating a Dataset parses each element
+        }
+    )
+    implicit, little = header.original_encoding
+    plain.set_original_encoding(implicit, little, header.original_character_set)
+    return plain

@@ -1,0 +1,120 @@
+"""The process that a `MammogramReader` decodes in, where a decoder may die alone.
+
+It answers each `channel.Request` with a `Mammogram`, or with the sentence of an error as a ``str``.
+"""
+
+import contextlib
+import os
+import signal
+import warnings
+from collections.abc import Iterator
+from io import FileIO
+from pathlib import Path
+
+from mammoscope.imaging.channel import Request, receive, send
+from mammoscope.imaging.dicom import read_dicom
+from mammoscope.imaging.errors import MammogramError
+from mammoscope.imaging.files import SNIFFED_BYTES, FileKind, sniff
+from mammoscope.imaging.mammogram import Mammogram
+from mammoscope.imaging.pictures import read_picture
+
+MAX_FILE_BYTES = 1 << 30
+"""No file of one mammogram comes near it: an uncompressed one has 30 to 60 MB."""
+
+_MAX_MEMORY = 8 << 30
+
+
+def read_file(path: Path, name: str) -> Mammogram:
+    """Read one mammogram in this very process.
+
+    Raises
+    ------
+    MammogramError
+        If it cannot be read.
+    """
+    try:
+        kind = _kind(path, name)
+        if kind is FileKind.DICOM:
+            return read_dicom(path, name)
+        if kind is FileKind.PICTURE:
+            return read_picture(path, name)
+    except OSError as error:
+        raise MammogramError(
+            f"{name} cannot be opened ({error.strerror}): check the path and its permissions."
+        ) from error
+    if kind is FileKind.EMPTY:
+        raise MammogramError(f"{name} is empty: copy or send it again from its source.")
+    if kind is FileKind.ENCRYPTED:
+        raise MammogramError(f"{name} is encrypted as a whole (CMS): decrypt it first.")
+    if kind is FileKind.OTHER_PICTURE:
+        raise MammogramError(f"{name} is a picture in a format that is not read: save it as PNG, JPEG, TIFF or PGM.")
+    raise MammogramError(f"{name} is no image: give a DICOM file or a PNG, JPEG, TIFF or PGM picture.")
+
+
+def _kind(path: Path, name: str) -> FileKind:
+    if path.is_dir():
+        raise MammogramError(f"{name} is a folder: name the image files in it.")
+    if not path.exists():
+        raise MammogramError(f"{name} does not exist: check the path.")
+    if not path.is_file():
+        raise MammogramError(f"{name} is no regular file: give a DICOM file or a picture.")
+    if path.stat().st_size > MAX_FILE_BYTES:
+        raise MammogramError(f"{name} is larger than 1 GiB, which no single mammogram is: check the file.")
+    with path.open("rb") as file:
+        return sniff(file.read(SNIFFED_BYTES))
+
+
+def main() -> None:
+    """Answer requests until the standard input ends."""
+    requests, answers = _take_over_pipes()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the caller, who ends this process by closing its input
+    warnings.simplefilter("ignore")  # they quote values, which may be the patient's
+    _limit_memory()
+    send(answers, None)  # ready
+    while True:
+        try:
+            request: Request = receive(requests)
+        except EOFError:
+            return
+        with _alarm(request.seconds):
+            answer = _answer(request)
+            send(answers, answer)
+
+
+def _answer(request: Request) -> Mammogram | str:
+    try:
+        return read_file(request.path, request.name)
+    except MammogramError as error:
+        return str(error)
+    except MemoryError:
+        return f"{request.name} needs more memory than there is to read it: check the file at its source."
+    except BaseException as error:  # a decoder's panic is no Exception
+        return f"{request.name} cannot be read ({type(error).__name__}), it is probably damaged: copy or send it again."
+
+
+def _take_over_pipes() -> tuple[FileIO, FileIO]:
+    """Keep the two pipes for messages only: decoders print, and what they print would garble an answer."""
+    requests, answers = FileIO(os.dup(0), "rb"), FileIO(os.dup(1), "wb")
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for standard in (0, 1, 2):
+        os.dup2(nowhere, standard)
+    return requests, answers
+
+
+def _limit_memory() -> None:
+    """A small file that unpacks to more than any mammogram ends in a `MemoryError`, not in the machine's."""
+    with contextlib.suppress(ImportError, ValueError, OSError):
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (_MAX_MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
+
+
+@contextlib.contextmanager
+def _alarm(seconds: float) -> Iterator[None]:
+    """End this process if it hangs when its caller is gone as well; a living caller kills it earlier."""
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, seconds + 10)
+        yield
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    else:
+        yield

@@ -1,0 +1,185 @@
+"""The bundle: one ONNX file whose metadata holds everything that running it needs."""
+
+import importlib.resources
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Self
+
+import onnxruntime
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from mammoscope.errors import MammoscopeError
+from mammoscope.findings import Algorithm
+from mammoscope.imaging import Crop, InputGeometry
+
+METADATA_KEY = "mammoscope"
+"""Under it the metadata lies in the ONNX file's metadata properties, as JSON."""
+
+PIXEL_CONVENTION = "float32, 0 to 1: 1st and 99.8th percentile of the breast's pixels, region resized to fill the input"
+"""What `mammoscope.imaging.prepare` does. A bundle with another convention was made for another program."""
+
+
+class BundleError(MammoscopeError):
+    """A file that is no bundle, or one that this version cannot run."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class BundleInput(_Part):
+    """The network's input in pixels and how pixels get there."""
+
+    rows: int
+    columns: int
+    crop: Crop
+    pixels: Literal[
+        "float32, 0 to 1: 1st and 99.8th percentile of the breast's pixels, region resized to fill the input"
+    ] = PIXEL_CONVENTION
+
+    @property
+    def geometry(self) -> InputGeometry:
+        """The same in imaging's words."""
+        return InputGeometry(self.rows, self.columns, self.crop)
+
+
+class OperatingPoint(_Part):
+    """A threshold and why it is that: findings with a score of at least ``threshold`` are reported."""
+
+    name: str
+    threshold: float = Field(ge=0, le=1)
+    rule: str
+    chosen_on: str
+
+
+class TrainingData(_Part):
+    """A collection that the model learned from."""
+
+    name: str
+    licence: str
+    images: int = Field(ge=0)
+    patients: int = Field(ge=0)
+    fingerprint: str
+
+
+class Figures(_Part):
+    """What the model reached on one split; ``values`` by name, ``intervals`` 95 % by bootstrap over patients."""
+
+    dataset: str
+    split: str | None
+    iou: float
+    threshold_rule: str
+    values: dict[str, float]
+    intervals: dict[str, tuple[float, float]] = {}
+
+
+class BundleMetadata(_Part):
+    """Everything a bundle says about itself. The first operating point is the default."""
+
+    format: Literal[1] = 1
+    name: str = Field(min_length=1)
+    version: str = Field(min_length=1)
+    input: BundleInput
+    classes: tuple[str, ...] = Field(min_length=1)
+    operating_points: tuple[OperatingPoint, ...] = Field(min_length=1)
+    training_data: tuple[TrainingData, ...]
+    figures: tuple[Figures, ...] = ()
+    made_with: str
+    notice: str = "Research use only; not a medical device."
+
+    @model_validator(mode="after")
+    def _points_have_names_of_their_own(self) -> Self:
+        names = [point.name for point in self.operating_points]
+        if len(set(names)) < len(names):
+            raise ValueError("two operating points have the same name")
+        return self
+
+
+def shipped_bundle() -> Path:
+    """The bundle that comes with Mammoscope and is used where no other is named."""
+    return Path(str(importlib.resources.files("mammoscope.inference"))) / "models" / "default.onnx"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bundle:
+    """An opened bundle: its metadata and the network ready to run.
+
+    The network takes ``image`` (1, 1, rows, columns) and gives ``boxes`` (n, 4) in input pixels, ``scores`` (n,) and
+    ``labels`` (n,), class indices from 0.
+    """
+
+    path: Path
+    metadata: BundleMetadata
+    session: onnxruntime.InferenceSession
+
+    @classmethod
+    def open(cls, path: Path | None = None, *, threads: int | None = None) -> Self:
+        """Open a bundle, or the shipped one.
+
+        Parameters
+        ----------
+        threads
+            How many the network may use; ``None`` for one a core.
+
+        Raises
+        ------
+        BundleError
+            If the file is not there, is no bundle, or was made for another version.
+        """
+        path = path or shipped_bundle()
+        if not path.is_file():
+            raise BundleError(f"there is no model bundle {path}: give the path of a file made by 'mammoscope export'")
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        if threads:
+            options.intra_op_num_threads = threads
+            options.inter_op_num_threads = 1
+        try:
+            session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime has no public base of its errors
+            raise BundleError(
+                f"{path} is not a model that can be run: give the path of a file made by 'mammoscope export'"
+            ) from error
+        return cls(path, _metadata(path, session), session)
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """Name and version, as result objects state them."""
+        return Algorithm(self.metadata.name, self.metadata.version)
+
+    def operating_point(self, name: str | None = None) -> OperatingPoint:
+        """The operating point of that name, or the default.
+
+        Raises
+        ------
+        BundleError
+            If the bundle has none of that name.
+        """
+        points = {point.name: point for point in self.metadata.operating_points}
+        if name is None:
+            return self.metadata.operating_points[0]
+        if name not in points:
+            raise BundleError(f"{self.path} has no operating point '{name}': it has {', '.join(points)}")
+        return points[name]
+
+
+def _metadata(path: Path, session: onnxruntime.InferenceSession) -> BundleMetadata:
+    stored = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    if stored is None:
+        raise BundleError(f"{path} is an ONNX model but no Mammoscope bundle: make one with 'mammoscope export'")
+    try:
+        metadata = BundleMetadata.model_validate_json(stored)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "as a whole"
+        raise BundleError(
+            f"the metadata of {path} is not one this version understands ({field}: {first['msg']}): export the model "
+            "again, or use the version of Mammoscope that made it"
+        ) from error
+    expected = [1, 1, metadata.input.rows, metadata.input.columns]
+    if session.get_inputs()[0].shape != expected:
+        raise BundleError(
+            f"{path} contradicts itself: its network does not take the {metadata.input.rows} x "
+            f"{metadata.input.columns} pixels that its metadata states; export the model again"
+        )
+    return metadata

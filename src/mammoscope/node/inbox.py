@@ -1,0 +1,87 @@
+"""`Inbox`: the images that were acknowledged, one folder a study, one file an object, named by their UIDs."""
+
+import os
+import shutil
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from pydicom.uid import SecondaryCaptureImageStorage
+
+from mammoscope.network import IGNORED_SOP_CLASSES, Receipt, ReceivedObject
+from mammoscope.node.disk import move_folder, sync
+
+
+class Inbox:
+    """Keeps images until they are read, and a while longer.
+
+    Parameters
+    ----------
+    folder
+        On the file system on which objects arrive.
+    is_known
+        Whether an object of that Study and SOP Instance UID was read, or made, by this node before.
+    """
+
+    def __init__(self, folder: Path, is_known: Callable[[str, str], bool]) -> None:
+        self._folder = folder
+        self._is_known = is_known
+        self._lock = threading.Lock()
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def add(self, received: ReceivedObject) -> Receipt:
+        """Keep an object, synced to disk when this returns.
+
+        What no mammogram can be (reports, presentation states, screenshots) is ignored; a resend changes nothing.
+
+        Raises
+        ------
+        OSError
+            If it cannot be kept.
+        """
+        if not _may_be_mammogram(received):
+            return Receipt.IGNORED
+        study, uid = received.study_instance_uid, received.sop_instance_uid
+        if self._is_known(study, uid):
+            return Receipt.KNOWN
+        sync(received.path)
+        receipt = Receipt.STORED
+        with self._lock:
+            folder = self._folder / study
+            folder.mkdir(exist_ok=True)
+            try:
+                # Linking is atomic, and unlike renaming it fails where the same object already lies.
+                os.link(received.path, folder / f"{uid}.dcm")
+            except FileExistsError:
+                receipt = Receipt.KNOWN
+        sync(folder)
+        sync(self._folder)
+        return receipt
+
+    def studies(self) -> list[str]:
+        """Study Instance UIDs with images here."""
+        return sorted(f.name for f in self._folder.iterdir() if f.is_dir())
+
+    def images(self, study: str) -> list[Path]:
+        """List the files of a study, each named by its SOP Instance UID."""
+        return sorted((self._folder / study).glob("*.dcm"))
+
+    def remove(self, study: str, only_if: Callable[[list[Path]], bool]) -> bool:
+        """Delete a study's images if ``only_if`` agrees to those that lie here now; return whether it did."""
+        with self._lock:
+            agreed = only_if(self.images(study))
+            if agreed:
+                shutil.rmtree(self._folder / study)
+        return agreed
+
+    def move(self, study: str, target: Path) -> None:
+        """Move a study's images to another folder of the same file system."""
+        with self._lock:
+            move_folder(self._folder / study, target)
+
+
+def _may_be_mammogram(received: ReceivedObject) -> bool:
+    if received.sop_class_uid in IGNORED_SOP_CLASSES:
+        return False
+    # Digitised film comes as secondary capture, but so does every screenshot.
+    return received.sop_class_uid != SecondaryCaptureImageStorage or received.modality == "MG"

@@ -1,0 +1,35 @@
+"""The node's log: one JSON object a line, UIDs only."""
+
+import logging
+import sys
+import warnings
+
+import structlog
+
+
+def configure_logging() -> None:
+    """Write the node's events to standard error as JSON lines, and silence libraries that quote patients' data."""
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    # Both quote attribute values, such as a malformed patient's name, in what they say.
+    for library in ("pydicom", "pynetdicom"):
+        logging.getLogger(library).setLevel(logging.CRITICAL + 1)
+    warnings.filterwarnings("ignore", module="pydicom")
+
+
+def where_raised(error: BaseException) -> str:
+    """Name the type of an unexpected error and the line it came from, not its text, which may quote a patient."""
+    traceback = error.__traceback__
+    while traceback and traceback.tb_next:
+        traceback = traceback.tb_next
+    if traceback is None:
+        return type(error).__name__
+    module = traceback.tb_frame.f_globals.get("__name__", "?")
+    return f"{type(error).__name__} in {module} line {traceback.tb_lineno}"

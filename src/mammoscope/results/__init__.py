@@ -1,0 +1,26 @@
+"""A reading as objects that a PACS keeps and a reader sees: CAD report, marks, sheet, picture.
+
+Objects in, objects out: nothing here opens a file or a connection.
+"""
+
+from mammoscope.results.cad_sr import cad_sr_obstacle, mammography_cad_sr
+from mammoscope.results.errors import ResultError
+from mammoscope.results.objects import result_objects
+from mammoscope.results.picture import draw_reading
+from mammoscope.results.presentation import presentation_state, presentation_state_obstacle
+from mammoscope.results.secondary_capture import secondary_capture
+from mammoscope.results.study import ReadMammogram
+from mammoscope.results.verify import verify_against_reading
+
+__all__ = [
+    "ReadMammogram",
+    "ResultError",
+    "cad_sr_obstacle",
+    "draw_reading",
+    "mammography_cad_sr",
+    "presentation_state",
+    "presentation_state_obstacle",
+    "result_objects",
+    "secondary_capture",
+    "verify_against_reading",
+]

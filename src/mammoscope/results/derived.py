@@ -1,0 +1,161 @@
+"""What all result objects have in common: patient and study of their mammograms, a series, who made them, when."""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+
+from pydicom import Dataset
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import (
+    UID,
+    ExplicitVRLittleEndian,
+    GrayscaleSoftcopyPresentationStateStorage,
+    MammographyCADSRStorage,
+    SecondaryCaptureImageStorage,
+)
+
+from mammoscope import __version__
+from mammoscope.findings import Algorithm
+from mammoscope.results.study import ReadMammogram, reading_content, result_uid
+
+RESEARCH_USE = "research use only, not for diagnosis"
+"""What every result says of itself."""
+
+MANUFACTURER = "Mammoscope"
+
+_PREAMBLE = b"\0" * 128
+_MAX_LONG_STRING = 64
+
+# Type 2 in every composite object: there even if empty (PS3.3 C.7.1.1, C.7.2.1).
+_ALWAYS = (
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyInstanceUID",
+    "StudyDate",
+    "StudyTime",
+    "StudyID",
+    "AccessionNumber",
+    "ReferringPhysicianName",
+)
+_WHERE_PRESENT = (
+    "SpecificCharacterSet",
+    "IssuerOfPatientID",
+    "IssuerOfPatientIDQualifiersSequence",
+    "TypeOfPatientID",
+    "OtherPatientIDsSequence",
+    "PatientAge",
+    "StudyDescription",
+    "IssuerOfAccessionNumberSequence",
+    "ProcedureCodeSequence",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Series:
+    key: str
+    sop_class: UID
+    modality: str
+    number: int
+    title: str
+
+
+class ResultKind(Enum):
+    """The objects that one study gets; each kind is a series of its own.
+
+    The series numbers stand far above those of a modality, so that results come last in a reader's list.
+    """
+
+    CAD_SR = _Series("cad-sr", MammographyCADSRStorage, "SR", 9001, "CAD report")
+    PRESENTATION_STATE = _Series("gsps", GrayscaleSoftcopyPresentationStateStorage, "PR", 9002, "CAD marks")
+    SECONDARY_CAPTURE = _Series("sc", SecondaryCaptureImageStorage, "OT", 9003, "CAD sheet")
+
+
+def result_instance_uid(kind: ResultKind, images: Sequence[ReadMammogram], algorithm: Algorithm) -> UID:
+    """SOP Instance UID: the same for the same images, algorithm, version and findings."""
+    study = str(images[0].header.StudyInstanceUID)
+    return result_uid(f"{kind.value.key} instance", study, algorithm, *reading_content(images))
+
+
+def result_series_uid(kind: ResultKind, image: ReadMammogram, algorithm: Algorithm) -> UID:
+    """Series Instance UID: one for each kind of object, algorithm and version in a study."""
+    return result_uid(f"{kind.value.key} series", str(image.header.StudyInstanceUID), algorithm)
+
+
+def series_description(kind: ResultKind, algorithm: Algorithm) -> str:
+    """What a reader's list of series shows; never longer than DICOM allows."""
+    title = f"Mammoscope {kind.value.title} - {RESEARCH_USE}"
+    full = f"{title} ({printable(algorithm.version)})"
+    return full if len(full) <= _MAX_LONG_STRING else title
+
+
+def software_versions(algorithm: Algorithm) -> list[str]:
+    """The version of the program, then the model with its version."""
+    model = f"{printable(algorithm.name)} {printable(algorithm.version)}"
+    return [f"Mammoscope {__version__}", model[:_MAX_LONG_STRING]]
+
+
+def printable(text: str) -> str:
+    """Our own words in the characters that every character set has.
+
+    A result takes over the character set of its mammograms, which need not hold what we would write.
+    """
+    return text.replace("\\", "/").encode("ascii", "replace").decode()
+
+
+def new_result(
+    kind: ResultKind, images: Sequence[ReadMammogram], algorithm: Algorithm, now: datetime | None = None
+) -> FileDataset:
+    """An object with everything but its content.
+
+    Parameters
+    ----------
+    images
+        Of one study; the first one lends patient and study.
+    now
+        Content date and time; the clock's unless given.
+    """
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = kind.value.sop_class
+    meta.MediaStorageSOPInstanceUID = result_instance_uid(kind, images, algorithm)
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset = FileDataset("", {}, file_meta=meta, preamble=_PREAMBLE)
+    dataset.SOPClassUID = meta.MediaStorageSOPClassUID
+    dataset.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
+    dataset.SeriesInstanceUID = result_series_uid(kind, images[0], algorithm)
+    dataset.SeriesNumber = kind.value.number
+    dataset.SeriesDescription = series_description(kind, algorithm)
+    dataset.Modality = kind.value.modality
+    dataset.InstanceNumber = 1
+    dataset.Manufacturer = MANUFACTURER
+    dataset.ManufacturerModelName = "Mammoscope"
+    dataset.SoftwareVersions = software_versions(algorithm)
+    set_creation_time(dataset, now)
+    copy_patient_and_study(images[0].header, dataset)
+    return dataset
+
+
+def set_creation_time(dataset: Dataset, now: datetime | None) -> None:
+    """Say when the object was made."""
+    now = now or datetime.now()
+    dataset.InstanceCreationDate = dataset.ContentDate = now.strftime("%Y%m%d")
+    dataset.InstanceCreationTime = dataset.ContentTime = now.strftime("%H%M%S")
+
+
+def copy_patient_and_study(header: Dataset, dataset: Dataset) -> None:
+    """Take over patient, study and character set exactly as the mammogram has them.
+
+    Elements are copied whole, not value by value, so that a name in any character set, or a value that strict software
+    would refuse, arrives as it was: the archive files the result beside its mammogram by these.
+    """
+    for keyword in _ALWAYS:
+        if keyword in header:
+            dataset[keyword] = copy.deepcopy(header[keyword])
+        else:
+            setattr(dataset, keyword, None)
+    for keyword in _WHERE_PRESENT:
+        if keyword in header:
+            dataset[keyword] = copy.deepcopy(header[keyword])

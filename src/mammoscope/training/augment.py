@@ -1,0 +1,111 @@
+"""Random changes of a prepared mammogram and its boxes."""
+
+import math
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mammoscope.training.recipe import AugmentationSection
+
+_KEPT_PART = 0.4
+"""A box cut by the picture's edge stays when at least this part of it is left."""
+
+
+def augment(
+    pixels: NDArray[np.float32],
+    boxes: NDArray[np.float64],
+    section: AugmentationSection,
+    rng: np.random.Generator,
+) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.bool_]]:
+    """A changed picture, its boxes, and which of them are still in it.
+
+    Parameters
+    ----------
+    pixels
+        Shape (rows, columns), from 0 to 1.
+    boxes
+        Shape (n, 4): x0, y0, x1, y1 in pixels of the picture, edges.
+
+    Returns
+    -------
+    pixels
+        Of the same shape.
+    boxes
+        Shape (k, 4), only those kept.
+    kept
+        Shape (n,), which of the given boxes they are.
+    """
+    matrix = _random_affine(pixels.shape, section, rng)
+    if matrix is not None:
+        pixels = _warp(pixels, matrix)
+        boxes, kept = _move(boxes, matrix, pixels.shape)
+    else:
+        kept = np.ones(len(boxes), dtype=bool)
+    return _change_intensity(pixels, section, rng), boxes, kept
+
+
+def _random_affine(
+    shape: tuple[int, ...], section: AugmentationSection, rng: np.random.Generator
+) -> NDArray[np.float64] | None:
+    """A 2 x 3 matrix on edge coordinates about the picture's middle, or ``None`` where nothing moves."""
+    rows, columns = shape
+    zoom = math.exp(rng.uniform(math.log(section.zoom[0]), math.log(section.zoom[1])))
+    aspect = math.exp(rng.uniform(-1, 1) * math.log1p(section.aspect) / 2)
+    angle = math.radians(rng.uniform(-1, 1) * section.rotation_degrees)
+    flip_x = -1 if rng.random() < section.horizontal_flip else 1
+    flip_y = -1 if rng.random() < section.vertical_flip else 1
+    shift = rng.uniform(-1, 1, size=2) * section.shift * (columns, rows)
+    rotation = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    linear = rotation @ np.diag([flip_x * zoom * aspect, flip_y * zoom / aspect])
+    if np.array_equal(linear, np.eye(2)) and not shift.any():
+        return None
+    middle = np.array([columns / 2, rows / 2])
+    return np.column_stack([linear, middle + shift - linear @ middle])
+
+
+def _warp(pixels: NDArray[np.float32], matrix: NDArray[np.float64]) -> NDArray[np.float32]:
+    # OpenCV's coordinates are pixel centres, half a pixel from edges.
+    centres = matrix.copy()
+    centres[:, 2] += matrix[:, :2] @ (0.5, 0.5) - 0.5
+    rows, columns = pixels.shape
+    warped = cv2.warpAffine(pixels, centres, (columns, rows), flags=cv2.INTER_LINEAR, borderValue=0)
+    return warped.astype(np.float32, copy=False)
+
+
+def _move(
+    boxes: NDArray[np.float64], matrix: NDArray[np.float64], shape: tuple[int, ...]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Boxes around the ellipses that the given boxes enclose: a turned mass fills its box no more than a straight one."""
+    rows, columns = shape
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2 @ matrix[:, :2].T + matrix[:, 2]
+    halves = np.sqrt(((boxes[:, 2:] - boxes[:, :2]) / 2) ** 2 @ (matrix[:, :2].T ** 2))
+    moved = np.concatenate([centres - halves, centres + halves], axis=1)
+    clipped = np.clip(moved, 0, (columns, rows, columns, rows))
+    kept = _area(clipped) >= _KEPT_PART * _area(moved)
+    return clipped[kept], kept
+
+
+def _area(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1))
+
+
+def _change_intensity(
+    pixels: NDArray[np.float32], section: AugmentationSection, rng: np.random.Generator
+) -> NDArray[np.float32]:
+    exponent = math.exp(rng.uniform(-1, 1) * math.log1p(section.gamma))
+    contrast = 1 + rng.uniform(-1, 1) * section.contrast
+    brightness = 1 + rng.uniform(-1, 1) * section.brightness
+    if section.gamma:
+        pixels = np.power(pixels, exponent, dtype=np.float32)
+    if section.contrast:
+        mean = np.float32(pixels.mean())
+        pixels = (pixels - mean) * np.float32(contrast) + mean
+    if section.brightness:
+        pixels = pixels * np.float32(brightness)
+    if section.blur and (sigma := rng.uniform(0, section.blur)) > 0.3:
+        pixels = cv2.GaussianBlur(pixels, (0, 0), sigma).astype(np.float32, copy=False)
+    if section.noise:
+        sigma = rng.uniform(0, section.noise)
+        pixels = pixels + np.float32(sigma) * rng.standard_normal(pixels.shape, dtype=np.float32)
+    return np.clip(pixels, 0, 1, dtype=np.float32)

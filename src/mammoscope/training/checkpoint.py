@@ -1,0 +1,167 @@
+"""Checkpoints that survive a kill at any moment, and the folder of a run."""
+
+import json
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mammoscope import __version__
+from mammoscope.training.errors import TrainingError
+from mammoscope.training.recipe import Recipe, parse_recipe
+
+_CHECKPOINT = "checkpoint.pt"
+_RECIPE = "recipe.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A run after ``iteration`` optimiser steps and that many minutes.
+
+    Parameters
+    ----------
+    detector
+        The state that goes on learning.
+    averaged
+        The averaged state; ``None`` where the recipe asks for none.
+    """
+
+    iteration: int
+    minutes: float
+    detector: dict[str, Tensor]
+    averaged: dict[str, Tensor] | None
+    optimiser: dict[str, Any]
+
+    @property
+    def best_state(self) -> dict[str, Tensor]:
+        """The state to validate and export."""
+        return self.averaged if self.averaged is not None else self.detector
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """Everything a run leaves: recipe, data fingerprint, curves, checkpoint, validation report."""
+
+    path: Path
+
+    @classmethod
+    def open(cls, path: Path, recipe: Recipe, fingerprint: str) -> "RunFolder":
+        """The folder of a run, new or to be gone on with.
+
+        Raises
+        ------
+        TrainingError
+            If it holds a run of another recipe or on other data.
+        """
+        folder = cls(path)
+        described = {
+            "recipe": recipe.model_dump(mode="json"),
+            "data_fingerprint": fingerprint,
+            "mammoscope": __version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        }
+        path.mkdir(parents=True, exist_ok=True)
+        if not (path / _RECIPE).is_file():
+            write_atomically(path / _RECIPE, json.dumps(described, indent=2).encode())
+            return folder
+        before = folder.description()
+        if before["recipe"] != described["recipe"]:
+            raise TrainingError(
+                f"{path} holds a run of another recipe ({_first_difference(before['recipe'], described['recipe'])} "
+                "differs): give run.folder another name, or delete that folder to start anew"
+            )
+        if before["data_fingerprint"] != fingerprint:
+            raise TrainingError(
+                f"{path} holds a run on other data: the data set has changed since; give run.folder another name"
+            )
+        return folder
+
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether there is something to go on with."""
+        return (self.path / _CHECKPOINT).is_file()
+
+    def description(self) -> dict[str, Any]:
+        """What `open` wrote: recipe, data fingerprint, versions.
+
+        Raises
+        ------
+        TrainingError
+            If the folder is not a run's.
+        """
+        try:
+            described: dict[str, Any] = json.loads((self.path / _RECIPE).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise TrainingError(
+                f"{self.path} is not the folder of a run: it has no readable {_RECIPE}; give the folder that "
+                "'mammoscope train' named"
+            ) from error
+        return described
+
+    def recipe(self) -> Recipe:
+        """The run's recipe."""
+        return parse_recipe(self.description()["recipe"], str(self.path / _RECIPE))
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Write the checkpoint; the one before stays until this one is whole on disk.
+
+        Raises
+        ------
+        TrainingError
+            If the disk is full or cannot be written.
+        """
+        file = self.path / _CHECKPOINT
+        partial = file.with_suffix(".part")
+        try:
+            with partial.open("wb") as stream:
+                torch.save({name: getattr(checkpoint, name) for name in Checkpoint.__slots__}, stream)
+                stream.flush()
+                os.fsync(stream.fileno())
+            partial.replace(file)
+        except (OSError, RuntimeError) as error:
+            partial.unlink(missing_ok=True)
+            raise TrainingError(
+                f"the checkpoint {file} could not be written ({error}): the one before is safe; free disk space and "
+                "start the same command again"
+            ) from error
+
+    def load(self) -> Checkpoint:
+        """The last checkpoint.
+
+        Raises
+        ------
+        TrainingError
+            If there is none or it is damaged.
+        """
+        file = self.path / _CHECKPOINT
+        if not file.is_file():
+            raise TrainingError(f"{self.path} has no checkpoint yet: train longer, or give another run's folder")
+        try:
+            return Checkpoint(**torch.load(file, map_location="cpu", weights_only=True))
+        except Exception as error:
+            raise TrainingError(f"the checkpoint {file} is damaged: delete it to train from the start") from error
+
+    def log(self, record: dict[str, Any]) -> None:
+        """Add a line to the curves (``curves.jsonl``)."""
+        with (self.path / "curves.jsonl").open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(record) + "\n")
+
+
+def write_atomically(file: Path, content: bytes) -> None:
+    """Write a file that is either whole or not there."""
+    partial = file.with_name(file.name + ".part")
+    partial.write_bytes(content)
+    partial.replace(file)
+
+
+def _first_difference(one: Any, other: Any, path: str = "") -> str:
+    if isinstance(one, dict) and isinstance(other, dict):
+        for key in sorted(one.keys() | other.keys()):
+            if one.get(key) != other.get(key):
+                return _first_difference(one.get(key), other.get(key), f"{path}.{key}" if path else key)
+    return path or "everything"

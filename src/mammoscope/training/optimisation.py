@@ -1,0 +1,69 @@
+"""How weights move: optimiser, learning rate over time, averaged weights."""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from mammoscope.detectors import MassDetector
+from mammoscope.training.recipe import OptimiserSection, ScheduleSection
+
+
+def build_optimiser(detector: MassDetector, section: OptimiserSection) -> torch.optim.Optimizer:
+    """SGD or AdamW; the backbone has its own learning rate, biases and norms no weight decay in AdamW."""
+    groups: dict[tuple[bool, bool], list[Tensor]] = {}
+    for name, parameter in detector.named_parameters():
+        if parameter.requires_grad:
+            decays = section.kind == "sgd" or parameter.ndim > 1
+            groups.setdefault((".backbone.body." in name, decays), []).append(parameter)
+    described = [
+        {
+            "params": parameters,
+            "lr": section.learning_rate * (section.backbone_factor if in_backbone else 1.0),
+            "weight_decay": section.weight_decay if decays else 0.0,
+        }
+        for (in_backbone, decays), parameters in groups.items()
+    ]
+    if section.kind == "sgd":
+        return torch.optim.SGD(described, lr=section.learning_rate, momentum=section.momentum)
+    return torch.optim.AdamW(described, lr=section.learning_rate)
+
+
+def learning_rate_factor(section: ScheduleSection, iteration: int, minutes: float) -> float:
+    """What the learning rate is multiplied by at an iteration (from 0), that many minutes into the run."""
+    progress = progress_of(section, iteration, minutes)
+    warm = min(1.0, (iteration + 1) / section.warmup) if section.warmup else 1.0
+    if section.decay == "cosine":
+        return warm * 0.5 * (1 + math.cos(math.pi * progress))
+    passed = sum(progress * section.iterations >= milestone for milestone in section.milestones)
+    return float(warm * section.factor**passed)
+
+
+def progress_of(section: ScheduleSection, iteration: int, minutes: float) -> float:
+    """From 0 to 1, by iterations or by the budget of minutes, whichever is further on."""
+    by_minutes = minutes / section.minutes if section.minutes else 0.0
+    return min(1.0, max(iteration / section.iterations, by_minutes))
+
+
+class AveragedWeights:
+    """Exponential moving average of a detector's state (Polyak averaging), shorter while the run is young."""
+
+    def __init__(self, detector: nn.Module, decay: float) -> None:
+        self._decay = decay
+        self.state: dict[str, Tensor] = {name: value.detach().clone() for name, value in detector.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, detector: nn.Module, iteration: int) -> None:
+        """Take in the weights after an iteration (from 0)."""
+        decay = min(self._decay, (1 + iteration) / (10 + iteration))
+        for name, value in detector.state_dict().items():
+            if value.is_floating_point():
+                self.state[name].lerp_(value, 1 - decay)
+            else:
+                self.state[name].copy_(value)
+
+
+def all_finite(losses: Iterable[Tensor]) -> bool:
+    """Whether no loss is NaN or infinite."""
+    return all(bool(torch.isfinite(loss)) for loss in losses)

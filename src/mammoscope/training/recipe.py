@@ -1,0 +1,237 @@
+"""A recipe: one TOML file that says everything a training needs."""
+
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from mammoscope.detectors import DetectorSpec
+from mammoscope.imaging import Crop, InputGeometry
+from mammoscope.training.errors import TrainingError
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class InputSection(_Section):
+    """What of a mammogram the network sees, and at which size in pixels."""
+
+    rows: int = Field(ge=32, multiple_of=32)
+    columns: int = Field(ge=32, multiple_of=32)
+    crop: Crop = Crop.BREAST
+
+    @property
+    def geometry(self) -> InputGeometry:
+        """The same in imaging's words."""
+        return InputGeometry(self.rows, self.columns, self.crop)
+
+
+class AugmentationSection(_Section):
+    """Random changes of each training image; the paper's five first.
+
+    Parameters
+    ----------
+    horizontal_flip, vertical_flip
+        Probabilities.
+    rotation_degrees
+        Largest angle to either side.
+    brightness, contrast
+        Largest relative change: 0.2 means a factor from 0.8 to 1.2.
+    saturation
+        As the paper lists it. A mammogram is grey, so it changes nothing; kept so that its recipes say what it did.
+    gamma
+        Largest relative change of the exponent, log-uniform.
+    zoom
+        Smallest and largest scale.
+    aspect
+        Largest relative change of width over height, log-uniform.
+    shift
+        Largest translation as a part of the side.
+    noise
+        Largest standard deviation of added Gaussian noise, pixels from 0 to 1.
+    blur
+        Largest standard deviation of a Gaussian blur in pixels.
+    """
+
+    horizontal_flip: float = Field(default=0.5, ge=0, le=1)
+    vertical_flip: float = Field(default=0.0, ge=0, le=1)
+    rotation_degrees: float = Field(default=0.0, ge=0, le=180)
+    brightness: float = Field(default=0.0, ge=0, lt=1)
+    contrast: float = Field(default=0.0, ge=0, lt=1)
+    saturation: float = Field(default=0.0, ge=0, lt=1)
+    gamma: float = Field(default=0.0, ge=0, lt=1)
+    zoom: tuple[float, float] = (1.0, 1.0)
+    aspect: float = Field(default=0.0, ge=0, lt=1)
+    shift: float = Field(default=0.0, ge=0, lt=1)
+    noise: float = Field(default=0.0, ge=0, lt=1)
+    blur: float = Field(default=0.0, ge=0, le=5)
+
+    @model_validator(mode="after")
+    def _zoom_is_a_range(self) -> "AugmentationSection":
+        if not 0.1 <= self.zoom[0] <= self.zoom[1] <= 10:
+            raise ValueError("zoom is a smallest and a largest scale, between 0.1 and 10")
+        return self
+
+
+class OptimiserSection(_Section):
+    """How weights move. ``backbone_factor`` multiplies the learning rate of the backbone."""
+
+    kind: Literal["sgd", "adamw"] = "sgd"
+    learning_rate: float = Field(gt=0)
+    backbone_factor: float = Field(default=1.0, ge=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    weight_decay: float = Field(default=1e-4, ge=0)
+    clip_norm: float | None = Field(default=None, gt=0)
+
+
+class ScheduleSection(_Section):
+    """How long and how fast.
+
+    Parameters
+    ----------
+    iterations
+        Optimiser steps.
+    minutes
+        A budget of wall-clock time. The learning rate then falls by whichever is further on, steps or minutes, so
+        that a run on a shared or lent machine ends well.
+    batch
+        Images per optimiser step.
+    accumulate
+        How many parts a batch is computed in, to fit a small GPU.
+    decay
+        ``"steps"``: times ``factor`` at each of ``milestones``; ``"cosine"``: to zero.
+    warmup
+        Iterations of linear warm-up.
+    ema
+        Decay of the averaged weights that are validated and exported; 0 for none.
+    """
+
+    iterations: int = Field(ge=1)
+    minutes: float | None = Field(default=None, gt=0)
+    batch: int = Field(ge=1)
+    accumulate: int = Field(default=1, ge=1)
+    decay: Literal["steps", "cosine"] = "steps"
+    milestones: tuple[int, ...] = ()
+    factor: float = Field(default=0.1, gt=0, lt=1)
+    warmup: int = Field(default=0, ge=0)
+    ema: float = Field(default=0.0, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _parts_are_whole(self) -> "ScheduleSection":
+        if self.batch % self.accumulate:
+            raise ValueError(f"batch = {self.batch} does not divide into accumulate = {self.accumulate} parts")
+        return self
+
+
+class RunSection(_Section):
+    """Where a run is kept and how often it reports.
+
+    Parameters
+    ----------
+    folder
+        Of the run, relative to the working directory; ``None`` for ``runs/NAME``.
+    checkpoint_every, validate_every
+        Iterations.
+    workers
+        Processes that prepare batches; 0 does it in the training process.
+    threads
+        Of torch on a CPU; ``None`` leaves it to torch.
+    """
+
+    folder: Path | None = None
+    seed: int = Field(default=1, ge=0)
+    checkpoint_every: int = Field(default=200, ge=1)
+    validate_every: int = Field(default=1000, ge=1)
+    workers: int = Field(default=0, ge=0)
+    threads: int | None = Field(default=None, ge=1)
+
+
+class DataSection(_Section):
+    """The data set's folder, relative to the working directory, and its words for the bundle.
+
+    Parameters
+    ----------
+    source, licence
+        What it is called and under which licence it may be used: they travel with the model.
+    """
+
+    dataset: Path
+    source: str
+    licence: str
+
+
+class Recipe(_Section):
+    """Everything a training needs."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")
+    data: DataSection
+    input: InputSection
+    detector: DetectorSpec
+    augmentation: AugmentationSection = AugmentationSection()
+    optimiser: OptimiserSection
+    schedule: ScheduleSection
+    run: RunSection = RunSection()
+
+    @property
+    def run_folder(self) -> Path:
+        """Where the run is kept."""
+        return self.run.folder or Path("runs") / self.name
+
+
+def load_recipe(path: Path, changes: tuple[str, ...] = ()) -> Recipe:
+    """A recipe from its file.
+
+    Parameters
+    ----------
+    path
+        The TOML file.
+    changes
+        ``section.key=value`` (values as in TOML) that replace what the file says.
+
+    Raises
+    ------
+    TrainingError
+        If the file cannot be read, is not TOML, or a key or value is not one of a recipe's.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise TrainingError(f"the recipe {path} cannot be read: {error.strerror}; give the path of a TOML file") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise TrainingError(f"the recipe {path} is not TOML: {error}") from error
+    for change in changes:
+        _apply(content, change)
+    return parse_recipe(content, str(path))
+
+
+def parse_recipe(content: dict[str, Any], origin: str) -> Recipe:
+    """A recipe from TOML's plain types; `TrainingError` names the origin and the first key that is wrong."""
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            message = "a recipe has no such key; remove it or correct its spelling"
+        raise TrainingError(f"the recipe {origin}: {key or 'the whole'}: {message}") from error
+
+
+def _apply(content: dict[str, Any], change: str) -> None:
+    key, equals, value = change.partition("=")
+    try:
+        parsed = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value.strip()
+    *sections, last = key.strip().split(".")
+    target = content
+    for section in sections:
+        target = target.setdefault(section, {})
+        if not isinstance(target, dict):
+            equals = ""
+            break
+    if not equals or not last:
+        raise TrainingError(f"the change '{change}' is not understood: write it as section.key=value")
+    target[last] = parsed

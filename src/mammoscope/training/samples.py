@@ -1,0 +1,169 @@
+"""From an annotated data set to batches: every mammogram prepared once, changed anew each time it is seen."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from mammoscope.datasets import AnnotatedDataset
+from mammoscope.imaging import InputGeometry, prepare, read_mammogram
+from mammoscope.training.augment import augment
+from mammoscope.training.errors import TrainingError
+from mammoscope.training.recipe import AugmentationSection
+
+_LEVELS = 65535
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PreparedSamples:
+    """Prepared mammograms in memory, with their boxes.
+
+    Parameters
+    ----------
+    pixels
+        Shape (n, rows, columns), ``uint16``: `PreparedImage.pixels` times 65535, mapped from disk.
+    boxes
+        Per image (k, 4) in pixels of the input.
+    labels
+        Per image (k,), class indices.
+    """
+
+    pixels: NDArray[np.uint16]
+    boxes: list[NDArray[np.float64]]
+    labels: list[NDArray[np.int64]]
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+
+def prepare_samples(
+    dataset: AnnotatedDataset,
+    classes: tuple[str, ...],
+    geometry: InputGeometry,
+    cache: Path,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> PreparedSamples:
+    """Every mammogram of a data set as the network sees it, prepared once and kept in ``cache``.
+
+    Raises
+    ------
+    TrainingError
+        If a box's label is not among the recipe's classes.
+    MammogramError
+        If a mammogram cannot be read.
+    """
+    _check_labels(dataset, classes)
+    key = hashlib.sha256(json.dumps([dataset.fingerprint(), repr(geometry)]).encode()).hexdigest()[:16]
+    file = cache / f"prepared-{key}.npy"
+    placements_file = cache / f"prepared-{key}.json"
+    if not placements_file.is_file():
+        _fill_cache(dataset, geometry, file, placements_file, progress)
+    pixels = np.load(file, mmap_mode="r")
+    boxes = [np.array(rows, dtype=np.float64).reshape(-1, 4) for rows in json.loads(placements_file.read_text())]
+    labels = [np.array([classes.index(label) for label in image.labels], dtype=np.int64) for image in dataset]
+    return PreparedSamples(pixels, boxes, labels)
+
+
+def _check_labels(dataset: AnnotatedDataset, classes: tuple[str, ...]) -> None:
+    unknown = {label for image in dataset for label in image.labels} - set(classes)
+    if unknown:
+        raise TrainingError(
+            f"data set {dataset.name} has boxes labelled {', '.join(sorted(unknown))}, the recipe has the classes "
+            f"{', '.join(classes)}: add them to detector.classes or take the boxes out"
+        )
+
+
+def _fill_cache(
+    dataset: AnnotatedDataset,
+    geometry: InputGeometry,
+    file: Path,
+    placements_file: Path,
+    progress: Callable[[int, int], None],
+) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    shape = (len(dataset), geometry.rows, geometry.columns)
+    stored = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint16, shape=shape)
+    boxes = []
+    for number, image in enumerate(dataset):
+        prepared = prepare(read_mammogram(image.path), geometry)
+        stored[number] = np.rint(prepared.pixels * _LEVELS)
+        placed = prepared.placement.to_picture(np.array([box.as_tuple() for box in image.boxes]))
+        boxes.append(np.clip(placed, 0, [geometry.columns, geometry.rows] * 2).tolist())
+        progress(number + 1, len(dataset))
+    stored.flush()
+    # Written last: its presence says that the cache is whole.
+    placements_file.write_text(json.dumps(boxes))
+
+
+class TrainingSet(Dataset[tuple[Tensor, dict[str, Tensor]]]):
+    """Samples by (epoch, index): the pair seeds the augmentation, so that a resumed run goes on as if unbroken."""
+
+    def __init__(self, samples: PreparedSamples, section: AugmentationSection, seed: int) -> None:
+        self._samples = samples
+        self._section = section
+        self._seed = seed
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, dict[str, Tensor]]:
+        """One augmented image (1, rows, columns) and its target."""
+        epoch, index = key
+        rng = np.random.default_rng((self._seed, epoch, index))
+        pixels = self._samples.pixels[index].astype(np.float32) / _LEVELS
+        changed, boxes, kept = augment(pixels, self._samples.boxes[index], self._section, rng)
+        # A box narrower than a pixel teaches nothing and makes the box loss infinite.
+        large = np.all(boxes[:, 2:] - boxes[:, :2] >= 1, axis=1)
+        target = {
+            "boxes": torch.from_numpy(boxes[large].astype(np.float32)),
+            "labels": torch.from_numpy(self._samples.labels[index][kept][large]),
+        }
+        return torch.from_numpy(np.ascontiguousarray(changed)).unsqueeze(0), target
+
+
+class EndlessShuffle(Sampler[list[tuple[int, int]]]):
+    """Batches of (epoch, index) from a given iteration on; each epoch shuffles all images by seed and epoch.
+
+    ``share`` is (number, of how many processes): each takes its part of every batch.
+    """
+
+    def __init__(
+        self, size: int, batch: int, seed: int, start: int, iterations: int, share: tuple[int, int] = (0, 1)
+    ) -> None:
+        self._size = size
+        self._batch = batch
+        self._seed = seed
+        self._start = start
+        self._iterations = iterations
+        self._share = share
+
+    def __len__(self) -> int:
+        return self._iterations - self._start
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        """Yield one batch's keys per iteration left."""
+        orders: dict[int, NDArray[np.int64]] = {}
+        for iteration in range(self._start, self._iterations):
+            keys = []
+            for position in range(iteration * self._batch, (iteration + 1) * self._batch):
+                epoch, place = divmod(position, self._size)
+                if epoch not in orders:
+                    orders = {epoch: np.random.default_rng((self._seed, epoch)).permutation(self._size)}
+                keys.append((epoch, int(orders[epoch][place])))
+            number, of = self._share
+            yield keys[number::of]
+
+
+def collate(
+    samples: list[tuple[Tensor, dict[str, Tensor]]],
+) -> tuple[Tensor, list[dict[str, Tensor]]]:
+    """A batch: images (n, 1, rows, columns) and one target each."""
+    images, targets = zip(*samples, strict=True)
+    return torch.stack(images), list(targets)

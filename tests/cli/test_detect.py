@@ -1,0 +1,147 @@
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pydicom import dcmread
+
+from mammoscope.cli.detect import by_study, free_name
+from mammoscope.findings import Reading, ReadingStatus
+from mammoscope.phantom import screening_study
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two studies, two pictures of the same name, one file that is no mammogram."""
+    folder = tmp_path_factory.mktemp("mixed")
+    for seed in (1, 2):
+        screening_study(seed, masses=1, rows=400, columns=300).save(folder / f"study{seed}")
+    for name in ("left", "right"):
+        (folder / name).mkdir()
+        view = dcmread(folder / "study1" / "R_CC.dcm")
+        grey = (view.pixel_array / view.pixel_array.max() * 255).astype(np.uint8)
+        Image.fromarray(grey).save(folder / name / "cc.png")
+    (folder / "broken.dcm").write_bytes((folder / "study1" / "R_CC.dcm").read_bytes()[:3000])
+    return folder
+
+
+def run_detect(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(*arguments), capture_output=True, text=True, check=False, timeout=120)
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "mammoscope", "detect", *map(str, arguments)]
+
+
+def test_one_unreadable_file_stops_none_of_the_others(mixed: Path, tmp_path: Path):
+    done = run_detect(mixed, "--out", tmp_path, "--threshold", "0.05", "--threads", 1)
+
+    assert done.returncode == 1, done.stderr
+    assert "broken.dcm" in done.stderr
+    entries = json.loads((tmp_path / "readings.json").read_text())
+    assert len(entries) == 11
+    readings = {entry["file"]: Reading.from_json(entry) for entry in entries}
+    bad = readings.pop(str(mixed / "broken.dcm"))
+    assert bad.status is ReadingStatus.NOT_PROCESSED
+    assert bad.reason in " ".join(done.stderr.split())
+    assert all(reading.status is not ReadingStatus.NOT_PROCESSED for reading in readings.values())
+    assert {reading.threshold for reading in readings.values()} == {0.05}
+
+    pictures = {entry["picture"] for entry in entries if entry["picture"]}
+    assert len(pictures) == 10
+    assert {f"pictures/{name}.png" for name in ("cc", "cc-2", "R_CC", "R_CC-2")} <= pictures
+    assert all((tmp_path / picture).is_file() for picture in pictures)
+
+    for seed in (1, 2):
+        study = dcmread(mixed / f"study{seed}" / "L_CC.dcm").StudyInstanceUID
+        results = [dcmread(path) for path in (tmp_path / "objects" / study).iterdir()]
+        assert [result.Modality for result in results].count("SR") == 1
+        assert {result.StudyInstanceUID for result in results} == {study}
+    assert len(list((tmp_path / "objects").iterdir())) == 2
+
+
+def test_all_read_is_exit_code_0_and_a_second_run_does_not_read_the_first_ones_pictures(mixed: Path, tmp_path: Path):
+    source = tmp_path / "cc.png"
+    source.write_bytes((mixed / "left" / "cc.png").read_bytes())
+
+    codes = [run_detect(tmp_path, "--out", tmp_path).returncode for _ in range(2)]
+
+    assert codes == [0, 0]
+    assert [entry["file"] for entry in json.loads((tmp_path / "readings.json").read_text())] == [str(source)]
+    assert not (tmp_path / "objects").exists()
+
+
+def test_nothing_readable_is_exit_code_1(mixed: Path, tmp_path: Path):
+    done = run_detect(mixed / "broken.dcm", "--out", tmp_path)
+
+    assert done.returncode == 1
+    assert [entry["status"] for entry in json.loads((tmp_path / "readings.json").read_text())] == ["not processed"]
+
+
+def test_no_such_path_is_exit_code_2_and_one_sentence(tmp_path: Path):
+    done = run_detect(tmp_path / "missing", "--out", tmp_path / "out")
+
+    assert done.returncode == 2
+    assert "missing" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_output_folder_that_cannot_be_made_is_exit_code_2(mixed: Path, tmp_path: Path):
+    (tmp_path / "file").write_text("not a folder")
+
+    done = run_detect(mixed / "left", "--out", tmp_path / "file")
+
+    assert done.returncode == 2
+    assert "--out" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_interrupted_it_keeps_what_it_has(mixed: Path, tmp_path: Path):
+    for number in range(300):
+        (tmp_path / f"{number:03}.png").symlink_to(mixed / "left" / "cc.png")
+    out = tmp_path / "out"
+    running = subprocess.Popen(
+        command(tmp_path, "--out", out), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 60
+    while not list(out.glob("pictures/*.png")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    running.send_signal(signal.SIGINT)
+    stdout, stderr = running.communicate(timeout=60)
+
+    assert running.returncode == 130, stderr
+    entries = json.loads((out / "readings.json").read_text())
+    assert 0 < len(entries) < 300
+    assert f"{len(entries)} of 300" in stdout
+
+
+def test_studies_stay_together_in_the_order_of_their_first_file(mixed: Path):
+    files = [
+        mixed / "study1" / "R_CC.dcm",
+        mixed / "left" / "cc.png",
+        mixed / "study2" / "L_CC.dcm",
+        mixed / "right" / "cc.png",
+        mixed / "study1" / "L_CC.dcm",
+    ]
+
+    groups = by_study(files)
+
+    assert groups == [[files[0], files[4]], [files[1]], [files[2]], [files[3]]]
+
+
+def test_a_name_is_numbered_until_it_is_free():
+    taken: set[str] = set()
+
+    assert [free_name(stem, taken) for stem in ("cc", "cc-2", "CC", "cc", "mlo")] == [
+        "cc",
+        "cc-2",
+        "CC-3",
+        "cc-4",
+        "mlo",
+    ]

@@ -1,0 +1,164 @@
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from pydicom import FileDataset
+from pydicom.uid import MammographyCADSRStorage, RLELossless
+from pynetdicom import AE, evt
+from pynetdicom.sop_class import DigitalMammographyXRayImageStorageForPresentation as MgPresentation  # type: ignore
+
+from mammoscope.network import (
+    AssociationRejectedError,
+    ConnectionLostError,
+    ContextNotAcceptedError,
+    Destination,
+    PeerUnreachableError,
+    StatusError,
+    StorageClient,
+)
+
+MakeObject = Callable[..., FileDataset]
+CLIENT = StorageClient("TESTER", timeout_seconds=3)
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+@pytest.fixture
+def peer() -> Iterator[Callable[[Callable[[evt.Event], int]], Destination]]:
+    """A PACS that takes For Presentation mammograms uncompressed, nothing else, and answers as it is told."""
+    entities: list[AE] = []
+
+    def start(answer: Callable[[evt.Event], int]) -> Destination:
+        ae = AE("PACS")
+        ae.add_supported_context(MgPresentation)
+        entities.append(ae)
+        server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, answer)])
+        return Destination("pacs", "PACS", "127.0.0.1", server.server_address[1])
+
+    yield start
+    for ae in entities:
+        ae.shutdown()
+
+
+def test_nobody_there(free_port: int, make_object: MakeObject) -> None:
+    destination = Destination("pacs", "PACS", "127.0.0.1", free_port)
+    sentence = rf"pacs \(PACS at 127.0.0.1 port {free_port}\) cannot be reached"
+    with pytest.raises(PeerUnreachableError, match=sentence):
+        CLIENT.echo(destination)
+    with pytest.raises(PeerUnreachableError, match=sentence):
+        CLIENT.send([make_object()], destination)
+
+
+def test_a_host_that_has_no_address() -> None:
+    with pytest.raises(PeerUnreachableError, match="cannot be reached"):
+        CLIENT.echo(Destination("pacs", "PACS", "no-such-host.invalid", 104))
+
+
+def test_somebody_who_does_not_speak_dicom() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def hang_up() -> None:
+            connection, _ = server.accept()
+            connection.close()
+
+        thread = threading.Thread(target=hang_up)
+        thread.start()
+        with pytest.raises(ConnectionLostError, match="did not answer the association request"):
+            CLIENT.echo(Destination("web", "PACS", "127.0.0.1", server.getsockname()[1]))
+        thread.join(5)
+
+
+def test_rejected_because_of_our_own_title(make_object: MakeObject) -> None:
+    ae = AE("PACS")
+    ae.require_calling_aet = ["SOMEONE"]
+    ae.add_supported_context(MgPresentation)
+    server = ae.start_server(("127.0.0.1", 0), block=False)
+    try:
+        with pytest.raises(AssociationRejectedError, match=r"calling AE title not recognised.*it knows TESTER"):
+            CLIENT.send([make_object()], Destination("pacs", "PACS", "127.0.0.1", server.server_address[1]))
+    finally:
+        ae.shutdown()
+
+
+def test_an_object_not_taken_does_not_keep_the_others_back(peer, make_object: MakeObject) -> None:
+    stored: list[str] = []
+    destination = peer(lambda e: stored.append(e.request.AffectedSOPInstanceUID) or 0x0000)
+    report, image = make_object(sop_class=MammographyCADSRStorage), make_object()
+    refused, sent = CLIENT.send([report, image], destination)
+    assert isinstance(refused.error, ContextNotAcceptedError)
+    assert "does not accept Mammography CAD SR Storage in Explicit VR Little Endian" in str(refused.error)
+    assert sent.error is None
+    assert stored == [image.SOPInstanceUID]
+
+
+def test_no_object_taken_at_all(peer, make_object: MakeObject) -> None:
+    [refused] = CLIENT.send([make_object(sop_class=MammographyCADSRStorage)], peer(lambda _: 0x0000))
+    assert isinstance(refused.error, ContextNotAcceptedError)
+
+
+def test_an_encoding_not_taken(peer, make_object: MakeObject) -> None:
+    image = make_object()
+    image.compress(RLELossless, generate_instance_uid=False)
+    [refused] = CLIENT.send([image], peer(lambda _: 0x0000))
+    assert "in RLE Lossless" in str(refused.error)
+
+
+@pytest.mark.parametrize(
+    ("status", "words", "worth_retrying"),
+    [
+        (0xA700, "status 0xA700: it is out of resources", True),
+        (0xA900, "status 0xA900: the data set does not match its SOP class", False),
+        (0xC123, "status 0xC123: it cannot understand it", False),
+    ],
+)
+def test_a_failure_status_in_words(
+    peer, make_object: MakeObject, status: int, words: str, worth_retrying: bool
+) -> None:
+    image = make_object()
+    [sending] = CLIENT.send([image], peer(lambda _: status))
+    assert isinstance(sending.error, StatusError)
+    assert sending.error.status == status
+    assert words in str(sending.error)
+    assert image.SOPInstanceUID in str(sending.error)
+    assert sending.error.worth_retrying is worth_retrying
+
+
+def test_a_warning_status_is_an_acknowledgement(peer, make_object: MakeObject) -> None:
+    [sending] = CLIENT.send([make_object()], peer(lambda _: 0xB000))
+    assert sending.error is None
+
+
+def test_a_peer_that_aborts_after_the_first_object(peer, make_object: MakeObject) -> None:
+    answered: list[int] = []
+
+    def answer(event: evt.Event) -> int:
+        if answered:
+            event.assoc.abort()
+        answered.append(1)
+        return 0x0000
+
+    first, second, third = CLIENT.send([make_object() for _ in range(3)], peer(answer))
+    assert first.error is None
+    assert isinstance(second.error, ConnectionLostError)
+    assert isinstance(third.error, ConnectionLostError)
+    assert second.error.worth_retrying
+
+
+def test_files_are_sent_too(tmp_path: Path, peer, make_object: MakeObject) -> None:
+    stored: list[str] = []
+    destination = peer(lambda e: stored.append(e.request.AffectedSOPInstanceUID) or 0x0000)
+    image = make_object()
+    image.save_as(tmp_path / "image.dcm", enforce_file_format=True)
+    CLIENT.send([tmp_path / "image.dcm"], destination)
+    assert stored == [image.SOPInstanceUID]
+
+
+def test_nothing_to_send_needs_no_peer(free_port: int) -> None:
+    assert CLIENT.send([], Destination("pacs", "PACS", "127.0.0.1", free_port)) == ()

@@ -1,0 +1,97 @@
+import threading
+import uuid
+from pathlib import Path
+
+import pytest
+from pydicom.uid import (
+    UID,
+    DigitalMammographyXRayImageStorageForPresentation,
+    DigitalMammographyXRayImageStorageForProcessing,
+    MammographyCADSRStorage,
+    SecondaryCaptureImageStorage,
+)
+
+from mammoscope.network import Receipt, ReceivedObject
+from mammoscope.node.inbox import Inbox
+
+MG = DigitalMammographyXRayImageStorageForPresentation
+
+
+def arrived(
+    folder: Path, uid: str = "1.2.3", content: bytes = b"object", sop_class: UID = MG, modality: str = "MG"
+) -> ReceivedObject:
+    file = folder / f"tmp{uuid.uuid4()}.dcm"
+    file.write_bytes(content)
+    return ReceivedObject(file, sop_class, uid, "1.2", modality, "MODALITY")
+
+
+@pytest.fixture
+def inbox(tmp_path: Path) -> Inbox:
+    return Inbox(tmp_path / "inbox", lambda study, uid: (study, uid) == ("1.2", "1.2.99"))
+
+
+def test_an_object_is_kept_under_its_uids(tmp_path: Path, inbox: Inbox) -> None:
+    received = arrived(tmp_path)
+    assert inbox.add(received) is Receipt.STORED
+    received.path.unlink()  # as the service does
+    [file] = inbox.images("1.2")
+    assert file == tmp_path / "inbox" / "1.2" / "1.2.3.dcm"
+    assert file.read_bytes() == b"object"
+    assert inbox.studies() == ["1.2"]
+
+
+def test_a_resend_changes_nothing(tmp_path: Path, inbox: Inbox) -> None:
+    inbox.add(arrived(tmp_path))
+    assert inbox.add(arrived(tmp_path, content=b"other")) is Receipt.KNOWN
+    assert inbox.images("1.2")[0].read_bytes() == b"object"
+
+
+def test_what_was_read_before_is_known(tmp_path: Path, inbox: Inbox) -> None:
+    assert inbox.add(arrived(tmp_path, "1.2.99")) is Receipt.KNOWN
+    assert inbox.studies() == []
+
+
+@pytest.mark.parametrize(
+    ("sop_class", "modality", "receipt"),
+    [
+        (DigitalMammographyXRayImageStorageForProcessing, "MG", Receipt.STORED),
+        (SecondaryCaptureImageStorage, "MG", Receipt.STORED),
+        (SecondaryCaptureImageStorage, "OT", Receipt.IGNORED),
+        (SecondaryCaptureImageStorage, "", Receipt.IGNORED),
+        (MammographyCADSRStorage, "SR", Receipt.IGNORED),
+    ],
+)
+def test_what_may_be_a_mammogram(tmp_path: Path, inbox: Inbox, sop_class: UID, modality: str, receipt: Receipt) -> None:
+    assert inbox.add(arrived(tmp_path, sop_class=sop_class, modality=modality)) is receipt
+    assert len(inbox.studies()) == (receipt is Receipt.STORED)
+
+
+def test_the_same_object_from_many_senders_is_stored_once(tmp_path: Path, inbox: Inbox) -> None:
+    receipts: list[Receipt] = []
+    threads = [threading.Thread(target=lambda: receipts.append(inbox.add(arrived(tmp_path)))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(receipts) == [Receipt.KNOWN] * 7 + [Receipt.STORED]
+
+
+def test_removing_asks_about_what_lies_there(tmp_path: Path, inbox: Inbox) -> None:
+    inbox.add(arrived(tmp_path))
+    assert not inbox.remove("1.2", only_if=lambda files: not files)
+    assert inbox.studies() == ["1.2"]
+    assert inbox.remove("1.2", only_if=lambda files: [f.stem for f in files] == ["1.2.3"])
+    assert inbox.studies() == []
+
+
+def test_moving_a_study_away(tmp_path: Path, inbox: Inbox) -> None:
+    inbox.add(arrived(tmp_path))
+    inbox.move("1.2", tmp_path / "failed" / "1.2" / "images")
+    assert inbox.studies() == []
+    assert (tmp_path / "failed" / "1.2" / "images" / "1.2.3.dcm").read_bytes() == b"object"
+
+
+def test_a_folder_that_cannot_be_written_is_an_os_error(tmp_path: Path, inbox: Inbox) -> None:
+    (tmp_path / "inbox" / "1.2").write_text("a file where the study's folder should be")
+    with pytest.raises(OSError, match=r"File exists|Not a directory"):
+        inbox.add(arrived(tmp_path))

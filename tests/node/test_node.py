@@ -1,0 +1,318 @@
+import copy
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from pydicom import FileDataset
+from pydicom.uid import (
+    GrayscaleSoftcopyPresentationStateStorage,
+    MammographyCADSRStorage,
+    SecondaryCaptureImageStorage,
+)
+
+from mammoscope.findings import Algorithm
+from mammoscope.network import Destination, ServiceError, StorageClient
+from mammoscope.node import Node
+from mammoscope.node.records import Records, StudyRecord
+from mammoscope.settings import NodeSettings
+
+FULL_ANSWER = sorted(
+    [MammographyCADSRStorage, *[GrayscaleSoftcopyPresentationStateStorage] * 4, SecondaryCaptureImageStorage]
+)
+
+
+def record_of(storage: Path, images: list[FileDataset]) -> StudyRecord:
+    return Records(storage / "records").load(str(images[0].StudyInstanceUID))
+
+
+def delivered(storage: Path, images: list[FileDataset], reports: int = 1) -> bool:
+    record = record_of(storage, images)
+    return len(record.reports) == reports and not any(r.pending for r in record.reports)
+
+
+def files_in(folder: Path) -> list[Path]:
+    return sorted(f for f in folder.rglob("*") if f.is_file())
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Path:
+    return tmp_path / "storage"
+
+
+@pytest.fixture
+def node(make_settings: Callable[..., NodeSettings], pacs, detector) -> Iterator[Node]:
+    with Node(make_settings(pacs.port), detector) as node:
+        yield node
+
+
+def test_a_study_gets_its_answer(storage: Path, node: Node, pacs, images, send, wait_until) -> None:
+    send(images, node)
+    wait_until(lambda: delivered(storage, images))
+    assert sorted(d.SOPClassUID for d in pacs.received) == FULL_ANSWER
+    assert {d.StudyInstanceUID for d in pacs.received} == {images[0].StudyInstanceUID}
+    assert {str(d.PatientName) for d in pacs.received} == {str(images[0].PatientName)}
+    [report] = record_of(storage, images).reports
+    assert {i.sop_instance_uid for i in report.images} == {i.SOPInstanceUID for i in images}
+    assert {r.sop_instance_uid for r in report.results} == pacs.uids()
+    assert files_in(storage / "outbox") == []
+    assert files_in(storage / "incoming") == []
+
+
+def test_a_resend_changes_nothing(storage: Path, node: Node, pacs, images, send, wait_until) -> None:
+    send(images + images, node)
+    wait_until(lambda: delivered(storage, images))
+    before = len(pacs.received)
+    send(images, node)
+    other_study = _relabelled(images, "1.2.3.4")
+    send(other_study, node)  # by the time this is answered, a second answer to the first study would be there too
+    wait_until(lambda: delivered(storage, other_study))
+    assert len(record_of(storage, images).reports) == 1
+    assert len(pacs.received) == before + len(FULL_ANSWER)
+
+
+def test_our_own_results_sent_back_are_not_read(storage: Path, node: Node, pacs, images, send, wait_until) -> None:
+    send(images, node)
+    wait_until(lambda: delivered(storage, images))
+    for result in pacs.received:
+        result.remove_private_tags()
+    send(list(pacs.received), node)
+    other_study = _relabelled(images, "1.2.3.4")
+    send(other_study, node)
+    wait_until(lambda: delivered(storage, other_study))
+    assert len(record_of(storage, images).reports) == 1
+
+
+def test_a_late_image_makes_a_report_of_the_whole_study(
+    storage: Path, node: Node, pacs, images, send, wait_until
+) -> None:
+    send(images[:3], node)
+    wait_until(lambda: delivered(storage, images))
+    send(images[3:], node)
+    wait_until(lambda: delivered(storage, images, reports=2))
+    first, second = record_of(storage, images).reports
+    assert (len(first.images), len(second.images)) == (3, 4)
+    assert sum(d.SOPClassUID == MammographyCADSRStorage for d in pacs.received) == 2
+
+
+def test_studies_are_answered_apart(storage: Path, node: Node, pacs, images, send, wait_until) -> None:
+    other_study = _relabelled(images, "1.2.3.4")
+    send([image for pair in zip(images, other_study, strict=True) for image in pair], node)
+    wait_until(lambda: delivered(storage, images) and delivered(storage, other_study))
+    assert len(pacs.received) == 2 * len(FULL_ANSWER)
+
+
+def test_a_study_of_which_no_image_can_be_decoded_is_answered_too(
+    storage: Path, node: Node, pacs, images, send, wait_until
+) -> None:
+    for image in images:
+        image.PixelData = image.PixelData[: len(image.PixelData) // 2 // 2 * 2]
+    send(images, node)
+    wait_until(lambda: delivered(storage, images))
+    [report] = record_of(storage, images).reports
+    assert all(image.reason for image in report.images)
+    classes = [d.SOPClassUID for d in pacs.received]
+    assert sorted(classes) == sorted([MammographyCADSRStorage, SecondaryCaptureImageStorage])
+
+
+def test_a_study_that_gives_no_results_is_put_aside_and_a_resend_is_a_new_try(
+    storage: Path, node: Node, images, send, wait_until
+) -> None:
+    name = str(images[0].PatientName)
+    images[1].PatientID = "SOMEBODY-ELSE"
+    failed = storage / "failed" / images[0].StudyInstanceUID
+    send(images, node)
+    wait_until(lambda: len(record_of(storage, images).failures) == 1)
+    [folder] = failed.iterdir()
+    assert len(list(folder.glob("*.dcm"))) == 4
+    reason = (folder / "reason.json").read_text()
+    assert "PatientID" in reason
+    assert "SOMEBODY-ELSE" not in reason
+    assert name not in reason
+    send(images[2:], node)
+    wait_until(lambda: delivered(storage, images))
+
+
+def test_results_that_the_destination_refuses_are_put_aside_with_its_words(
+    storage: Path, node: Node, pacs, images, send, wait_until
+) -> None:
+    pacs.status = 0xA900
+    send(images, node)
+    folder = storage / "failed" / images[0].StudyInstanceUID / "report-1"
+    wait_until((folder / "reason.json").exists)
+    reasons = json.loads((folder / "reason.json").read_text())["not delivered to"]["pacs"]
+    assert len(reasons) == len(FULL_ANSWER)
+    assert "status 0xA900: the data set does not match its SOP class" in reasons[0]
+    assert len(list(folder.glob("*.dcm"))) == len(FULL_ANSWER)
+
+
+def test_what_could_not_be_delivered_goes_out_after_a_restart(
+    storage: Path, make_settings, free_port: int, start_pacs, detector, images, send, wait_until
+) -> None:
+    settings = make_settings(free_port)
+    with Node(settings, detector) as node:
+        send(images, node)
+        wait_until(lambda: record_of(storage, images).reports)
+    assert record_of(storage, images).reports[0].pending
+    pacs = start_pacs(free_port)
+    with Node(settings, detector):
+        wait_until(lambda: delivered(storage, images))
+    assert len(pacs.received) == len(FULL_ANSWER)
+    assert len(record_of(storage, images).reports) == 1
+
+
+def test_a_destination_taken_out_of_the_settings_does_not_hold_results_for_ever(
+    storage: Path, make_settings, free_port: int, pacs, detector, images, send, wait_until
+) -> None:
+    with Node(make_settings(free_port), detector) as node:
+        send(images, node)
+        wait_until(lambda: record_of(storage, images).reports)
+    settings = make_settings(pacs.port)
+    renamed = settings.model_copy(
+        update={"destinations": (settings.destinations[0].model_copy(update={"name": "new"}),)}
+    )
+    with Node(renamed, detector):
+        wait_until(lambda: delivered(storage, images))
+    reason = storage / "failed" / images[0].StudyInstanceUID / "report-1" / "reason.json"
+    assert "no destination of this name in the settings" in reason.read_text()
+
+
+def test_images_are_removed_when_they_need_not_be_kept(
+    storage: Path, make_settings, pacs, detector, images, send, wait_until
+) -> None:
+    with Node(make_settings(pacs.port, keep_images_hours=0), detector) as node:
+        send(images, node)
+        wait_until(lambda: delivered(storage, images))
+        wait_until(lambda: files_in(storage / "inbox") == [])
+        send(images, node)  # known though they are gone
+    assert files_in(storage / "inbox") == []
+    assert len(record_of(storage, images).reports) == 1
+
+
+def test_images_are_kept_otherwise(storage: Path, node: Node, images, send, wait_until) -> None:
+    send(images, node)
+    wait_until(lambda: delivered(storage, images))
+    node.stop()
+    assert len(files_in(storage / "inbox")) == 4
+
+
+def test_a_failure_of_our_own_is_kept_without_patient_data(
+    storage: Path, make_settings, pacs, detector, images, send, wait_until
+) -> None:
+    def broken(images_read: object, algorithm: Algorithm) -> list[FileDataset]:
+        raise RuntimeError(f"{images[0].PatientName} {images_read} {algorithm}")
+
+    with Node(make_settings(pacs.port), detector, make_results=broken) as node:
+        send(images, node)
+        wait_until(lambda: record_of(storage, images).failures)
+    [failure] = record_of(storage, images).failures
+    assert failure.reason.startswith("unexpected RuntimeError in ")
+    assert len(failure.images) == 4
+    assert str(images[0].PatientName) not in "".join(f.read_text() for f in storage.rglob("*.json"))
+
+
+@pytest.mark.usefixtures("node")
+def test_two_nodes_do_not_share_a_storage_folder(make_settings, pacs, detector) -> None:
+    with pytest.raises(ServiceError, match="another node uses the storage folder"):
+        Node(make_settings(pacs.port), detector).start()
+
+
+def test_a_node_that_could_not_start_can_start_later(make_settings, pacs, detector, storage: Path) -> None:
+    with Node(make_settings(pacs.port), detector) as first:
+        taken = make_settings(pacs.port, port=first.port, storage=storage / "second")
+        second = Node(taken, detector)
+        with pytest.raises(ServiceError, match="cannot listen"):
+            second.start()
+    with second:
+        StorageClient("MODALITY").echo(Destination("node", "NODE", "127.0.0.1", second.port))
+
+
+@pytest.fixture
+def start_process(tmp_path: Path, pacs, free_port: int) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    started: list[subprocess.Popen[str]] = []
+
+    def start(quiet_seconds: float) -> subprocess.Popen[str]:
+        config = tmp_path / "node.toml"
+        config.write_text(
+            f'[node]\nae_title = "NODE"\nport = {free_port}\nstorage = "storage"\nquiet_seconds = {quiet_seconds}\n'
+            f'[[destinations]]\nname = "pacs"\nae_title = "PACS"\nhost = "127.0.0.1"\nport = {pacs.port}\n'
+        )
+        with (tmp_path / "log").open("a") as log:
+            process = subprocess.Popen(
+                [sys.executable, str(Path(__file__).with_name("run_node.py")), str(config)],
+                stderr=log,
+                text=True,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            )
+        started.append(process)
+        _wait_for_echo(free_port, process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def test_a_node_killed_between_acknowledgement_and_reading_reads_after_its_restart(
+    storage: Path, start_process, free_port: int, pacs, images, wait_until
+) -> None:
+    process = start_process(quiet_seconds=600)
+    destination = Destination("node", "NODE", "127.0.0.1", free_port)
+    assert [s.error for s in StorageClient("MODALITY").send(images, destination)] == [None] * 4
+    process.kill()
+    process.wait()
+    assert pacs.received == []
+    assert record_of(storage, images).reports == ()
+    start_process(quiet_seconds=0.3)
+    wait_until(lambda: delivered(storage, images))
+    assert sorted(d.SOPClassUID for d in pacs.received) == FULL_ANSWER
+
+
+def test_sigterm_ends_it_in_order_and_the_log_holds_no_name(
+    tmp_path: Path, storage: Path, start_process, free_port: int, images, wait_until
+) -> None:
+    process = start_process(quiet_seconds=0.3)
+    StorageClient("MODALITY").send(images, Destination("node", "NODE", "127.0.0.1", free_port))
+    wait_until(lambda: delivered(storage, images))
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 0
+    log = (tmp_path / "log").read_text()
+    events = [json.loads(line)["event"] for line in log.splitlines()]
+    assert [e for e in events if e != "echo"] == [
+        "node started",
+        *["object stored"] * 4,
+        "study quiet",
+        "study read",
+        "results sent",
+        "node stopped",
+    ]
+    for private in (images[0].PatientName, images[0].PatientID):
+        assert str(private) not in log
+        assert str(private) not in "".join(str(f) + f.read_text() for f in (storage / "records").iterdir())
+
+
+def _wait_for_echo(port: int, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            return StorageClient("MODALITY").echo(Destination("node", "NODE", "127.0.0.1", port))
+        except Exception:
+            assert process.poll() is None, "the node ended at its start"
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+def _relabelled(images: list[FileDataset], study: str) -> list[FileDataset]:
+    others = []
+    for number, image in enumerate(images):
+        other = copy.deepcopy(image)
+        other.StudyInstanceUID = study
+        other.SOPInstanceUID = other.file_meta.MediaStorageSOPInstanceUID = f"{study}.{number}"
+        others.append(other)
+    return others

@@ -1,0 +1,108 @@
+"""The rules of the house that no single room can test."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+WITHOUT_TORCH = """
+import importlib, pkgutil, sys
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"torch", "torchvision", "timm", "accelerate"}:
+            raise ImportError(f"{name} is not part of the core install")
+
+sys.meta_path.insert(0, Refuse())
+import mammoscope
+for module in pkgutil.walk_packages(mammoscope.__path__, "mammoscope."):
+    room = module.name.split(".")[1]
+    if room not in {"detectors", "training"} and not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+        print(module.name)
+"""
+
+LARGEST_FILE = 40 * 1024 * 1024
+
+
+def test_the_core_imports_without_torch():
+    done = subprocess.run([sys.executable, "-c", WITHOUT_TORCH], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+    assert {"mammoscope.imaging", "mammoscope.findings", "mammoscope.cli"} <= set(done.stdout.split())
+
+
+def test_the_help_says_research_use_only_and_loads_nothing_heavy():
+    code = (
+        "import sys; from mammoscope.cli import app\n"
+        "try: app(['--help'])\n"
+        "except SystemExit as end: assert end.code == 0\n"
+        "print('loaded:', *sorted({'torch', 'onnxruntime', 'cv2', 'pynetdicom'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert "Research use only; not a medical device." in " ".join(done.stdout.split())
+    assert done.stdout.splitlines()[-1].strip() == "loaded:"
+
+
+@pytest.mark.parametrize(
+    ("skip", "ci", "outcome"),
+    [
+        ("def test_it(): pytest.skip('no Orthanc here')", "true", "1 failed"),
+        ("@pytest.mark.skipif(True, reason='no Orthanc here')\ndef test_it(): pass", "true", "1 error"),
+        ("pytest.skip('no Orthanc here', allow_module_level=True)", "true", "1 error"),
+        ("def test_it(): pytest.skip('no Orthanc here')", "", "1 skipped"),
+    ],
+)
+def test_a_skip_fails_in_ci_and_only_there(root: Path, tmp_path: Path, skip: str, ci: str, outcome: str):
+    (tmp_path / "conftest.py").write_text((root / "tests" / "conftest.py").read_text())
+    (tmp_path / "test_it.py").write_text(f"import pytest\n{skip}\n")
+
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-ra", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "CI": ci},
+    )
+
+    assert outcome in done.stdout.splitlines()[-1]
+    assert "no Orthanc here" in done.stdout
+    assert (done.returncode == 0) is (not ci)
+
+
+def test_no_tracked_file_is_too_large_to_review(root: Path):
+    if not (root / ".git").exists():
+        pytest.skip("not a git work tree, so there are no tracked files to look at")
+    names = subprocess.run(["git", "ls-files", "-z"], cwd=root, capture_output=True, text=True, check=True).stdout
+    tracked = [root / name for name in names.split("\0") if name]
+
+    assert tracked
+    assert [path.name for path in tracked if path.is_file() and path.stat().st_size > LARGEST_FILE] == []
+
+
+def test_every_command_in_the_readme_exists(root: Path):
+    readme = (root / "README.md").read_text()
+    targets = set(re.findall(r"^make ([a-z]+)", readme, re.MULTILINE))
+    # Up to two words that can be command names: what follows (a path, an option, a NAME) ends the match.
+    commands = set(re.findall(r"^(?:\.venv/bin/)?mammoscope ((?:[a-z][a-z0-9-]*(?: |$)){1,3})", readme, re.MULTILINE))
+
+    assert targets >= {"demo", "test"}
+    assert commands
+    for target in targets:
+        assert subprocess.run(["make", "-n", target], cwd=root, capture_output=True, check=False).returncode == 0, (
+            target
+        )
+    for command in commands:
+        words = [*command.split(), "--help"]
+        done = subprocess.run(
+            [sys.executable, "-m", "mammoscope", *words],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "COLUMNS": "200"},
+        )
+        assert done.returncode == 0, f"mammoscope {command}: {done.stderr}"

@@ -1,0 +1,73 @@
+from pathlib import Path
+
+import pytest
+
+from mammoscope.settings import NodeSettings, SettingsError, load_node_settings
+
+DESTINATION = '[[destinations]]\nname = "pacs"\nae_title = "ORTHANC"\nhost = "127.0.0.1"\nport = 4242\n'
+
+
+def load(tmp_path: Path, text: str) -> NodeSettings:
+    file = tmp_path / "node.toml"
+    file.write_text(text)
+    return load_node_settings(file)
+
+
+def test_a_short_file_gets_the_defaults(tmp_path: Path) -> None:
+    settings = load(tmp_path, DESTINATION)
+    assert (settings.node.ae_title, settings.node.host, settings.node.port) == ("MAMMOSCOPE", "127.0.0.1", 11112)
+    assert settings.destinations[0].name == "pacs"
+    assert settings.destinations[0].retry_hours == 24
+    assert settings.model.bundle is None
+
+
+def test_relative_paths_start_from_the_file(tmp_path: Path) -> None:
+    settings = load(tmp_path, f'[node]\nstorage = "kept"\n[model]\nbundle = "../my.onnx"\n{DESTINATION}')
+    assert settings.node.storage == tmp_path / "kept"
+    assert settings.model.bundle == tmp_path / "../my.onnx"
+
+
+def test_absolute_paths_stay(tmp_path: Path) -> None:
+    assert load(tmp_path, f'[node]\nstorage = "/srv/node"\n{DESTINATION}').node.storage == Path("/srv/node")
+
+
+def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAMMOSCOPE_NODE__PORT", "104")
+    monkeypatch.setenv("MAMMOSCOPE_UNRELATED", "x")
+    settings = load(tmp_path, f'[node]\nport = 11113\nae_title = "CAD"\n{DESTINATION}')
+    assert (settings.node.port, settings.node.ae_title) == (104, "CAD")
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (f"[node]\nprot = 1\n{DESTINATION}", "unknown key 'prot' in [node]; did you mean 'port'?"),
+        (f"[nodes]\nport = 1\n{DESTINATION}", "unknown key 'nodes'; did you mean 'node'?"),
+        (f"{DESTINATION}tls = true\n", "unknown key 'tls' in [[destinations]] number 1; known are name, ae_title"),
+        (f"[node]\nport = 70000\n{DESTINATION}", "'port' in [node] must be less than or equal to 65535, not 70000"),
+        (f'[node]\nport = "many"\n{DESTINATION}', "'port' in [node] must be a valid integer"),
+        (f"[model]\nthreshold = 1.5\n{DESTINATION}", "'threshold' in [model] must be less than or equal to 1, not 1.5"),
+        (
+            f'[node]\nae_title = "SEVENTEEN_LETTERS"\n{DESTINATION}',
+            "'SEVENTEEN_LETTERS' for 'ae_title' in [node] cannot be: an AE title is 1 to 16 plain characters",
+        ),
+        (f'[node]\nallowed_callers = ["A\\\\B"]\n{DESTINATION}', "in [node] cannot be: an AE title is"),
+        (DESTINATION + DESTINATION, "two destinations have the name 'pacs'; give each its own"),
+        (DESTINATION.replace("port = 4242", ""), "the key 'port' in [[destinations]] number 1 is missing"),
+        (DESTINATION.replace("4242", "0"), "'port' in [[destinations]] number 1 must be greater than or equal to 1"),
+        ("", "[[destinations]] is missing; say at least once where results go"),
+        ("destinations = []", "[[destinations]] is empty"),
+        ("[node\n", "is not valid TOML: expected ']' at the end of a table declaration"),
+    ],
+)
+def test_what_cannot_be_is_said_in_one_sentence(tmp_path: Path, text: str, sentence: str) -> None:
+    with pytest.raises(SettingsError) as raised:
+        load(tmp_path, text)
+    assert str(tmp_path / "node.toml") in str(raised.value)
+    assert sentence in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_missing_file_names_the_command_that_writes_one(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"there is no settings file .*mammoscope node init"):
+        load_node_settings(tmp_path / "none.toml")
