@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mammoscope.findings import Box, Finding
     from mammoscope.phantom import PhantomImage
 
+SHEET_HEIGHT = 600
 MADE_HERE = ("study", "objects", "pictures", "node", ".incoming", "node.toml", "node.log")
 FIRST_LINE = "Made by 'mammoscope demo', which replaces it when run again."
 README = f"""\
@@ -130,6 +131,7 @@ def _where(box: "Box | None") -> str:
 
 
 def _draw(image: "PhantomImage", path: Path, findings: "list[Finding]", folder: Path) -> Any:
+    """Draw one view into the folder; give it back as small as it is on the sheet of all views."""
     from PIL import Image
 
     from mammoscope.findings import Reading, ReadingStatus
@@ -144,20 +146,17 @@ def _draw(image: "PhantomImage", path: Path, findings: "list[Finding]", folder: 
         rows=mammogram.rows,
         columns=mammogram.columns,
     )
-    picture = Image.fromarray(draw_reading(mammogram, reading, image.truth))
-    picture.save(folder / f"{image.laterality}-{image.view}.png")
-    return picture
+    Image.fromarray(draw_reading(mammogram, reading, image.truth)).save(folder / f"{image.laterality}-{image.view}.png")
+    return Image.fromarray(draw_reading(mammogram, reading, image.truth, max_side=SHEET_HEIGHT))
 
 
 def _draw_together(pictures: list[Any], path: Path) -> None:
-    """All views beside each other, as tall as a page."""
+    """All views beside each other, chest wall to chest wall, as they hang."""
     from PIL import Image
 
-    height = 700
-    small = [picture.resize((round(picture.width * height / picture.height), height)) for picture in pictures]
-    sheet = Image.new("RGB", (sum(picture.width for picture in small), height))
+    sheet = Image.new("RGB", (sum(picture.width for picture in pictures), max(p.height for p in pictures)))
     x = 0
-    for picture in small:
+    for picture in pictures:
         sheet.paste(picture, (x, 0))
         x += picture.width
     sheet.save(path, optimize=True)
