@@ -28,9 +28,9 @@ class SquareFinder:
     def candidates(self, mammogram):
         n, _, stats, _ = cv2.connectedComponentsWithStats((mammogram.pixels > 10_000).astype(np.uint8))
         found = []
-        for x, y, width, height, _ in stats[1:n].tolist():
-            score = float(mammogram.pixels[y + height // 2, x + width // 2]) / 65535
-            found.append(Finding(Box.from_xywh(x, y, width, height), round(score, 2)))
+        for x, y, width, height, _ in stats[1:n]:  # numpy's numbers, as a network's
+            score = mammogram.pixels[y + height // 2, x + width // 2] / np.float32(65535)
+            found.append(Finding(Box.from_xywh(x, y, width, height), np.float32(round(float(score), 2))))
         return tuple(sorted(found, key=lambda finding: -finding.score))
 
 
@@ -84,7 +84,7 @@ def test_figures_predictions_report_and_pictures(coco):
     assert figures["froc"]["0.25"] == pytest.approx(2 / 3)
     assert set(figures["intervals"]) >= {"ap50", "precision", "recall", "f1", "froc_0.25"}
     predictions = json.loads((coco / "report/predictions.json").read_text())
-    assert [(p["image_id"], p["category_id"], p["bbox"], p["score"]) for p in predictions] == [
+    assert [(p["image_id"], p["category_id"], p["bbox"], round(p["score"], 6)) for p in predictions] == [
         (0, 7, [50, 60, 20, 30], 0.9),
         (1, 7, [50, 60, 20, 30], 0.9),
         (1, 7, [120, 200, 20, 30], 0.4),

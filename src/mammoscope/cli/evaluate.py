@@ -58,7 +58,7 @@ def evaluate(
     if label:
         data = _with_labels(data, label)
     detector = Detector(bundle, threads=threads)
-    point = detector.threshold if threshold is None else threshold
+    point = float(detector.threshold if threshold is None else threshold)
     _prepare(out)
     cases = _read_all(data, detector, point, out / _PICTURES, most_pictures)
     results = [case.result for case in cases]
@@ -238,8 +238,8 @@ def _predictions(data: "AnnotatedDataset", cases: Sequence[_Case]) -> list[dict[
         {
             "image_id": case.image.id,
             "category_id": by_label.get(finding.label.lower(), only),
-            "bbox": list(finding.box.as_xywh()),
-            "score": finding.score,
+            "bbox": [float(value) for value in finding.box.as_xywh()],
+            "score": float(finding.score),
             "label": finding.label,
             "file_name": case.image.name,
             "patient_id": case.image.patient,
