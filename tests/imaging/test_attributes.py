@@ -1,7 +1,7 @@
 import pytest
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
-from pydicom.uid import DigitalMammographyXRayImageStorageForPresentation as FOR_PRESENTATION
+from pydicom.uid import SecondaryCaptureImageStorage
 
 from mammoscope.imaging import Laterality, PixelSpacing, View
 from mammoscope.imaging.attributes import acquisition, laterality, spacing, view, view_modifiers
@@ -111,7 +111,7 @@ def test_unknown_view_code_leaves_view_position():
 
 
 def test_every_view_modifier_of_cid_4015_is_known():
-    names = [name for name in codes.cid4015.concepts]
+    names = list(codes.cid4015.concepts)
     assert len(names) == 14
     for name in names:
         value = getattr(codes.cid4015, name)
@@ -157,11 +157,11 @@ def test_spacing(attributes, expected):
 
 
 def test_exposure_in_micro_is_preferred_to_the_rounded_one():
-    assert acquisition(header(ExposureInuAs=90_400, Exposure=90), FOR_PRESENTATION).exposure_uas == 90_400
+    assert acquisition(header(ExposureInuAs=90_400, Exposure=90), SecondaryCaptureImageStorage).exposure_uas == 90_400
 
 
 def test_scanned_spacing_marks_digitised_film():
-    assert acquisition(header(NominalScannedPixelSpacing=[0.05, 0.05]), FOR_PRESENTATION).digitised_film
+    assert acquisition(header(NominalScannedPixelSpacing=[0.05, 0.05]), SecondaryCaptureImageStorage).digitised_film
 
 
 def test_damaged_numbers_count_as_absent():
@@ -170,4 +170,4 @@ def test_damaged_numbers_count_as_absent():
 
     dataset = Dataset()
     dataset[0x00180060] = RawDataElement(Tag(0x00180060), "DS", 4, b"2\xff,8", 0, False, True)
-    assert acquisition(dataset, FOR_PRESENTATION).kvp is None
+    assert acquisition(dataset, SecondaryCaptureImageStorage).kvp is None

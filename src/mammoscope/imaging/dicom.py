@@ -121,10 +121,12 @@ def _check_kind(header: Dataset, sop_class: UID, name: str) -> None:
             f"{name} has no SOP Class UID, so it is no complete DICOM image: copy or send it again from its source."
         )
     if sop_class not in _MAMMOGRAPHY and sop_class not in _MAYBE_MAMMOGRAPHY:
-        raise MammogramError(f"{name} is no mammogram but {_class_name(sop_class)}: send mammography (MG) images only.")
+        raise MammogramError(
+            f"{name} is no mammogram but of the class {_class_name(sop_class)}: send mammography (MG) images only."
+        )
     if sop_class not in _MAMMOGRAPHY and not _says_mammogram(header):
         raise MammogramError(
-            f"{name} is {_class_name(sop_class)} that does not say it is a mammogram: "
+            f"{name} is of the class {_class_name(sop_class)} and does not say that it is a mammogram: "
             "send mammography (MG) images, or set its Modality to MG or its Body Part Examined to BREAST."
         )
     if attributes.is_specimen(header):
@@ -170,8 +172,7 @@ def _meta(dataset: Dataset, keyword: str) -> str | None:
 
 
 def _class_name(sop_class: UID) -> str:
-    known = sop_class.name
-    return f"a {known} object" if known != str(sop_class) else f"an object of the unknown class {sop_class}"
+    return sop_class.name if sop_class.name != str(sop_class) else f"{sop_class} (unknown)"
 
 
 def _without_pixels(header: Dataset) -> Dataset:

@@ -196,8 +196,8 @@ def stored_values(
     frame = _only_frame(data, encapsulated, transfer_syntax, name)
     stream = _checked_stream(frame, decoder, transfer_syntax, pixel_format, name)
     try:
-        if stream is not None and stream.coding is Coding.JPEG and stream.precision == 12:
-            decoded = _decode_12_bit_jpeg(frame, pixel_format)
+        if stream is not None and _needs_gdcm_itself(stream):
+            decoded = _decode_with_gdcm(frame, stream, transfer_syntax)
         else:
             decoded = _decode(dataset, transfer_syntax, decoder.plugin)
     except (MemoryError, KeyboardInterrupt):
@@ -208,7 +208,10 @@ def stored_values(
             f"{_AGAIN}, or {_UNCOMPRESSED}."
         ) from error
     whole_words = stream is None or stream.precision == pixel_format.bits_allocated
-    return _within_bits_stored(_checked_shape(decoded, pixel_format, name), pixel_format, whole_words, decoder.lossy)
+    decoded = _checked_shape(decoded, pixel_format, name)
+    if stream is not None and not decoder.lossy:
+        _check_unused_bits(decoded, pixel_format, whole_words, name)
+    return _within_bits_stored(decoded, pixel_format, whole_words, decoder.lossy)
 
 
 def _count(header: Dataset, keyword: str) -> int | None:
@@ -286,13 +289,20 @@ def _decode(dataset: Dataset, transfer_syntax: UID, plugin: str) -> NDArray[np.i
     return decoded.astype(decoded.dtype.newbyteorder("="), copy=False)
 
 
-def _decode_12_bit_jpeg(frame: bytes, pixel_format: PixelFormat) -> NDArray[np.integer[Any]]:
-    """JPEG Extended of 12 bits by gdcm.
+def _needs_gdcm_itself(stream: Codestream) -> bool:
+    """Whether gdcm is asked directly, because pydicom's way to it does not do.
 
-    pydicom keeps it from gdcm and nothing else in reach reads it. gdcm 3.2's pixels of the NEMA WG04 film MG1_JPLY
-    agree with openjpeg's of the same film in MG1_J2KI to 0.3 % of the range on average, both having lost some to a
-    ratio of 10:1.
+    12-bit JPEG Extended: pydicom keeps it from gdcm and nothing else in reach reads it. gdcm 3.2's pixels of the NEMA
+    WG04 film MG1_JPLY agree with openjpeg's of the same film in MG1_J2KI to 0.3 % of the range on average, both having
+    lost some to a ratio of 10:1. JPEG Lossless: told Bits Stored, as pydicom tells it, gdcm wipes the bits above, and
+    with them a High Bit at the top of the word and the wild values that betray damaged data.
     """
+    if stream.components != 1:
+        return False
+    return stream.coding is Coding.JPEG_LOSSLESS or (stream.coding is Coding.JPEG and stream.precision == 12)
+
+
+def _decode_with_gdcm(frame: bytes, stream: Codestream, transfer_syntax: UID) -> NDArray[np.integer[Any]]:
     import gdcm  # type: ignore[import-untyped]
 
     fragment = gdcm.Fragment()
@@ -303,14 +313,15 @@ def _decode_12_bit_jpeg(frame: bytes, pixel_format: PixelFormat) -> NDArray[np.i
     element.SetValue(fragments.__ref__())
     image = gdcm.Image()
     image.SetNumberOfDimensions(2)
-    image.SetDimensions((pixel_format.columns, pixel_format.rows, 1))
+    image.SetDimensions((stream.columns, stream.rows, 1))
     image.SetDataElement(element)
     image.SetPhotometricInterpretation(gdcm.PhotometricInterpretation(gdcm.PhotometricInterpretation.MONOCHROME2))
-    image.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.JPEGExtendedProcess2_4))
-    image.SetPixelFormat(gdcm.PixelFormat(1, 16, 12, 11, 0))
+    image.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.GetTSType(str.__str__(transfer_syntax))))
+    word = 8 if stream.precision <= 8 else 16
+    image.SetPixelFormat(gdcm.PixelFormat(1, word, word, word - 1, 0))
     # gdcm hands over its bytes as a str with surrogates
     buffer = image.GetBuffer().encode("utf-8", "surrogateescape")
-    return np.frombuffer(buffer, "<u2").reshape(pixel_format.rows, pixel_format.columns)
+    return np.frombuffer(buffer, f"<u{word // 8}").reshape(stream.rows, stream.columns)
 
 
 def _checked_shape(decoded: NDArray[np.integer[Any]], pixel_format: PixelFormat, name: str) -> NDArray[np.integer[Any]]:
@@ -320,6 +331,20 @@ def _checked_shape(decoded: NDArray[np.integer[Any]], pixel_format: PixelFormat,
     if decoded.shape != shape or decoded.dtype.itemsize * 8 > pixel_format.bits_allocated:
         raise MammogramError(f"{name} decodes to {decoded.shape} instead of {shape} samples: {_AGAIN}.")
     return decoded
+
+
+def _check_unused_bits(
+    decoded: NDArray[np.integer[Any]], pixel_format: PixelFormat, whole_words: bool, name: str
+) -> None:
+    """Notice damage that a lossless decoder passed over: gdcm turns broken JPEG Lossless data into wild values."""
+    if pixel_format.signed:
+        return
+    used = (pixel_format.levels - 1) << (pixel_format.high_bit + 1 - pixel_format.bits_stored if whole_words else 0)
+    if int(np.bitwise_or.reduce(decoded, axis=None)) & ~used:
+        raise MammogramError(
+            f"{name} is damaged: its compressed pixel data holds values of more than {pixel_format.bits_stored} bits; "
+            f"{_AGAIN}."
+        )
 
 
 def _within_bits_stored(

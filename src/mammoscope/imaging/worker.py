@@ -21,7 +21,7 @@ from mammoscope.imaging.pictures import read_picture
 MAX_FILE_BYTES = 1 << 30
 """No file of one mammogram comes near it: an uncompressed one has 30 to 60 MB."""
 
-_MAX_MEMORY = 8 << 30
+_MAX_MEMORY = 4 << 30  # three times what the largest accepted image takes
 
 
 def read_file(path: Path, name: str) -> Mammogram:
