@@ -180,10 +180,10 @@ def test_kinds_of_object_that_may_be_referred_to(make_image, algorithm):
     assert "Computed Radiography" in cad_sr_obstacle(make_image(SOPClassUID=ComputedRadiographyImageStorage))
 
 
-def test_a_class_without_a_code_is_refused(make_image, algorithm):
+def test_a_class_without_a_code_is_refused_not_called_a_mass(make_image, algorithm):
     image = make_image()
     found = Reading("x", ReadingStatus.FOUND, (Finding(Box(1, 1, 9, 9), 0.5, "Mitten"),))
-    with pytest.raises(ResultError, match="'Mitten'"):
+    with pytest.raises(ResultError, match="no code for findings of the class Mitten"):
         mammography_cad_sr([ReadMammogram(image.mammogram, found)], algorithm)
 
 

@@ -127,6 +127,14 @@ def reread_raw(image):
     return file_of(image).get_item("PatientName").value
 
 
+def test_a_corrected_spelling_does_not_split_a_study(make_image, algorithm):
+    images = [make_image(), make_image("L", number=2, PatientName="Doe^Janet", AccessionNumber="")]
+    made = result_objects(images[::-1], algorithm)
+    for dataset in made:
+        assert (str(dataset.PatientName), dataset.AccessionNumber) == ("Doe^Jane", "A-1")
+        verify_against_reading(dataset, images[::-1])
+
+
 def test_patient_study_and_accession_are_copied(make_image, algorithm):
     image = make_image(
         findings=[((1, 1, 9, 9), 0.5)],

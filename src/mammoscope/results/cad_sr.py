@@ -59,9 +59,13 @@ def cad_sr_obstacle(read: ReadMammogram) -> str | None:
 
     Referred to are Digital Mammography X-Ray images, For Presentation and For Processing. A Secondary Capture (film put
     through a digitiser) is too, if it says which breast and which view it shows, because a workstation could not tell
-    where the marks belong otherwise. Other kinds of object hold no mammogram as the report means it.
+    where the marks belong otherwise. Other kinds of object hold no mammogram as the report means it. Findings of a
+    class for which the report has no code here keep their image out too, rather than be called a mass.
     """
     header = read.header
+    uncoded = {finding.label for finding in read.reading.findings if finding.label.casefold() not in _FINDING_CODES}
+    if uncoded:
+        return f"the report has no code for findings of the class {', '.join(sorted(uncoded))}"
     if header.SOPClassUID in _DIGITAL_MAMMOGRAPHY:
         return None
     if header.SOPClassUID != SecondaryCaptureImageStorage:
@@ -86,8 +90,7 @@ def mammography_cad_sr(
     Raises
     ------
     ResultError
-        If an image cannot be referred to (see `cad_sr_obstacle`), if the images are not of one study, or if a finding
-        is of a class for which the report has no code.
+        If an image cannot be referred to (see `cad_sr_obstacle`), or if the images are not of one study.
     """
     images = in_hanging_order(images)
     for read in images:
@@ -116,7 +119,7 @@ def _document(images: Sequence[ReadMammogram], algorithm: Algorithm) -> Item:
     """TID 4000."""
     library = [_library_entry(read.header) for read in images]
     impressions = [
-        _impression(tracked, entry, algorithm, read.mammogram.name)
+        _impression(tracked, entry, algorithm)
         for read, entry in zip(images, library, strict=True)
         for tracked in tracked_findings(read, algorithm)
     ]
@@ -184,33 +187,27 @@ def _current(item: Dataset) -> Code:
     return next((concept for concept in known if retired == concept), found)
 
 
-def _impression(tracked: TrackedFinding, entry: Item, algorithm: Algorithm, name: str) -> Item:
+def _impression(tracked: TrackedFinding, entry: Item, algorithm: Algorithm) -> Item:
     """TID 4003, with one finding."""
     return container(
         Relationship.INFERRED_FROM,
         concepts.INDIVIDUAL_IMPRESSION,
         code(Relationship.HAS_CONCEPT_MOD, concepts.RENDERING_INTENT, concepts.PRESENTATION_REQUIRED),
-        _single_image_finding(Relationship.CONTAINS, tracked, entry, algorithm, name),
+        _single_image_finding(Relationship.CONTAINS, tracked, entry, algorithm),
     )
 
 
 def _single_image_finding(
-    relationship: Relationship, tracked: TrackedFinding, entry: Item, algorithm: Algorithm, name: str
+    relationship: Relationship, tracked: TrackedFinding, entry: Item, algorithm: Algorithm
 ) -> Item:
     """TID 4006. The finding's image is the library entry that its coordinates are selected from."""
-    meaning = _FINDING_CODES.get(tracked.finding.label.casefold())
-    if meaning is None:
-        raise ResultError(
-            f"{name} has a finding of the class '{tracked.finding.label}', for which the mammography CAD report has no "
-            f"code here; known are {', '.join(_FINDING_CODES)}."
-        )
     certainty = round(tracked.finding.score * 100, 1)
     properties = Relationship.HAS_PROPERTIES
     observed = Relationship.HAS_OBS_CONTEXT
     return code(
         relationship,
         concepts.SINGLE_IMAGE_FINDING,
-        meaning,
+        _FINDING_CODES[tracked.finding.label.casefold()],
         code(Relationship.HAS_CONCEPT_MOD, concepts.RENDERING_INTENT, concepts.PRESENTATION_REQUIRED),
         text(observed, concepts.TRACKING_IDENTIFIER, printable(tracked.tracking_identifier)),
         uid_reference(observed, concepts.TRACKING_UNIQUE_IDENTIFIER, tracked.tracking_uid),

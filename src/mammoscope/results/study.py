@@ -15,7 +15,8 @@ from mammoscope.imaging import Laterality, Mammogram, View
 from mammoscope.results.errors import ResultError
 
 _NEEDED = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
-_IDENTITY = ("StudyInstanceUID", "PatientID", "PatientName")
+# Not the name: one series of a study may have a corrected spelling.
+_IDENTITY = ("StudyInstanceUID", "PatientID")
 _UID_NAMESPACE = uuid.UUID("5f0c1b1e-6f0e-5d0c-9a55-6d616d6d6f73")
 _VIEWS = tuple(View)
 

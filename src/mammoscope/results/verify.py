@@ -9,7 +9,7 @@ from pydicom.uid import GrayscaleSoftcopyPresentationStateStorage, MammographyCA
 from mammoscope.findings import Box
 from mammoscope.results import concepts
 from mammoscope.results.errors import ResultError
-from mammoscope.results.study import ReadMammogram
+from mammoscope.results.study import ReadMammogram, in_hanging_order
 
 TOLERANCE = 0.5
 """How far, in pixels, a written edge may lie from the reading's."""
@@ -24,13 +24,14 @@ def verify_against_reading(dataset: Dataset, images: Sequence[ReadMammogram]) ->
     Parameters
     ----------
     images
-        Those that the object was made of.
+        Those that the object was made of, in any order.
 
     Raises
     ------
     ResultError
         If anything differs.
     """
+    images = in_hanging_order(images)
     written = _reread(dataset)
     name = written.SOPClassUID.name
     header = images[0].header
