@@ -1,3 +1,4 @@
+import json
 import threading
 import uuid
 from pathlib import Path
@@ -86,9 +87,11 @@ def test_removing_asks_about_what_lies_there(tmp_path: Path, inbox: Inbox) -> No
 
 def test_moving_a_study_away(tmp_path: Path, inbox: Inbox) -> None:
     inbox.add(arrived(tmp_path))
-    inbox.move("1.2", tmp_path / "failed" / "1.2" / "images")
+    target = tmp_path / "failed" / "1.2" / "images"
+    inbox.move("1.2", target, {"reason": "why"})
     assert inbox.studies() == []
-    assert (tmp_path / "failed" / "1.2" / "images" / "1.2.3.dcm").read_bytes() == b"object"
+    assert (target / "1.2.3.dcm").read_bytes() == b"object"
+    assert json.loads((target / "reason.json").read_text()) == {"reason": "why"}
 
 
 def test_a_folder_that_cannot_be_written_is_an_os_error(tmp_path: Path, inbox: Inbox) -> None:

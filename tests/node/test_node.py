@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +17,8 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
-from mammoscope.findings import Algorithm
+from mammoscope.findings import Algorithm, Reading
+from mammoscope.imaging import Mammogram
 from mammoscope.network import Destination, ServiceError, StorageClient
 from mammoscope.node import Node
 from mammoscope.node.records import Records, StudyRecord
@@ -60,7 +62,7 @@ def test_a_study_gets_its_answer(storage: Path, node: Node, pacs, images, send, 
     [report] = record_of(storage, images).reports
     assert {i.sop_instance_uid for i in report.images} == {i.SOPInstanceUID for i in images}
     assert {r.sop_instance_uid for r in report.results} == pacs.uids()
-    assert files_in(storage / "outbox") == []
+    wait_until(lambda: files_in(storage / "outbox") == [])
     assert files_in(storage / "incoming") == []
 
 
@@ -216,6 +218,34 @@ def test_a_failure_of_our_own_is_kept_without_patient_data(
     assert str(images[0].PatientName) not in "".join(f.read_text() for f in storage.rglob("*.json"))
 
 
+def test_a_study_interrupted_by_a_stop_is_read_at_the_next_start(
+    storage: Path, make_settings, pacs, images, send, wait_until, detector
+) -> None:
+    reading, go_on = threading.Event(), threading.Event()
+
+    class SlowDetector(type(detector)):
+        def read(self, mammogram: Mammogram, threshold: float | None = None) -> Reading:
+            reading.set()
+            go_on.wait(60)
+            return super().read(mammogram, threshold)
+
+    settings = make_settings(pacs.port)
+    node = Node(settings, SlowDetector())
+    node.start()
+    send(images, node)
+    assert reading.wait(60)
+    stopping = threading.Thread(target=node.stop)
+    stopping.start()
+    wait_until(node._stopping.is_set)
+    go_on.set()
+    stopping.join(60)
+    assert record_of(storage, images).reports == ()
+    with Node(settings, detector):
+        wait_until(lambda: delivered(storage, images))
+    [report] = record_of(storage, images).reports
+    assert all(image.findings == 1 for image in report.images)
+
+
 @pytest.mark.usefixtures("node")
 def test_two_nodes_do_not_share_a_storage_folder(make_settings, pacs, detector) -> None:
     with pytest.raises(ServiceError, match="another node uses the storage folder"):
@@ -269,7 +299,7 @@ def test_a_node_killed_between_acknowledgement_and_reading_reads_after_its_resta
     process.wait()
     assert pacs.received == []
     assert record_of(storage, images).reports == ()
-    start_process(quiet_seconds=0.3)
+    start_process(quiet_seconds=2)
     wait_until(lambda: delivered(storage, images))
     assert sorted(d.SOPClassUID for d in pacs.received) == FULL_ANSWER
 
@@ -277,7 +307,7 @@ def test_a_node_killed_between_acknowledgement_and_reading_reads_after_its_resta
 def test_sigterm_ends_it_in_order_and_the_log_holds_no_name(
     tmp_path: Path, storage: Path, start_process, free_port: int, images, wait_until
 ) -> None:
-    process = start_process(quiet_seconds=0.3)
+    process = start_process(quiet_seconds=2)
     StorageClient("MODALITY").send(images, Destination("node", "NODE", "127.0.0.1", free_port))
     wait_until(lambda: delivered(storage, images))
     process.send_signal(signal.SIGTERM)

@@ -5,7 +5,7 @@ from pydicom import FileDataset
 
 from mammoscope.findings import Algorithm, Reading, ReadingStatus
 from mammoscope.imaging import Mammogram, MammogramReader
-from mammoscope.node.reading import StudyReader
+from mammoscope.node.reading import ReadingInterruptedError, StudyReader
 
 
 class BrokenDetector:
@@ -67,3 +67,10 @@ def test_a_detector_that_fails_gives_a_reason_without_patient_data(
     logged = capsys.readouterr()
     assert "ZeroDivisionError" in logged.out + logged.err
     assert str(images[0].PatientName) not in logged.out + logged.err
+
+
+def test_an_interrupted_study_gives_no_reading(files: list[Path], detector) -> None:
+    answers = [False, True]
+    with MammogramReader() as source, pytest.raises(ReadingInterruptedError):
+        StudyReader(detector, source).read(files, interrupted=lambda: answers.pop(0))
+    assert answers == []

@@ -44,11 +44,13 @@ def run(
     config: Annotated[Path, typer.Option("--config", "-c", help="The settings file (TOML).")],
 ) -> None:
     """Run until SIGTERM or Ctrl-C; what is not done by then goes on at the next start."""
-    from mammoscope.inference import Detector
-    from mammoscope.node import Node, configure_logging
     from mammoscope.settings import load_node_settings
 
-    settings = load_node_settings(config)
+    settings = load_node_settings(config)  # before the slow imports, so that a typing mistake is told at once
+
+    from mammoscope.inference import Detector
+    from mammoscope.node import Node, configure_logging
+
     configure_logging()
     detector = Detector(settings.model.bundle, threads=settings.model.threads)
     stop = threading.Event()

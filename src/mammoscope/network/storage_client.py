@@ -70,7 +70,6 @@ class StorageClient:
         self._ae.connection_timeout = timeout_seconds
         self._ae.acse_timeout = timeout_seconds
         self._ae.dimse_timeout = timeout_seconds
-        self._timeout = timeout_seconds
 
     def echo(self, destination: Destination) -> None:
         """Ask the peer whether it is there (C-ECHO).
@@ -153,8 +152,8 @@ class StorageClient:
     def _why_not(self, association: Association, destination: Destination, *, connected: bool) -> NetworkError:
         if not connected:
             return PeerUnreachableError(
-                f"{destination} cannot be reached: no connection within {self._timeout:g} s; check that it runs, its"
-                " address and the firewall"
+                f"{destination} cannot be reached: no connection was made; check that it runs, its address and the"
+                " firewall"
             )
         if association.is_rejected:
             answer = association.acceptor.primitive

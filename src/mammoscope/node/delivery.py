@@ -6,7 +6,7 @@ import json
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -65,10 +65,11 @@ class Outbox:
         shutil.rmtree(self._at(parcel.study, parcel.number))
         self._forget_if_empty(parcel.study)
 
-    def set_aside(self, parcel: Parcel, target: Path, reason: dict[str, object]) -> None:
+    def set_aside(self, parcel: Parcel, target: Path, reason: Mapping[str, object]) -> None:
         """Move a report that could not be delivered everywhere, with a file that says why."""
-        move_folder(self._at(parcel.study, parcel.number), target)
-        write_whole(target / "reason.json", json.dumps(reason, indent=2) + "\n")
+        folder = self._at(parcel.study, parcel.number)
+        write_whole(folder / "reason.json", json.dumps(reason, indent=2) + "\n")
+        move_folder(folder, target)
         self._forget_if_empty(parcel.study)
 
     def _at(self, study: str, number: int) -> Path:

@@ -1,15 +1,16 @@
 """`Inbox`: the images that were acknowledged, one folder a study, one file an object, named by their UIDs."""
 
+import json
 import os
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pydicom.uid import SecondaryCaptureImageStorage
 
 from mammoscope.network import IGNORED_SOP_CLASSES, Receipt, ReceivedObject
-from mammoscope.node.disk import move_folder, sync
+from mammoscope.node.disk import move_folder, sync, write_whole
 
 
 class Inbox:
@@ -74,9 +75,10 @@ class Inbox:
                 shutil.rmtree(self._folder / study)
         return agreed
 
-    def move(self, study: str, target: Path) -> None:
-        """Move a study's images to another folder of the same file system."""
+    def move(self, study: str, target: Path, reason: Mapping[str, object]) -> None:
+        """Move a study's images to another folder of the same file system, with a file that says why."""
         with self._lock:
+            write_whole(self._folder / study / "reason.json", json.dumps(reason, indent=2) + "\n")
             move_folder(self._folder / study, target)
 
 

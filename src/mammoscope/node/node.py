@@ -1,7 +1,6 @@
 """`Node`: wires receiving, assembling, reading and sending, and puts right at start what an end left undone."""
 
 import fcntl
-import json
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -20,10 +19,9 @@ from mammoscope.imaging import MammogramReader
 from mammoscope.network import Destination, Receipt, ReceivedObject, ServiceError, StorageClient, StorageService
 from mammoscope.node.assembly import StudyTracker
 from mammoscope.node.delivery import Courier, Delivery, Outbox, Parcel
-from mammoscope.node.disk import write_whole
 from mammoscope.node.inbox import Inbox
 from mammoscope.node.log import where_raised
-from mammoscope.node.reading import MammogramDetector, StudyReader, StudyReading
+from mammoscope.node.reading import MammogramDetector, ReadingInterruptedError, StudyReader, StudyReading
 from mammoscope.node.records import (
     DeliveryRecord,
     DeliveryStatus,
@@ -109,7 +107,7 @@ class Node:
         log.info("node started", ae_title=node.ae_title, host=node.host, port=self.port)
 
     def stop(self) -> None:
-        """Take nothing new, finish the study and the parcels in hand, leave the rest on disk."""
+        """Take nothing new, finish the image and the parcels in hand, leave the rest on disk for the next start."""
         self._open.close()
         log.info("node stopped")
 
@@ -185,23 +183,35 @@ class Node:
 
     def _work(self) -> None:
         while not self._stopping.is_set():
-            study = self._tracker.take_next()
-            if study is not None:
-                self._process(study)
-                continue
-            self._tidy()
-            wait = self._tracker.seconds_until_next()
-            self._wake.wait(TIDY_EVERY_SECONDS if wait is None else min(wait, TIDY_EVERY_SECONDS))
-            self._wake.clear()
+            try:
+                self._work_once()
+            except Exception as error:  # a reader thread that dies is worse than a step left for the next start
+                log.warning("reader stumbled", error=where_raised(error))
+                self._stopping.wait(1.0)
+
+    def _work_once(self) -> None:
+        study = self._tracker.take_next()
+        if study is not None:
+            self._process(study)
+            return
+        self._tidy()
+        wait = self._tracker.seconds_until_next()
+        self._wake.wait(TIDY_EVERY_SECONDS if wait is None else min(wait, TIDY_EVERY_SECONDS))
+        self._wake.clear()
 
     def _process(self, study: str) -> None:
         try:
-            self._read(study)
-        except OSError as error:  # a full or broken disk: the images stay where they are, and so does the study's turn
+            try:
+                self._read(study)
+            except ReadingInterruptedError:
+                log.info("study left for the next start", study=study)
+            except OSError:
+                raise
+            except Exception as error:
+                self._set_aside(study, error)
+        except OSError as error:  # a full or broken disk: the images stay where they are and the study keeps its turn
             log.warning("study put off", study=study, error=where_raised(error))
             self._tracker.postpone(study, DISK_TROUBLE_WAIT_SECONDS)
-        except Exception as error:
-            self._set_aside(study, error)
 
     def _read(self, study: str) -> None:
         record = self._records.load(study)
@@ -210,7 +220,7 @@ class Node:
             return
         log.info("study quiet", study=study, images=len(files))
         started = time.monotonic()
-        reading = self._reader.read(files)
+        reading = self._reader.read(files, interrupted=self._stopping.is_set)
         objects = self._make_results(reading.images, self._detector.algorithm)
         number = len(record.reports) + 1
         parcel = self._outbox.put(study, number, objects)
@@ -250,8 +260,7 @@ class Node:
         now = datetime.now(UTC)
         target = self._storage / "failed" / study / f"images-{now:%Y%m%dT%H%M%S%f}"
         images = tuple(file.stem for file in self._inbox.images(study))
-        self._inbox.move(study, target)
-        write_whole(target / "reason.json", json.dumps({"study": study, "reason": reason}, indent=2) + "\n")
+        self._inbox.move(study, target, {"study": study, "reason": reason})
         self._records.add_failure(study, Failure(at=now, reason=reason, images=images))
         log.error("study failed", study=study, reason=reason, kept=target.name)
 

@@ -1,6 +1,6 @@
 """`StudyReader`: reads each image of a study; one that cannot be read says why and does not stop the others."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -56,6 +56,10 @@ class StudyReading:
         return (*(image.reading for image in self.images), *self.unreferable)
 
 
+class ReadingInterruptedError(Exception):
+    """The node is stopping; the study is read again, whole, at the next start."""
+
+
 class StudyReader:
     """Reads studies.
 
@@ -70,12 +74,21 @@ class StudyReader:
         self._source = source
         self._threshold = threshold
 
-    def read(self, files: Sequence[Path]) -> StudyReading:
-        """Read every file, named by its SOP Instance UID; never raises for one that cannot be read."""
+    def read(self, files: Sequence[Path], interrupted: Callable[[], bool] = lambda: False) -> StudyReading:
+        """Read every file, named by its SOP Instance UID; one that cannot be read raises nothing.
+
+        Raises
+        ------
+        ReadingInterruptedError
+            If ``interrupted``, asked after each image, says so: decoders that are being ended would make good images
+            look bad.
+        """
         images: list[ReadMammogram] = []
         unreferable: list[Reading] = []
         for file in files:
             outcome = self._read_image(file)
+            if interrupted():
+                raise ReadingInterruptedError
             if isinstance(outcome, ReadMammogram):
                 images.append(outcome)
             else:

@@ -1,0 +1,258 @@
+"""The node beside real peers: a study goes from DCMTK into Orthanc, from there to the node, and its results back.
+
+Orthanc listens on every interface whatever its settings, so as root it runs in a network namespace that has nothing but
+a loopback interface, and the node with it.
+"""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydicom import Dataset, FileDataset, dcmread
+from pydicom.uid import (
+    DigitalMammographyXRayImageStorageForPresentation,
+    GrayscaleSoftcopyPresentationStateStorage,
+    MammographyCADSRStorage,
+    SecondaryCaptureImageStorage,
+)
+
+pytestmark = pytest.mark.pacs
+
+PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
+TOOLS = ("Orthanc", "storescu", "echoscu", "dcmcrle")
+PATIENT = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex")
+STUDY = ("AccessionNumber", "StudyInstanceUID", "StudyDate")
+
+ROUTE_MAMMOGRAMS = """
+function OnStoredInstance(instanceId, tags, metadata, origin)
+  if tags['SOPClassUID'] == '%s' and origin['RemoteAet'] ~= 'NODE' then
+    SendToModality(instanceId, 'mammoscope')
+  end
+end
+"""
+# Asks Orthanc from inside its namespace: METHOD URL BODY on the command line, the answer on standard output.
+REST = """
+import sys, urllib.request
+method, url, body = sys.argv[1:]
+request = urllib.request.Request(url, data=body.encode() or None, method=method)
+sys.stdout.buffer.write(urllib.request.urlopen(request, timeout=60).read())
+"""
+
+
+@dataclass(frozen=True)
+class Network:
+    """How to run a command where the peers are, and the ports they use."""
+
+    prefix: tuple[str, ...]
+    http: int
+    orthanc: int
+    node: int
+
+    def start(self, *command: str | Path, log: Path) -> subprocess.Popen[bytes]:
+        with log.open("ab") as output:
+            environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PATH": PATH}
+            return subprocess.Popen([*self.prefix, *map(str, command)], stdout=output, stderr=output, env=environment)
+
+    def run(self, *command: str | Path, check: bool = True) -> subprocess.CompletedProcess[bytes]:
+        environment = {**os.environ, "PATH": PATH}
+        finished = subprocess.run(
+            [*self.prefix, *map(str, command)], capture_output=True, timeout=120, env=environment, check=False
+        )
+        assert not check or finished.returncode == 0, finished.stderr.decode() + finished.stdout.decode()
+        return finished
+
+    def ask(self, method: str, path: str, body: object = "") -> bytes:
+        text = body if isinstance(body, str) else json.dumps(body)
+        return self.run(sys.executable, "-IS", "-c", REST, method, f"http://127.0.0.1:{self.http}{path}", text).stdout
+
+    def get(self, path: str) -> Any:
+        return json.loads(self.ask("GET", path))
+
+
+@pytest.fixture(scope="module")
+def network() -> Iterator[Network]:
+    missing = [tool for tool in TOOLS if shutil.which(tool, path=PATH) is None]
+    if missing:
+        reason = f"not installed: {', '.join(missing)} (Debian packages orthanc and dcmtk)"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    ports = _free_ports(3)
+    name = f"mammoscope-{uuid.uuid4().hex[:8]}"
+    if not _make_namespace(name):
+        yield Network((), *ports)
+        return
+    try:
+        yield Network(("ip", "netns", "exec", name), *ports)
+    finally:
+        subprocess.run(["ip", "netns", "delete", name], check=True, env={"PATH": PATH})
+
+
+@pytest.fixture
+def orthanc(network: Network, tmp_path: Path, wait_until) -> Iterator[Network]:
+    folder = tmp_path / "orthanc"
+    folder.mkdir()
+    (folder / "route.lua").write_text(ROUTE_MAMMOGRAMS % DigitalMammographyXRayImageStorageForPresentation)
+    peer = {"Host": "127.0.0.1", "AllowStore": True}
+    settings = {
+        "StorageDirectory": str(folder / "storage"),
+        "IndexDirectory": str(folder / "storage"),
+        "Plugins": [],
+        "LuaScripts": [str(folder / "route.lua")],
+        "HttpPort": network.http,
+        "AuthenticationEnabled": False,
+        "RemoteAccessAllowed": False,
+        "DicomAet": "ORTHANC",
+        "DicomPort": network.orthanc,
+        "DicomCheckCalledAet": True,
+        "DicomAlwaysAllowStore": False,
+        "OverwriteInstances": True,
+        "MaximumPduLength": 131072,
+        "DicomModalities": {
+            "mammoscope": {"AET": "NODE", "Port": network.node, **peer},
+            "modality": {"AET": "MODALITY", "Port": 104, **peer},
+        },
+    }
+    (folder / "orthanc.json").write_text(json.dumps(settings))
+    process = network.start("Orthanc", folder / "orthanc.json", log=folder / "log")
+    wait_until(lambda: _ended(process) or _answers(network))
+    yield network
+    process.terminate()
+    process.wait(30)
+
+
+@pytest.fixture
+def node(network: Network, tmp_path: Path, wait_until) -> Iterator[Path]:
+    """A node that sends to Orthanc; yields its folder, with ``storage`` and ``log`` in it."""
+    folder = tmp_path / "node"
+    folder.mkdir()
+    (folder / "node.toml").write_text(
+        f'[node]\nae_title = "NODE"\nport = {network.node}\nstorage = "storage"\nquiet_seconds = 3\n'
+        'allowed_callers = ["ORTHANC", "MODALITY"]\n'
+        f'[[destinations]]\nname = "orthanc"\nae_title = "ORTHANC"\nhost = "127.0.0.1"\nport = {network.orthanc}\n'
+    )
+    script = Path(__file__).with_name("run_node.py")
+    process = network.start(sys.executable, script, folder / "node.toml", log=folder / "log")
+    wait_until(lambda: _ended(process) or "node started" in (folder / "log").read_text())
+    yield folder
+    process.terminate()
+    assert process.wait(60) == 0
+
+
+@pytest.fixture
+def study(images: list[FileDataset], tmp_path: Path) -> list[Path]:
+    return [tmp_path / "study" / Path(image.filename).name for image in images]
+
+
+def test_a_study_routed_by_the_pacs_comes_back_with_its_results(
+    orthanc: Network, node: Path, images: list[FileDataset], study: list[Path], wait_until: Callable[..., None]
+) -> None:
+    orthanc.run("storescu", "-aet", "MODALITY", "-aec", "ORTHANC", "127.0.0.1", str(orthanc.orthanc), *study)
+    wait_until(lambda: "results sent" in (node / "log").read_text(), 120)
+    kept = _objects_of(orthanc, images[0].StudyInstanceUID)
+    results = [d for d in kept.values() if d.SOPClassUID != DigitalMammographyXRayImageStorageForPresentation]
+    assert len(kept) - len(results) == 4
+
+    [report] = [d for d in results if d.SOPClassUID == MammographyCADSRStorage]
+    states = [d for d in results if d.SOPClassUID == GrayscaleSoftcopyPresentationStateStorage]
+    [capture] = [d for d in results if d.SOPClassUID == SecondaryCaptureImageStorage]
+    assert len(results) == 1 + len(states) + 1
+    sent = {str(image.SOPInstanceUID) for image in images}
+    assert _references(report.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence) == sent
+    assert sorted(uid for state in states for uid in _references(state.ReferencedSeriesSequence)) == sorted(sent)
+    for result in (report, *states, capture):
+        for keyword in (*PATIENT, *STUDY):
+            assert result.get(keyword) == images[0].get(keyword), keyword
+
+    # The PACS sends all of it once more, our results included: nothing new is made, nothing is refused.
+    resent = json.loads(
+        orthanc.ask("POST", "/modalities/mammoscope/store", {"Resources": list(kept), "Synchronous": True})
+    )
+    assert (resent["InstancesCount"], resent["FailedInstancesCount"]) == (len(kept), 0)
+    events = [json.loads(line)["event"] for line in (node / "log").read_text().splitlines()]
+    assert events.count("object known") == 4
+    assert events.count("object ignored") == len(results)
+    assert "study quiet" not in events[events.index("results sent") :]
+    assert _objects_of(orthanc, images[0].StudyInstanceUID).keys() == kept.keys()
+    [record] = (node / "storage" / "records").iterdir()
+    assert len(json.loads(record.read_text())["reports"]) == 1
+
+
+def test_dcmtk_reaches_the_node(
+    orthanc: Network, node: Path, study: list[Path], tmp_path: Path, wait_until: Callable[..., None]
+) -> None:
+    port = str(orthanc.node)
+    orthanc.run("echoscu", "-aet", "MODALITY", "-aec", "NODE", "127.0.0.1", port)
+    wrong_title = orthanc.run("echoscu", "-aet", "MODALITY", "-aec", "OTHER", "127.0.0.1", port, check=False)
+    assert b"Called AE Title Not Recognized" in wrong_title.stderr + wrong_title.stdout
+    stranger = orthanc.run("echoscu", "-aet", "STRANGER", "-aec", "NODE", "127.0.0.1", port, check=False)
+    assert b"Calling AE Title Not Recognized" in stranger.stderr + stranger.stdout
+
+    compressed = [tmp_path / f"rle-{file.name}" for file in study]
+    for plain, file in zip(study, compressed, strict=True):
+        orthanc.run("dcmcrle", plain, file)
+    orthanc.run("storescu", "-xr", "-aet", "MODALITY", "-aec", "NODE", "127.0.0.1", port, *compressed)
+    wait_until(lambda: "results sent" in (node / "log").read_text(), 120)
+    [record] = (node / "storage" / "records").iterdir()
+    [report] = json.loads(record.read_text())["reports"]
+    assert {image["status"] for image in report["images"]} == {"found"}
+
+
+def _objects_of(orthanc: Network, study: str) -> dict[str, Dataset]:
+    """All objects of a study, by Orthanc's identifier."""
+    [found] = json.loads(orthanc.ask("POST", "/tools/lookup", study))
+    instances = [instance["ID"] for instance in orthanc.get(f"/studies/{found['ID']}/instances")]
+    return {i: dcmread(BytesIO(orthanc.ask("GET", f"/instances/{i}/file"))) for i in instances}
+
+
+def _references(series: list[Dataset]) -> set[str]:
+    uids = set()
+    for item in series:
+        for keyword in ("ReferencedSOPSequence", "ReferencedImageSequence"):
+            uids |= {str(reference.ReferencedSOPInstanceUID) for reference in item.get(keyword, [])}
+    return uids
+
+
+def _answers(network: Network) -> bool:
+    url = f"http://127.0.0.1:{network.http}/system"
+    return network.run(sys.executable, "-IS", "-c", REST, "GET", url, "", check=False).returncode == 0
+
+
+def _ended(process: subprocess.Popen[bytes]) -> bool:
+    assert process.poll() is None, f"it ended at its start with {process.returncode}"
+    return False
+
+
+def _make_namespace(name: str) -> bool:
+    """Make a network namespace with a loopback interface only; whether that is allowed here."""
+    if os.geteuid() != 0 or shutil.which("ip", path=PATH) is None:
+        return False
+    made = subprocess.run(["ip", "netns", "add", name], capture_output=True, check=False, env={"PATH": PATH})
+    if made.returncode != 0:
+        return False
+    up = ["ip", "netns", "exec", name, "ip", "link", "set", "lo", "up"]
+    if subprocess.run(up, capture_output=True, check=False, env={"PATH": PATH}).returncode == 0:
+        return True
+    subprocess.run(["ip", "netns", "delete", name], check=False, env={"PATH": PATH})
+    return False
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for s in sockets:
+            s.bind(("127.0.0.1", 0))
+        return [s.getsockname()[1] for s in sockets]
+    finally:
+        for s in sockets:
+            s.close()
