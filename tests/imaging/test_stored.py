@@ -76,7 +76,7 @@ def test_lossless_from_pydicoms_encoders(make_mg, read, film, syntax, signed):
 
 @pytest.mark.parametrize("syntax", [JPEGLossless, JPEGLosslessSV1, JPEGLSLossless, JPEG2000Lossless])
 @pytest.mark.parametrize("bits", [8, 12, 16])
-def test_lossless_from_gdcm(make_mg, tmp_path, reader, film, syntax, bits):  # noqa: PLR0917
+def test_lossless_from_gdcm(make_mg, tmp_path, reader, film, syntax, bits):
     stored = {8: (film >> 4).astype(np.uint8), 12: film, 16: film * np.uint16(16)}[bits]
     top = (1 << bits) - 1
     dataset = make_mg(stored, BitsStored=bits, HighBit=bits - 1, WindowCenter=(top + 1) / 2, WindowWidth=top + 1)
@@ -177,7 +177,7 @@ def test_truncated_uncompressed_pixel_data_is_refused(make_mg, save, film):
 
 @pytest.mark.parametrize("syntax", [RLELossless, JPEGLSLossless, JPEG2000Lossless])
 @pytest.mark.parametrize("removed", [20, 1500])
-def test_truncated_compressed_file_is_refused(make_mg, save, reader, film, syntax, removed):  # noqa: PLR0917
+def test_truncated_compressed_file_is_refused(make_mg, save, reader, film, syntax, removed):
     dataset = make_mg(film, **FULL)
     dataset.compress(syntax, generate_instance_uid=False)
     path = save(dataset)
