@@ -21,6 +21,7 @@ class SquareFinder:
 
     algorithm = Algorithm("squares", "1")
     threshold = 0.5
+    threshold_rule = "by hand"
 
     def __init__(self, bundle=None, *, threads=None):
         self.bundle, self.threads = bundle, threads

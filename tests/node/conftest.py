@@ -82,7 +82,7 @@ def detector():
 @pytest.fixture
 def make_settings(tmp_path: Path) -> Callable[..., NodeSettings]:
     def make(pacs_port: int, **node: object) -> NodeSettings:
-        section = {"ae_title": "NODE", "port": 0, "storage": tmp_path / "storage", "quiet_seconds": 0.3, **node}
+        section = {"ae_title": "NODE", "port": 0, "storage": tmp_path / "storage", "quiet_seconds": 2, **node}
         return NodeSettings(
             node=section,
             destinations=[{"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": pacs_port}],

@@ -137,7 +137,7 @@ def node(network: Network, tmp_path: Path, wait_until) -> Iterator[Path]:
     folder = tmp_path / "node"
     folder.mkdir()
     (folder / "node.toml").write_text(
-        f'[node]\nae_title = "NODE"\nport = {network.node}\nstorage = "storage"\nquiet_seconds = 1\n'
+        f'[node]\nae_title = "NODE"\nport = {network.node}\nstorage = "storage"\nquiet_seconds = 3\n'
         'allowed_callers = ["ORTHANC", "MODALITY"]\n'
         f'[[destinations]]\nname = "orthanc"\nae_title = "ORTHANC"\nhost = "127.0.0.1"\nport = {network.orthanc}\n'
     )

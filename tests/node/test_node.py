@@ -299,7 +299,7 @@ def test_a_node_killed_between_acknowledgement_and_reading_reads_after_its_resta
     process.wait()
     assert pacs.received == []
     assert record_of(storage, images).reports == ()
-    start_process(quiet_seconds=0.3)
+    start_process(quiet_seconds=2)
     wait_until(lambda: delivered(storage, images))
     assert sorted(d.SOPClassUID for d in pacs.received) == FULL_ANSWER
 
@@ -307,7 +307,7 @@ def test_a_node_killed_between_acknowledgement_and_reading_reads_after_its_resta
 def test_sigterm_ends_it_in_order_and_the_log_holds_no_name(
     tmp_path: Path, storage: Path, start_process, free_port: int, images, wait_until
 ) -> None:
-    process = start_process(quiet_seconds=0.3)
+    process = start_process(quiet_seconds=2)
     StorageClient("MODALITY").send(images, Destination("node", "NODE", "127.0.0.1", free_port))
     wait_until(lambda: delivered(storage, images))
     process.send_signal(signal.SIGTERM)

@@ -65,7 +65,7 @@ def evaluate(
     metrics = figures_of(
         results,
         point,
-        "the bundle's operating point" if threshold is None else "given with --threshold",
+        detector.threshold_rule if threshold is None else "given with --threshold",
         resamples=resamples,
         seed=seed,
         dataset=data.name,

@@ -41,6 +41,12 @@ class Detector:
         """The default operating point's threshold."""
         return self.bundle.operating_point().threshold
 
+    @property
+    def threshold_rule(self) -> str:
+        """In words, how the default operating point was chosen and on which images."""
+        point = self.bundle.operating_point()
+        return f"the bundle's operating point '{point.name}': {point.rule} ({point.chosen_on})"
+
     def candidates(self, mammogram: Mammogram) -> tuple[Finding, ...]:
         """Everything the network proposes, however unlikely, by falling score."""
         metadata = self.bundle.metadata

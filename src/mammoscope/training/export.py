@@ -51,7 +51,7 @@ def write_bundle(detector: MassDetector, recipe: Recipe, metadata: BundleMetadat
             # The tracer warns of every constant of a fixed input size, which is what a bundle has.
             warnings.simplefilter("ignore")
             torch.onnx.export(
-                _ForExport(detector),
+                _ForExport(detector).eval(),
                 (example,),
                 str(partial),
                 dynamo=False,
