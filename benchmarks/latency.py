@@ -79,7 +79,7 @@ def main() -> None:
 
 def mammograms(folder: Path, data: Path) -> list[tuple[str, Path]]:
     """One of each kind: a full-size synthetic DICOM object always, real film where the shared data is."""
-    rows = [("DICOM, uncompressed (phantom)", screening_study(seed=1).save(folder)[2])]
+    rows = [("DICOM, uncompressed (phantom)", screening_study(seed=1, rows=4096, columns=3072).save(folder)[2])]
     real = [
         ("DICOM, JPEG 2000 (film)", data / "dicom" / "MG1_J2KI.dcm"),
         *(("PNG (film, native size)", path) for path in sorted((data / "cbis-ddsm" / "native").glob("*.png"))[:1]),
