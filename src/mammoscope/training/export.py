@@ -44,9 +44,9 @@ def write_bundle(detector: MassDetector, recipe: Recipe, metadata: BundleMetadat
         If the file cannot be written.
     """
     example = torch.rand(1, 1, recipe.input.rows, recipe.input.columns, generator=torch.Generator().manual_seed(0))
+    partial = out.with_name(f"{out.name}.traced")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        partial = out.with_name(out.name + ".part")
         with warnings.catch_warnings(), torch.no_grad():
             # The tracer warns of every constant of a fixed input size, which is what a bundle has.
             warnings.simplefilter("ignore")
@@ -63,10 +63,11 @@ def write_bundle(detector: MassDetector, recipe: Recipe, metadata: BundleMetadat
         model = onnx.load(str(partial))
         onnx.helper.set_model_props(model, {METADATA_KEY: metadata.model_dump_json()})
         model.doc_string = f"{metadata.name} {metadata.version}. {metadata.notice}"
-        partial.unlink()
         write_atomically(out, model.SerializeToString())
     except OSError as error:
         raise TrainingError(f"the bundle {out} cannot be written: {error.strerror}; choose another --out") from error
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 class _ForExport(nn.Module):
