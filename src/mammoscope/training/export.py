@@ -51,7 +51,8 @@ def write_bundle(detector: MassDetector, recipe: Recipe, metadata: BundleMetadat
             # The tracer warns of every constant of a fixed input size, which is what a bundle has.
             warnings.simplefilter("ignore")
             torch.onnx.export(
-                _ForExport(detector),
+                # Exporting restores the mode of the outermost module: without eval() it would leave all in training.
+                _ForExport(detector).eval(),
                 (example,),
                 str(partial),
                 dynamo=False,
