@@ -74,7 +74,14 @@ def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
         cv2.imwrite(str(folder / "images" / name), np.clip(pixels, 0, 255).astype(np.uint8))
         split = "train" if number < 8 else "val"
         images.append(
-            {"id": number, "file_name": name, "height": 128, "width": 96, "patient_id": f"p{number // 2}", "split": split}
+            {
+                "id": number,
+                "file_name": name,
+                "height": 128,
+                "width": 96,
+                "patient_id": f"p{number // 2}",
+                "split": split,
+            }
         )
     coco = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "Mass"}]}
     (folder / "annotations.json").write_text(json.dumps(coco))
@@ -143,7 +150,7 @@ def killed_run(tiny_recipe: Callable[..., Path], tmp_path_factory: pytest.TempPa
 
 @dataclass(frozen=True)
 class SeededModel:
-    """An untrained detector whose head was shaken by a fixed seed until it proposes boxes, in torch and as a bundle."""
+    """An untrained detector whose head proposes boxes of widely different scores, in torch and as a bundle."""
 
     detector: Any
     recipe: Any
@@ -164,10 +171,7 @@ def seeded_model(
     recipe = load_recipe(tiny_recipe(folder, **changes, input__columns=160, detector__score_threshold=0.02))
     torch.manual_seed(1)
     detector = build_detector(recipe.detector, 256, 160).eval()
-    with torch.no_grad():
-        for name, parameter in detector.named_parameters():
-            if "cls_" in name and name.endswith("weight"):
-                parameter.normal_(std=0.3)  # scores far apart, so that rounding cannot turn ties round
+    _spread_scores(detector)
     metadata = BundleMetadata(
         name="seeded",
         version="1",
@@ -183,3 +187,22 @@ def seeded_model(
     bundle = folder / "seeded.onnx"
     write_bundle(detector, recipe, metadata, bundle)
     return SeededModel(detector, recipe, bundle)
+
+
+def _spread_scores(detector: Any) -> None:
+    """Scale what gives scores until they lie far apart: an untrained head's near ties are turned round by rounding."""
+    import torch
+
+    sample = torch.rand(1, 1, 256, 160, generator=torch.Generator().manual_seed(0))
+    layers = [module for name, module in detector.named_modules() if name.endswith(("cls_logits", "cls_score"))]
+    for layer in layers:  # a proposal's score before that of the detection made from it
+        given = []
+        handle = layer.register_forward_hook(
+            lambda _module, _inputs, output, given=given: given.append(output.flatten())
+        )
+        with torch.no_grad():
+            detector(sample)
+            values = torch.cat(given)
+            layer.weight *= 2 / values.std()
+            layer.bias.zero_()
+        handle.remove()

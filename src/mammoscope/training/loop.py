@@ -84,8 +84,9 @@ def train(recipe: Recipe, watcher: Watcher) -> RunFolder:
     with accelerator.main_process_first():
         run = RunFolder.open(recipe.run_folder, recipe, dataset.fingerprint())
         samples = prepare_samples(learning, recipe.detector.classes, recipe.input.geometry, cache, watcher.prepared)
-    detector = to_channels_last(build_detector(recipe.detector, recipe.input.rows, recipe.input.columns))
-    trainer = _Trainer(recipe, run, detector, samples, accelerator, watcher)
+    fresh = not run.has_checkpoint
+    detector = build_detector(recipe.detector, recipe.input.rows, recipe.input.columns, load_weights=fresh)
+    trainer = _Trainer(recipe, run, to_channels_last(detector), samples, accelerator, watcher)
     trainer.resume()
 
     def validate(iteration: int) -> None:
