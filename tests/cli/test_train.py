@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -40,6 +41,7 @@ def test_export_makes_a_bundle_that_detect_runs(killed_run, tiny_dataset: Path, 
     assert "mammoscope-tiny" in done.stdout
     assert [path.name for path in bundle.parent.iterdir()] == ["tiny.onnx"]
     metadata = Bundle.open(bundle).metadata
+    assert re.fullmatch(r"[0-9.]+[0-9a-z.]*\+[0-9a-f]{8}", metadata.version)  # Mammoscope's and the weights'
     assert (metadata.input.rows, metadata.input.columns) == (64, 64)
     (training_data,) = metadata.training_data
     assert (training_data.name, training_data.licence) == ("drawn by the tests", "CC0")

@@ -21,7 +21,7 @@ from mammoscope.inference import (
 )
 from mammoscope.training.checkpoint import RunFolder, write_atomically
 from mammoscope.training.errors import TrainingError
-from mammoscope.training.export import trained_detector, write_bundle
+from mammoscope.training.export import cannot_be_written, trained_detector, write_bundle
 from mammoscope.training.recipe import Recipe
 from mammoscope.training.validation import THRESHOLD_RULE, candidates, results_on, validation_metrics
 
@@ -85,6 +85,14 @@ def export_bundle(
     """
     recipe = run.recipe()
     data = _data(run, recipe)
+    # Checked under another name: a bundle already at ``out`` stays until this one has proved itself.
+    draft = out.with_name(f"{out.name}.unchecked")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        draft.touch()
+        draft.unlink()
+    except OSError as error:
+        raise cannot_be_written(out, error) from error
     detector = trained_detector(run)
     metrics = report_validation(run, progress)
     metadata = BundleMetadata(
@@ -104,14 +112,10 @@ def export_bundle(
         figures=(as_figures(metrics),),
         made_with=f"mammoscope {__version__}, torch {run.description()['torch']}",
     )
-    # Checked under another name: a bundle already at ``out`` stays until this one has proved itself.
-    draft = out.with_name(f"{out.name}.unchecked")
     try:
         write_bundle(detector, recipe, metadata, draft)
         _check_agreement(detector, Detector(draft), recipe, data.narrowed("val"))
         draft.replace(out)
-    except OSError as error:
-        raise TrainingError(f"the bundle {out} cannot be written: {error.strerror}; choose another --out") from error
     finally:
         draft.unlink(missing_ok=True)
     return Detector(out)
