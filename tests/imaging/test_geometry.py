@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mammoscope.imaging import Placement
@@ -24,6 +24,7 @@ coordinate = st.floats(-1e4, 1e4)
 scale = st.floats(0.05, 50)
 
 
+@settings(deadline=None)
 @given(coordinate, coordinate, scale, scale, st.lists(st.tuples(*[coordinate] * 4), max_size=5))
 def test_there_and_back_is_where_it_was(left: float, top: float, x_scale: float, y_scale: float, boxes: list):
     placement = Placement(left, top, x_scale, y_scale)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mammoscope.training.augment import augment
@@ -144,6 +144,7 @@ sections = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(sections, st.integers(0, 2**32), st.floats(3, 50), st.floats(3, 30), st.floats(2, 7), st.floats(2, 7))
 def test_boxes_stay_inside_and_the_mass_inside_its_box(
     section: AugmentationSection, seed: int, x: float, y: float, half_width: float, half_height: float

@@ -128,6 +128,7 @@ def _fill_cache(
                 placed = prepared.placement.to_picture(np.array([box.as_tuple() for box in image.boxes]))
                 boxes.append(np.clip(placed, 0, [geometry.columns, geometry.rows] * 2).tolist())
                 progress(number + 1, len(dataset))
+        boxes_file.unlink(missing_ok=True)
         partial.replace(file)
     finally:
         partial.unlink(missing_ok=True)
