@@ -1,8 +1,8 @@
 """From a run to a bundle."""
 
-import io
 import warnings
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import onnx
 import torch
@@ -45,22 +45,22 @@ def write_bundle(detector: MassDetector, recipe: Recipe, metadata: BundleMetadat
         If the file cannot be written.
     """
     example = torch.rand(1, 1, recipe.input.rows, recipe.input.columns, generator=torch.Generator().manual_seed(0))
-    traced = io.BytesIO()
-    with warnings.catch_warnings(), torch.no_grad():
+    with TemporaryDirectory() as folder, warnings.catch_warnings(), torch.no_grad():
+        traced = Path(folder) / "traced.onnx"
         # The tracer warns of every constant of a fixed input size, which is what a bundle has.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             # Exporting restores the mode of the outermost module: without eval() it would leave all in training.
             _ForExport(detector).eval(),
             (example,),
-            traced,
+            str(traced),
             dynamo=False,
             opset_version=_OPSET,
             input_names=["image"],
             output_names=["boxes", "scores", "labels"],
             dynamic_axes={"boxes": {0: "found"}, "scores": {0: "found"}, "labels": {0: "found"}},
         )
-    model = onnx.load_from_string(traced.getvalue())
+        model = onnx.load(str(traced))
     onnx.helper.set_model_props(model, {METADATA_KEY: metadata.model_dump_json()})
     model.doc_string = f"{metadata.name} {metadata.version}. {metadata.notice}"
     try:
