@@ -110,7 +110,7 @@ def test_interrupted_it_keeps_what_it_has(mixed: Path, tmp_path: Path):
         command(tmp_path, "--out", out), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     deadline = time.monotonic() + 60
-    # A picture is written before its reading counts: the second shows that the first does.
+    # The second picture is begun only when the first one's reading is kept.
     while len(list(out.glob("pictures/*.png"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.05)
     running.send_signal(signal.SIGINT)
