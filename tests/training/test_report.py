@@ -34,6 +34,15 @@ def test_a_data_set_that_changed_is_refused(run: RunFolder, tmp_path: Path):
             make(run)
 
 
+def test_a_detector_that_finds_nothing_is_told(run: RunFolder):
+    described = run.description()
+    described["recipe"]["detector"]["score_threshold"] = 0.9999
+    (run.path / "recipe.json").write_text(json.dumps(described))
+
+    with pytest.raises(TrainingError, match="finds no lesion on the validation images: its checkpoint is kept"):
+        report_validation(run)
+
+
 def test_a_bundle_that_cannot_be_written_is_told(run: RunFolder, tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(TrainingError, match=r"the bundle .* cannot be written: .*; choose another --out"):

@@ -8,7 +8,7 @@ from pathlib import Path
 from mammoscope import __version__
 from mammoscope.datasets import AnnotatedDataset, load_dataset
 from mammoscope.detectors import MassDetector
-from mammoscope.evaluation import Metrics, report_markdown
+from mammoscope.evaluation import EvaluationError, Metrics, report_markdown
 from mammoscope.findings import Finding
 from mammoscope.imaging import read_mammogram
 from mammoscope.inference import (
@@ -38,14 +38,18 @@ def report_validation(run: RunFolder, progress: Progress = lambda _done, _total:
     Raises
     ------
     TrainingError
-        If the run has no checkpoint, or its data set has changed.
-    EvaluationError
-        If the detector finds no lesion at all.
+        If the run has no checkpoint, its data set has changed, or its detector finds no lesion at all.
     """
     recipe = run.recipe()
     validation = _data(run, recipe).narrowed("val")
     results = results_on(trained_detector(run), recipe.input.geometry, validation, progress)
-    metrics = validation_metrics(results, validation, recipe.name)
+    try:
+        metrics = validation_metrics(results, validation, recipe.name)
+    except EvaluationError as error:
+        raise TrainingError(
+            f"the detector in {run.path} finds no lesion on the validation images: its checkpoint is kept; train "
+            "longer, with another recipe or more data"
+        ) from error
     folder = run.path / "validation"
     folder.mkdir(exist_ok=True)
     write_atomically(folder / "metrics.json", json.dumps(metrics.to_json(), indent=2).encode())
@@ -78,10 +82,7 @@ def export_bundle(
     Raises
     ------
     TrainingError
-        If the run has no checkpoint, its data set has changed, the file cannot be written, or the bundle and the
-        network in torch disagree.
-    EvaluationError
-        If the detector finds no lesion at all.
+        As `report_validation`, and if the file cannot be written or the bundle and the network in torch disagree.
     """
     recipe = run.recipe()
     data = _data(run, recipe)
