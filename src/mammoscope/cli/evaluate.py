@@ -250,15 +250,13 @@ def _predictions(data: "AnnotatedDataset", cases: Sequence[_Case]) -> list[dict[
 
 
 def _tell(metrics: "Metrics", out: Path) -> None:
+    from mammoscope.evaluation import named_figures
+
     table = Table("figure", "value", "95 % interval")
-    froc = {f"froc_{fppi}": value for fppi, value in metrics.froc.items()}
-    named = {name: getattr(metrics, name) for name in ("ap50", "ap20", "ap10", "precision", "recall", "f1")}
-    for name, value in (named | froc).items():
-        interval = metrics.intervals.get(name)
+    for name, value, key in named_figures(metrics):
+        interval = metrics.intervals.get(key)
         shown = f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else ""
-        table.add_row(
-            name.replace("froc_", "sensitivity at FPPI "), "undefined" if value is None else f"{value:.3f}", shown
-        )
+        table.add_row(name, "undefined" if value is None else f"{value:.3f}", shown)
     Console().print(table)
     typer.echo(
         f"{metrics.n_images} images, {metrics.n_boxes} boxes, {metrics.n_patients} patients; "

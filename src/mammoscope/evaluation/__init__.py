@@ -4,6 +4,7 @@ from mammoscope.evaluation.curves import draw_froc, draw_precision_recall
 from mammoscope.evaluation.errors import EvaluationError
 from mammoscope.evaluation.figures import (
     Counts,
+    area_under_precision_recall,
     average_precision,
     choose_threshold,
     count_at,
@@ -11,11 +12,12 @@ from mammoscope.evaluation.figures import (
     precision_recall_curve,
     sensitivity_at,
 )
-from mammoscope.evaluation.matching import MAX_CANDIDATES, ImageResult, Matches, match
+from mammoscope.evaluation.matching import CENTRE, MAX_CANDIDATES, ImageResult, Matches, match
 from mammoscope.evaluation.metrics import FPPI, Metrics, evaluate
-from mammoscope.evaluation.report import report_markdown
+from mammoscope.evaluation.report import named_figures, report_markdown
 
 __all__ = [
+    "CENTRE",
     "FPPI",
     "MAX_CANDIDATES",
     "Counts",
@@ -23,6 +25,7 @@ __all__ = [
     "ImageResult",
     "Matches",
     "Metrics",
+    "area_under_precision_recall",
     "average_precision",
     "choose_threshold",
     "count_at",
@@ -31,6 +34,7 @@ __all__ = [
     "evaluate",
     "froc_curve",
     "match",
+    "named_figures",
     "precision_recall_curve",
     "report_markdown",
     "sensitivity_at",

@@ -15,16 +15,7 @@ def report_markdown(metrics: Metrics, results: Sequence[ImageResult] = ()) -> st
         For the list of unreadable images.
     """
     m = metrics
-    figures = [
-        ("AP at IoU 0.5 (AP50)", m.ap50, "ap50"),
-        ("AP at IoU 0.2", m.ap20, "ap20"),
-        ("AP at IoU 0.1", m.ap10, "ap10"),
-        ("Precision", m.precision, "precision"),
-        ("Recall", m.recall, "recall"),
-        ("F1", m.f1, "f1"),
-        *((f"Sensitivity at {x} FPPI", value, f"froc_{x}") for x, value in m.froc.items()),
-        *((f"Sensitivity at {x} FPPI, IoU 0.2", value, f"froc_iou20_{x}") for x, value in m.froc_iou20.items()),
-    ]
+    figures = named_figures(m)
     of_split = f", split {m.split}" if m.split else ""
     lines = [
         f"# Evaluation of {m.model or 'a model'} {m.model_version}".rstrip(),
@@ -52,6 +43,34 @@ def report_markdown(metrics: Metrics, results: Sequence[ImageResult] = ()) -> st
         lines += ["", f"## {len(unreadable)} unreadable images, counted as images without findings", ""]
         lines += [f"- image {result.image_id}: {result.unreadable}" for result in unreadable]
     return "\n".join(lines) + "\n"
+
+
+def named_figures(metrics: Metrics) -> list[tuple[str, float | None, str]]:
+    """(name for a person, value, key of its interval) of each figure, in the order of reports."""
+    m = metrics
+    frocs = (
+        ("", m.froc, m.froc_mean, "froc"),
+        (", IoU 0.2", m.froc_iou20, m.froc_iou20_mean, "froc_iou20"),
+        (", centre in the box", m.froc_centre, m.froc_centre_mean, "froc_centre"),
+    )
+    return [
+        ("AP at IoU 0.5 (AP50)", m.ap50, "ap50"),
+        ("AP50 by the paper's equation 4", m.ap50_area, "ap50_area"),
+        ("AP at IoU 0.2", m.ap20, "ap20"),
+        ("AP at IoU 0.1", m.ap10, "ap10"),
+        ("AP at IoU 0.5 to 0.95 (COCO's AP)", m.ap50_95, "ap50_95"),
+        ("Precision", m.precision, "precision"),
+        ("Recall", m.recall, "recall"),
+        ("F1", m.f1, "f1"),
+        *(
+            row
+            for rule, froc, mean, key in frocs
+            for row in (
+                *((f"Sensitivity at {x} FPPI{rule}", value, f"{key}_{x}") for x, value in froc.items()),
+                (f"Mean of these sensitivities{rule}", mean, f"{key}_mean"),
+            )
+        ),
+    ]
 
 
 def _value(value: float | None) -> str:
