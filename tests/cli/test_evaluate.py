@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from mammoscope.cli import app
 from mammoscope.errors import MammoscopeError
+from mammoscope.evaluation import read_report
 from mammoscope.findings import Algorithm, Box, Finding
 
 pytest.importorskip("mammoscope.inference")
@@ -90,6 +91,12 @@ def test_figures_predictions_report_and_pictures(coco):
         (1, 7, [50, 60, 20, 30], 0.9),
         (1, 7, [120, 200, 20, 30], 0.4),
     ]
+    report = read_report(coco / "report")
+    assert [(c.file_name, c.result.patient, c.picture) for c in report.cases[:1]] == [
+        ("00001_LEFT_CC.png", "00001", "pictures/00001_LEFT_CC.jpg")
+    ]
+    assert [c.result.truth for c in report.cases] == [*[(Box(50, 60, 70, 90),)] * 3, ()]
+    assert report.cases[2].box_attributes == ({"label": "Calcification"},)
     assert "| F1 | 0.800 |" in (coco / "report/report.md").read_text()
     pictures = sorted(path.name for path in (coco / "report/pictures").iterdir())
     assert pictures == ["00001_LEFT_CC.jpg", "00001_LEFT_MLO.jpg", "00002_LEFT_CC.jpg", "00003_LEFT_CC.jpg"]
@@ -117,6 +124,7 @@ def test_another_threshold(coco):
 def test_one_label_only(coco):
     run(coco, "--label", "Mass")
     assert metrics(coco)["recall"] == 1
+    assert sum(len(case.result.truth) for case in read_report(coco / "report").cases) == 2
     assert isinstance(run(coco, "--label", "Cyst").exception, MammoscopeError)
 
 

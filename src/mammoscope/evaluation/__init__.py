@@ -1,5 +1,24 @@
 """How good a detector is: matching, AP, precision, recall, F1, FROC, their intervals, the report. No torch."""
 
+from mammoscope.evaluation.attributes import attributes_of
+from mammoscope.evaluation.cases import (
+    CASES,
+    METRICS,
+    PREDICTIONS,
+    Case,
+    Report,
+    cases_to_coco,
+    predictions_to_coco,
+    read_report,
+)
+from mammoscope.evaluation.comparison import (
+    Difference,
+    differences_table,
+    figures_table,
+    model_names,
+    paired_differences,
+    same_truth,
+)
 from mammoscope.evaluation.curves import draw_froc, draw_precision_recall
 from mammoscope.evaluation.errors import EvaluationError
 from mammoscope.evaluation.figures import (
@@ -15,27 +34,45 @@ from mammoscope.evaluation.figures import (
 from mammoscope.evaluation.matching import CENTRE, MAX_CANDIDATES, ImageResult, Matches, match
 from mammoscope.evaluation.metrics import FPPI, Metrics, evaluate
 from mammoscope.evaluation.report import named_figures, report_markdown
+from mammoscope.evaluation.tables import FigureTable, TableFormat
 
 __all__ = [
+    "CASES",
     "CENTRE",
     "FPPI",
     "MAX_CANDIDATES",
+    "METRICS",
+    "PREDICTIONS",
+    "Case",
     "Counts",
+    "Difference",
     "EvaluationError",
+    "FigureTable",
     "ImageResult",
     "Matches",
     "Metrics",
+    "Report",
+    "TableFormat",
     "area_under_precision_recall",
+    "attributes_of",
     "average_precision",
+    "cases_to_coco",
     "choose_threshold",
     "count_at",
+    "differences_table",
     "draw_froc",
     "draw_precision_recall",
     "evaluate",
+    "figures_table",
     "froc_curve",
     "match",
+    "model_names",
     "named_figures",
+    "paired_differences",
     "precision_recall_curve",
+    "predictions_to_coco",
+    "read_report",
     "report_markdown",
+    "same_truth",
     "sensitivity_at",
 ]
