@@ -1,6 +1,7 @@
 """How good a detector is: matching, AP, precision, recall, F1, FROC, their intervals, the report. No torch."""
 
 from mammoscope.evaluation.attributes import attributes_of
+from mammoscope.evaluation.calibration import ReliabilityBin, calibration_error, reliability
 from mammoscope.evaluation.cases import (
     CASES,
     METRICS,
@@ -20,6 +21,7 @@ from mammoscope.evaluation.comparison import (
     same_truth,
 )
 from mammoscope.evaluation.curves import draw_froc, draw_precision_recall
+from mammoscope.evaluation.error_kinds import ErrorFigures, ErrorKind, count_errors, mended_precision
 from mammoscope.evaluation.errors import EvaluationError
 from mammoscope.evaluation.figures import (
     Counts,
@@ -46,19 +48,24 @@ __all__ = [
     "Case",
     "Counts",
     "Difference",
+    "ErrorFigures",
+    "ErrorKind",
     "EvaluationError",
     "FigureTable",
     "ImageResult",
     "Matches",
     "Metrics",
+    "ReliabilityBin",
     "Report",
     "TableFormat",
     "area_under_precision_recall",
     "attributes_of",
     "average_precision",
+    "calibration_error",
     "cases_to_coco",
     "choose_threshold",
     "count_at",
+    "count_errors",
     "differences_table",
     "draw_froc",
     "draw_precision_recall",
@@ -66,12 +73,14 @@ __all__ = [
     "figures_table",
     "froc_curve",
     "match",
+    "mended_precision",
     "model_names",
     "named_figures",
     "paired_differences",
     "precision_recall_curve",
     "predictions_to_coco",
     "read_report",
+    "reliability",
     "report_markdown",
     "same_truth",
     "sensitivity_at",

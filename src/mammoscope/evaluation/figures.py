@@ -148,6 +148,15 @@ def froc_curve(matches: Matches) -> tuple[Floats, Floats]:
     return _over(ends + 1 - found, matches.n_images), _over(found, max(matches.n_truth.sum(), 1))
 
 
+def candidates_by_patient(
+    matches: Matches, group: NDArray[np.intp], n_groups: int, amount: Floats | None = None
+) -> Floats:
+    """How many candidates of each group each patient has, or what they amount to; shape (patients, groups)."""
+    cell = matches.patient[matches.image] * n_groups + group
+    counted = np.bincount(cell, weights=amount, minlength=matches.n_patients * n_groups)
+    return counted.astype(np.float64).reshape(matches.n_patients, n_groups)
+
+
 def _or_ones(matches: Matches, weights: Floats | None) -> Floats:
     return np.ones((1, matches.n_patients)) if weights is None else weights
 
@@ -165,17 +174,15 @@ def _drawn_up_to(matches: Matches, ends: NDArray[np.intp], weights: Floats | Non
     Shapes (resamples,), (resamples, ends), (resamples, ends).
     """
     weights = _or_ones(matches, weights)
-    patient = matches.patient[matches.image]
-    part = np.searchsorted(ends, np.arange(len(patient)))  # which end first takes the candidate
+    part = np.searchsorted(ends, np.arange(len(matches.score)))  # which end first takes the candidate
     found, taken = np.empty((2, len(weights), len(ends)))
     step = max(1, _CELLS_AT_ONCE // matches.n_patients)
     for start in range(0, len(ends), step):
         stop = min(start + step, len(ends))
         inside = (part >= start) & (part < stop)
         for chosen, drawn in ((inside & matches.hit, found), (inside, taken)):
-            cell = patient[chosen] * (stop - start) + part[chosen] - start
-            per_patient = np.bincount(cell, minlength=matches.n_patients * (stop - start))
-            drawn[:, start:stop] = weights @ per_patient.reshape(matches.n_patients, -1).astype(np.float64)
+            some = matches.kept(chosen)
+            drawn[:, start:stop] = weights @ candidates_by_patient(some, part[chosen] - start, stop - start)
     n_truth = weights @ _per_patient(matches, matches.n_truth)
     return n_truth, np.cumsum(found, axis=1), np.cumsum(taken, axis=1)
 

@@ -4,8 +4,9 @@ Follows ``COCOeval.evaluateImg`` of pycocotools for one class and all sizes; the
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +57,9 @@ class Matches:
     score, image, lesion
         Shape (candidates,): score, index of its image, index of the lesion that it found or -1. Ties of score keep the
         order of image ids, then that of the image's candidates, as COCO's do.
+    nearest, nearest_iou
+        Shape (candidates,): the lesion with which its IoU is highest, taken or not, or -1 on an image without lesions;
+        that IoU, 0 there.
     image_of_lesion
         Shape (lesions,): index of its image; in the order of image ids, then that of the image's truth.
     patient
@@ -69,6 +73,8 @@ class Matches:
     score: NDArray[np.float64]
     image: NDArray[np.intp]
     lesion: NDArray[np.intp]
+    nearest: NDArray[np.intp]
+    nearest_iou: NDArray[np.float64]
     image_of_lesion: NDArray[np.intp]
     patient: NDArray[np.intp]
     iou: float | None
@@ -93,6 +99,24 @@ class Matches:
     def rule(self) -> str:
         """What a hit is, in words."""
         return "centre in the box" if self.iou is CENTRE else f"IoU {self.iou:g}"
+
+    def kept(self, candidates: NDArray[np.bool_] | None = None, lesions: NDArray[np.bool_] | None = None) -> Self:
+        """Only those candidates and lesions (all for ``None``), on the same images.
+
+        A candidate whose lesion goes hits nothing any more; nothing is matched anew.
+        """
+        candidates = np.ones(len(self.score), bool) if candidates is None else candidates
+        lesions = np.ones(len(self.image_of_lesion), bool) if lesions is None else lesions
+        number = np.append(np.where(lesions, np.cumsum(lesions) - 1, -1), -1)  # the last for -1, no lesion
+        return replace(
+            self,
+            score=self.score[candidates],
+            image=self.image[candidates],
+            lesion=number[self.lesion[candidates]],
+            nearest=number[self.nearest[candidates]],
+            nearest_iou=self.nearest_iou[candidates],
+            image_of_lesion=self.image_of_lesion[lesions],
+        )
 
 
 def match(results: Sequence[ImageResult], iou: float | None, max_candidates: int = MAX_CANDIDATES) -> Matches:
@@ -130,19 +154,24 @@ def match_by(
     pairs = [compare_boxes(result, max_candidates) for result in ordered]
 
     def by(iou: float | None) -> Matches:
-        scores, images, lesions = [], [], []
+        scores, images, lesions, nearest, nearest_ious = [], [], [], [], []
         for index, pair in enumerate(pairs):
             taken = pair.taken_lesions(iou)
             counts = (taken >= 0) | ~pair.in_crowd(iou)
             scores.append(pair.score[counts])
             images.append(np.full(counts.sum(), index, np.intp))
             lesions.append(np.where(taken >= 0, taken + first_lesion[index], -1)[counts])
+            near, near_iou = pair.nearest()
+            nearest.append(np.where(near >= 0, near + first_lesion[index], -1)[counts])
+            nearest_ious.append(near_iou[counts])
         score = np.concatenate(scores)
         order = np.argsort(-score, kind="stable")
         return Matches(
             score=score[order],
             image=np.concatenate(images)[order],
             lesion=np.concatenate(lesions)[order],
+            nearest=np.concatenate(nearest)[order],
+            nearest_iou=np.concatenate(nearest_ious)[order],
             image_of_lesion=image_of_lesion,
             patient=patient,
             iou=iou,
@@ -183,6 +212,12 @@ class BoxPairs:
                 taken[index] = last_best
                 open_ious[:, last_best] = -1.0
         return taken
+
+    def nearest(self) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+        """The lesion of highest IoU of each candidate, or -1, and that IoU; each of shape (candidates,)."""
+        if not self.iou.shape[1]:
+            return np.full(len(self.score), -1, np.intp), np.zeros(len(self.score))
+        return self.iou.argmax(axis=1), self.iou.max(axis=1)
 
     def in_crowd(self, iou: float | None) -> NDArray[np.bool_]:
         """Shape (candidates,): whether it lies in a crowd region."""

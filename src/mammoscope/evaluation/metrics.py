@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
 
+from mammoscope.evaluation.calibration import ReliabilityBin, calibration_error, reliability
+from mammoscope.evaluation.error_kinds import ErrorFigures, ErrorKind, count_errors, mended_precision
 from mammoscope.evaluation.errors import EvaluationError
 from mammoscope.evaluation.figures import (
     Floats,
@@ -51,6 +53,11 @@ class Metrics:
         candidate's centre lies in the lesion's box.
     froc_mean, froc_iou20_mean, froc_centre_mean
         Mean sensitivity over those points.
+    errors
+        Kinds of error at IoU 0.5 by `ErrorKind`, as TIDE counts them; the interval of ``dap50`` is called
+        ``dap50_missed`` and so on.
+    calibration_error, reliability
+        Expected calibration error of the candidates' scores, matched at ``iou``, and the bins it is made of.
     intervals
         95 % interval [low, high] by figure; those of ``froc`` are called ``froc_0.25``, of ``froc_iou20``
         ``froc_iou20_0.25``. Percentiles of ``resamples`` bootstrap resamples over patients, drawn from ``seed``. A
@@ -77,6 +84,9 @@ class Metrics:
     froc_mean: float | None
     froc_iou20_mean: float | None
     froc_centre_mean: float | None
+    errors: Mapping[str, ErrorFigures]
+    calibration_error: float | None
+    reliability: tuple[ReliabilityBin, ...]
     true_positives: int
     false_positives: int
     false_negatives: int
@@ -167,6 +177,12 @@ def evaluate(
         froc={_key(x): figure[f"froc_{_key(x)}"] for x in FPPI},
         froc_iou20={_key(x): figure[f"froc_iou20_{_key(x)}"] for x in FPPI},
         froc_centre={_key(x): figure[f"froc_centre_{_key(x)}"] for x in FPPI},
+        errors={
+            kind.value: ErrorFigures(count, figure[f"dap50_{kind}"])
+            for kind, count in count_errors(at[0.5], threshold).items()
+        },
+        calibration_error=figure["calibration_error"],
+        reliability=reliability(at[iou]),
         true_positives=int(counts.true_positives[0]),
         false_positives=int(counts.false_positives[0]),
         false_negatives=int(counts.false_negatives[0]),
@@ -209,6 +225,9 @@ def _figures(at: Mapping[float | None, Matches], iou: float, threshold: float, w
         sensitivity = sensitivity_at(at[level], FPPI, weights)
         found |= {f"{name}_{_key(x)}": sensitivity[:, index] for index, x in enumerate(FPPI)}
         found[f"{name}_mean"] = sensitivity.mean(axis=1)
+    gains = mended_precision(at[0.5], weights)
+    found |= {f"dap50_{kind}": gains[kind] for kind in ErrorKind}
+    found["calibration_error"] = calibration_error(at[iou], weights)
     return found
 
 
@@ -232,6 +251,8 @@ def _or_none(value: float) -> float | None:
 
 
 def _as_json(value: Any) -> Any:
+    if isinstance(value, ErrorFigures | ReliabilityBin):
+        return asdict(value)
     if isinstance(value, Mapping):
         return {name: _as_json(part) for name, part in value.items()}
     return [_as_json(part) for part in value] if isinstance(value, tuple) else value

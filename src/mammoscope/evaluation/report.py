@@ -34,6 +34,16 @@ def report_markdown(metrics: Metrics, results: Sequence[ImageResult] = ()) -> st
         f"At the operating point {m.true_positives} boxes were found and {m.false_negatives} missed, with "
         f"{m.false_positives} false positives ({m.fppi:.2f} per image).",
         "",
+        "| kind of error | at the operating point | AP50 gained by mending | 95 % interval |",
+        "| --- | ---: | ---: | ---: |",
+        *(
+            f"| {kind} | {error.count} | {_value(error.dap50)} | {_interval(metrics, f'dap50_{kind}')} |"
+            for kind, error in m.errors.items()
+        ),
+        "",
+        f"Expected calibration error of the scores: {_value(m.calibration_error)}"
+        f"{f' ({spread})' if (spread := _interval(metrics, 'calibration_error')) else ''}.",
+        "",
         f"Intervals: {m.resamples} bootstrap resamples over patients, seed {m.seed}.",
     ]
     if m.note:
