@@ -128,6 +128,31 @@ def test_one_label_only(coco):
     assert isinstance(run(coco, "--label", "Cyst").exception, MammoscopeError)
 
 
+def groups(folder):
+    return {
+        f"{group['attribute']} {group['value']}": (group["n_images"], group["n_boxes"], group["recall"])
+        for group in metrics(folder)["subgroups"]
+    }
+
+
+def test_subgroups(coco):
+    run(coco)
+    by_itself = groups(coco)
+    assert by_itself["view CC"] == (3, 2, 0.5)
+    assert by_itself["view MLO"] == (1, 1, 1)
+    assert by_itself["laterality L"] == (4, 3, pytest.approx(2 / 3))
+    assert "| view: CC | 3 | 2 | 3 |" in (coco / "report/report.md").read_text()
+    run(coco, "--by", "label")
+    assert groups(coco) == {"label Calcification": (1, 1, 0), "label Mass": (2, 2, 1)}
+
+
+def test_an_attribute_that_is_not_there_is_refused_before_anything_is_read(coco):
+    error = run(coco, "--by", "colour").exception
+    assert isinstance(error, MammoscopeError)
+    assert "no attribute 'colour'; it has label, laterality, size, view." in str(error)
+    assert not (coco / "report").exists()
+
+
 def test_pictures_of_an_earlier_evaluation_go(coco):
     run(coco)
     run(coco, "--pictures", "1")

@@ -15,7 +15,7 @@ from mammoscope.errors import MammoscopeError
 
 if TYPE_CHECKING:
     from mammoscope.datasets import AnnotatedDataset, AnnotatedImage
-    from mammoscope.evaluation import Case, Metrics
+    from mammoscope.evaluation import Case, Metrics, Subgroup
     from mammoscope.findings import Finding
     from mammoscope.imaging import Mammogram, MammogramReader
     from mammoscope.inference import Detector
@@ -38,6 +38,12 @@ def evaluate(
     label: Annotated[
         list[str] | None, typer.Option(help="Only boxes of that label count as truth (may be repeated).")
     ] = None,
+    by: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Figures by that attribute of images or boxes too (may be repeated); size, view, laterality."
+        ),
+    ] = None,
     threshold: Annotated[
         float | None, typer.Option(min=0, max=1, help="Operating point, instead of the bundle's own.")
     ] = None,
@@ -50,6 +56,7 @@ def evaluate(
 
     Exit code 1 says that some images could not be read: they count as images without findings.
     """
+    from mammoscope.evaluation import attributes_of, check_attributes, figures_by
     from mammoscope.evaluation import evaluate as figures_of
     from mammoscope.inference import Detector
 
@@ -57,6 +64,8 @@ def evaluate(
     data, notes = _data(dataset, split, coco, images, patient_pattern)
     if label:
         data = _with_labels(data, label)
+    groups = by or ["size", "view", "laterality"]
+    check_attributes(groups, map(attributes_of, data), data.name)
     detector = Detector(bundle, threads=threads)
     point = float(detector.threshold if threshold is None else threshold)
     _prepare(out)
@@ -75,7 +84,8 @@ def evaluate(
         model_version=detector.algorithm.version,
         note=" ".join(notes),
     )
-    _write(out, data, metrics, cases)
+    subgroups = figures_by(cases, groups, point, resamples=resamples, seed=seed)
+    _write(out, data, metrics, cases, subgroups)
     _tell(metrics, out)
     unreadable = [case for case in cases if case.result.unreadable is not None]
     for case in unreadable:
@@ -225,7 +235,9 @@ def _draw(
     return f"{folder.name}/{name.name}"
 
 
-def _write(out: Path, data: "AnnotatedDataset", metrics: "Metrics", cases: "Sequence[Case]") -> None:
+def _write(
+    out: Path, data: "AnnotatedDataset", metrics: "Metrics", cases: "Sequence[Case]", subgroups: "Sequence[Subgroup]"
+) -> None:
     from PIL import Image
 
     from mammoscope.datasets import write_json
@@ -247,10 +259,10 @@ def _write(out: Path, data: "AnnotatedDataset", metrics: "Metrics", cases: "Sequ
         Image.fromarray(draw_precision_recall(matches)).save(out / "precision_recall.png")
         Image.fromarray(draw_froc(matches)).save(out / "froc.png")
         curves = "\n![Precision-recall](precision_recall.png)\n![FROC](froc.png)\n"
-        (out / _REPORT).write_text(report_markdown(metrics, results) + curves, encoding="utf-8")
+        (out / _REPORT).write_text(report_markdown(metrics, results, subgroups) + curves, encoding="utf-8")
         write_json(out / PREDICTIONS, predictions_to_coco(cases, data.category_ids))
         write_json(out / CASES, cases_to_coco(cases, data.category_ids))
-        write_json(out / METRICS, metrics.to_json())
+        write_json(out / METRICS, metrics.to_json() | {"subgroups": [group.to_json() for group in subgroups]})
     except OSError as error:
         raise MammoscopeError(f"{out} cannot be written: {error.strerror}.") from None
 

@@ -36,6 +36,7 @@ from mammoscope.evaluation.figures import (
 from mammoscope.evaluation.matching import CENTRE, MAX_CANDIDATES, ImageResult, Matches, match
 from mammoscope.evaluation.metrics import FPPI, Metrics, evaluate
 from mammoscope.evaluation.report import named_figures, report_markdown
+from mammoscope.evaluation.subgroups import Subgroup, check_attributes, figures_by
 from mammoscope.evaluation.tables import FigureTable, TableFormat
 
 __all__ = [
@@ -57,12 +58,14 @@ __all__ = [
     "Metrics",
     "ReliabilityBin",
     "Report",
+    "Subgroup",
     "TableFormat",
     "area_under_precision_recall",
     "attributes_of",
     "average_precision",
     "calibration_error",
     "cases_to_coco",
+    "check_attributes",
     "choose_threshold",
     "count_at",
     "count_errors",
@@ -70,6 +73,7 @@ __all__ = [
     "draw_froc",
     "draw_precision_recall",
     "evaluate",
+    "figures_by",
     "figures_table",
     "froc_curve",
     "match",

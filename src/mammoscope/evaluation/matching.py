@@ -100,22 +100,32 @@ class Matches:
         """What a hit is, in words."""
         return "centre in the box" if self.iou is CENTRE else f"IoU {self.iou:g}"
 
-    def kept(self, candidates: NDArray[np.bool_] | None = None, lesions: NDArray[np.bool_] | None = None) -> Self:
-        """Only those candidates and lesions (all for ``None``), on the same images.
+    def kept(
+        self,
+        candidates: NDArray[np.bool_] | None = None,
+        lesions: NDArray[np.bool_] | None = None,
+        images: NDArray[np.bool_] | None = None,
+    ) -> Self:
+        """Only those candidates, lesions and images (all for ``None``); the patients stay numbered as they are.
 
         A candidate whose lesion goes hits nothing any more; nothing is matched anew.
         """
         candidates = np.ones(len(self.score), bool) if candidates is None else candidates
         lesions = np.ones(len(self.image_of_lesion), bool) if lesions is None else lesions
-        number = np.append(np.where(lesions, np.cumsum(lesions) - 1, -1), -1)  # the last for -1, no lesion
+        images = np.ones(self.n_images, bool) if images is None else images
+        candidates = candidates & images[self.image]
+        lesions = lesions & images[self.image_of_lesion]
+        lesion_now = np.append(np.where(lesions, np.cumsum(lesions) - 1, -1), -1)  # the last for -1, no lesion
+        image_now = np.cumsum(images) - 1
         return replace(
             self,
             score=self.score[candidates],
-            image=self.image[candidates],
-            lesion=number[self.lesion[candidates]],
-            nearest=number[self.nearest[candidates]],
+            image=image_now[self.image[candidates]],
+            lesion=lesion_now[self.lesion[candidates]],
+            nearest=lesion_now[self.nearest[candidates]],
             nearest_iou=self.nearest_iou[candidates],
-            image_of_lesion=self.image_of_lesion[lesions],
+            image_of_lesion=image_now[self.image_of_lesion[lesions]],
+            patient=self.patient[images],
         )
 
 

@@ -4,15 +4,19 @@ from collections.abc import Sequence
 
 from mammoscope.evaluation.matching import ImageResult
 from mammoscope.evaluation.metrics import Metrics
+from mammoscope.evaluation.subgroups import Subgroup
+from mammoscope.evaluation.tables import FigureTable, TableFormat
 
 
-def report_markdown(metrics: Metrics, results: Sequence[ImageResult] = ()) -> str:
+def report_markdown(metrics: Metrics, results: Sequence[ImageResult] = (), subgroups: Sequence[Subgroup] = ()) -> str:
     """The report in Markdown.
 
     Parameters
     ----------
     results
         For the list of unreadable images.
+    subgroups
+        For the tables by attribute.
     """
     m = metrics
     figures = named_figures(m)
@@ -46,6 +50,9 @@ def report_markdown(metrics: Metrics, results: Sequence[ImageResult] = ()) -> st
         "",
         f"Intervals: {m.resamples} bootstrap resamples over patients, seed {m.seed}.",
     ]
+    if subgroups:
+        table = subgroup_table(subgroups)
+        lines += ["", "## By subgroup", "", table.written(TableFormat.MARKDOWN).rstrip()]
     if m.note:
         lines += ["", f"Note: {m.note}"]
     unreadable = [result for result in results if result.unreadable is not None]
@@ -53,6 +60,35 @@ def report_markdown(metrics: Metrics, results: Sequence[ImageResult] = ()) -> st
         lines += ["", f"## {len(unreadable)} unreadable images, counted as images without findings", ""]
         lines += [f"- image {result.image_id}: {result.unreadable}" for result in unreadable]
     return "\n".join(lines) + "\n"
+
+
+def subgroup_table(subgroups: Sequence[Subgroup]) -> FigureTable:
+    """The subgroups' numbers and figures with intervals."""
+
+    def cell(group: Subgroup, name: str) -> str:
+        interval = group.intervals.get(name)
+        spread = "" if interval is None else f" ({interval[0]:.2f} to {interval[1]:.2f})"
+        return _value(group.figures[name]) + spread
+
+    columns = {
+        "AP50": "ap50",
+        "Precision": "precision",
+        "Recall": "recall",
+        "F1": "f1",
+        "Sensitivity at 1 FPPI": "froc_1",
+    }
+    return FigureTable(
+        "95 % intervals in brackets. A row of lesions counts the images with such a lesion and sets the others aside.",
+        ("group", "images", "boxes", "patients", *columns),
+        tuple(
+            (
+                f"{group.attribute}: {group.value}{' (lesions)' if group.of_boxes else ''}",
+                *(str(n) for n in (group.n_images, group.n_boxes, group.n_patients)),
+                *(cell(group, name) for name in columns.values()),
+            )
+            for group in subgroups
+        ),
+    )
 
 
 def named_figures(metrics: Metrics) -> list[tuple[str, float | None, str]]:
