@@ -1,6 +1,7 @@
 """`mammoscope evaluate` with a detector whose answers are known: it finds squares by their brightness."""
 
 import json
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -11,8 +12,8 @@ from mammoscope.cli import app
 from mammoscope.errors import MammoscopeError
 from mammoscope.evaluation import read_report
 from mammoscope.findings import Algorithm, Box, Finding
-
-pytest.importorskip("mammoscope.inference")
+from mammoscope.imaging import Crop
+from mammoscope.inference import BundleInput, BundleMetadata, OperatingPoint
 
 MASS, FALSE_ALARM = 0.9, 0.4
 
@@ -25,7 +26,18 @@ class SquareFinder:
     threshold_rule = "by hand"
 
     def __init__(self, bundle=None, *, threads=None):
-        self.bundle, self.threads = bundle, threads
+        self.path, self.threads = bundle, threads
+        self.bundle = SimpleNamespace(
+            metadata=BundleMetadata(
+                name="squares",
+                version="1",
+                input=BundleInput(rows=320, columns=192, crop=Crop.BREAST),
+                classes=("Mass",),
+                operating_points=(OperatingPoint(name="default", threshold=0.5, rule="by hand", chosen_on="nothing"),),
+                training_data=(),
+                made_with="a pencil",
+            )
+        )
 
     def candidates(self, mammogram):
         n, _, stats, _ = cv2.connectedComponentsWithStats((mammogram.pixels > 10_000).astype(np.uint8))
@@ -91,6 +103,7 @@ def test_figures_predictions_report_and_pictures(coco):
         (1, 7, [50, 60, 20, 30], 0.9),
         (1, 7, [120, 200, 20, 30], 0.4),
     ]
+    assert figures["bundle"]["made_with"] == "a pencil"
     report = read_report(coco / "report")
     assert [(c.file_name, c.result.patient, c.picture) for c in report.cases[:1]] == [
         ("00001_LEFT_CC.png", "00001", "pictures/00001_LEFT_CC.jpg")

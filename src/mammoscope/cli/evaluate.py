@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -85,7 +85,8 @@ def evaluate(
         note=" ".join(notes),
     )
     subgroups = figures_by(cases, groups, point, resamples=resamples, seed=seed)
-    _write(out, data, metrics, cases, subgroups)
+    bundle_facts = detector.bundle.metadata.model_dump(mode="json")
+    _write(out, data, metrics, cases, subgroups, bundle_facts)
     _tell(metrics, out)
     unreadable = [case for case in cases if case.result.unreadable is not None]
     for case in unreadable:
@@ -236,7 +237,12 @@ def _draw(
 
 
 def _write(
-    out: Path, data: "AnnotatedDataset", metrics: "Metrics", cases: "Sequence[Case]", subgroups: "Sequence[Subgroup]"
+    out: Path,
+    data: "AnnotatedDataset",
+    metrics: "Metrics",
+    cases: "Sequence[Case]",
+    subgroups: "Sequence[Subgroup]",
+    bundle: dict[str, Any],
 ) -> None:
     from PIL import Image
 
@@ -262,7 +268,9 @@ def _write(
         (out / _REPORT).write_text(report_markdown(metrics, results, subgroups) + curves, encoding="utf-8")
         write_json(out / PREDICTIONS, predictions_to_coco(cases, data.category_ids))
         write_json(out / CASES, cases_to_coco(cases, data.category_ids))
-        write_json(out / METRICS, metrics.to_json() | {"subgroups": [group.to_json() for group in subgroups]})
+        write_json(
+            out / METRICS, metrics.to_json() | {"subgroups": [group.to_json() for group in subgroups], "bundle": bundle}
+        )
     except OSError as error:
         raise MammoscopeError(f"{out} cannot be written: {error.strerror}.") from None
 
@@ -271,7 +279,7 @@ def _tell(metrics: "Metrics", out: Path) -> None:
     from mammoscope.evaluation import named_figures
 
     table = Table("figure", "value", "95 % interval")
-    for name, value, key in named_figures(metrics):
+    for name, value, key in named_figures(metrics.to_json()):
         interval = metrics.intervals.get(key)
         shown = f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else ""
         table.add_row(name, "undefined" if value is None else f"{value:.3f}", shown)

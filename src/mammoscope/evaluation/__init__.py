@@ -33,7 +33,8 @@ from mammoscope.evaluation.figures import (
     precision_recall_curve,
     sensitivity_at,
 )
-from mammoscope.evaluation.matching import CENTRE, MAX_CANDIDATES, ImageResult, Matches, match
+from mammoscope.evaluation.html_report import report_html
+from mammoscope.evaluation.matching import CENTRE, MAX_CANDIDATES, ImageResult, Matches, match, match_by
 from mammoscope.evaluation.metrics import FPPI, Metrics, evaluate
 from mammoscope.evaluation.report import named_figures, report_markdown
 from mammoscope.evaluation.subgroups import Subgroup, check_attributes, figures_by
@@ -77,6 +78,7 @@ __all__ = [
     "figures_table",
     "froc_curve",
     "match",
+    "match_by",
     "mended_precision",
     "model_names",
     "named_figures",
@@ -85,6 +87,7 @@ __all__ = [
     "predictions_to_coco",
     "read_report",
     "reliability",
+    "report_html",
     "report_markdown",
     "same_truth",
     "sensitivity_at",

@@ -1,6 +1,7 @@
 """`report.md`: the figures as a person reads them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from mammoscope.evaluation.matching import ImageResult
 from mammoscope.evaluation.metrics import Metrics
@@ -19,7 +20,7 @@ def report_markdown(metrics: Metrics, results: Sequence[ImageResult] = (), subgr
         For the tables by attribute.
     """
     m = metrics
-    figures = named_figures(m)
+    figures = named_figures(m.to_json())
     of_split = f", split {m.split}" if m.split else ""
     lines = [
         f"# Evaluation of {m.model or 'a model'} {m.model_version}".rstrip(),
@@ -91,32 +92,29 @@ def subgroup_table(subgroups: Sequence[Subgroup]) -> FigureTable:
     )
 
 
-def named_figures(metrics: Metrics) -> list[tuple[str, float | None, str]]:
-    """(name for a person, value, key of its interval) of each figure, in the order of reports."""
-    m = metrics
-    frocs = (
-        ("", m.froc, m.froc_mean, "froc"),
-        (", IoU 0.2", m.froc_iou20, m.froc_iou20_mean, "froc_iou20"),
-        (", centre in the box", m.froc_centre, m.froc_centre_mean, "froc_centre"),
-    )
-    return [
-        ("AP at IoU 0.5 (AP50)", m.ap50, "ap50"),
-        ("AP50 by the paper's equation 4", m.ap50_area, "ap50_area"),
-        ("AP at IoU 0.2", m.ap20, "ap20"),
-        ("AP at IoU 0.1", m.ap10, "ap10"),
-        ("AP at IoU 0.5 to 0.95 (COCO's AP)", m.ap50_95, "ap50_95"),
-        ("Precision", m.precision, "precision"),
-        ("Recall", m.recall, "recall"),
-        ("F1", m.f1, "f1"),
-        *(
-            row
-            for rule, froc, mean, key in frocs
-            for row in (
-                *((f"Sensitivity at {x} FPPI{rule}", value, f"{key}_{x}") for x, value in froc.items()),
-                (f"Mean of these sensitivities{rule}", mean, f"{key}_mean"),
-            )
-        ),
-    ]
+def named_figures(figures: Mapping[str, Any]) -> list[tuple[str, float | None, str]]:
+    """(name for a person, value, key of its interval) of each figure, in the order of reports.
+
+    Parameters
+    ----------
+    figures
+        As `Metrics.to_json` gives them.
+    """
+    names = {
+        "ap50": "AP at IoU 0.5 (AP50)",
+        "ap50_area": "AP50 by the paper's equation 4",
+        "ap20": "AP at IoU 0.2",
+        "ap10": "AP at IoU 0.1",
+        "ap50_95": "AP at IoU 0.5 to 0.95 (COCO's AP)",
+        "precision": "Precision",
+        "recall": "Recall",
+        "f1": "F1",
+    }
+    rows = [(name, figures[key], key) for key, name in names.items()]
+    for key, rule in (("froc", ""), ("froc_iou20", ", IoU 0.2"), ("froc_centre", ", centre in the box")):
+        rows += [(f"Sensitivity at {x} FPPI{rule}", value, f"{key}_{x}") for x, value in figures[key].items()]
+        rows.append((f"Mean of these sensitivities{rule}", figures[f"{key}_mean"], f"{key}_mean"))
+    return rows
 
 
 def _value(value: float | None) -> str:

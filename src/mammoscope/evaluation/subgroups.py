@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,10 @@ from mammoscope.evaluation.metrics import bootstrap_weights, interval_of
 
 SIZE = "size"
 """The attribute that every lesion has: small, medium or large, by thirds of the lesions evaluated."""
+FIGURES = ("ap50", "precision", "recall", "f1", "froc_1")
+"""The figures of a subgroup, as `Metrics` defines them."""
 _MOST_VALUES = 20
+_LEAST_PATIENTS = 5  # of fewer the bootstrap says next to nothing, of one it says that there is no doubt
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +34,8 @@ class Subgroup:
     figures
         ``ap50``, ``precision``, ``recall``, ``f1``, ``froc_1`` as in `Metrics`; ``None`` where undefined.
     intervals
-        95 % interval by figure, over the same resamples of all patients for each group.
+        95 % interval by figure, over the same resamples of all patients for each group; none for groups of fewer than
+        five patients.
     """
 
     attribute: str
@@ -42,6 +46,19 @@ class Subgroup:
     n_patients: int
     figures: Mapping[str, float | None]
     intervals: Mapping[str, tuple[float, float]]
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """A subgroup from what `to_json` made."""
+        numbers = ("n_images", "n_boxes", "n_patients")
+        return cls(
+            attribute=content["attribute"],
+            value=content["value"],
+            of_boxes=content["of"] == "boxes",
+            **{name: content[name] for name in numbers},
+            figures={name: content[name] for name in FIGURES},
+            intervals={name: (low, high) for name, (low, high) in content["intervals"].items()},
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types."""
@@ -131,14 +148,15 @@ def figures_by(
 
         whole = {name: float(values[0]) for name, values in figures(None).items()}
         defined = {name: value for name, value in whole.items() if not np.isnan(value)}
-        spread = figures(weights) if resamples else {}
+        n_patients = len(np.unique(part.patient))
+        spread = figures(weights) if resamples and n_patients >= _LEAST_PATIENTS else {}
         return Subgroup(
             attribute=attribute,
             value=value,
             of_boxes=lesions is not None,
             n_images=part.n_images,
             n_boxes=len(part.image_of_lesion),
-            n_patients=len(np.unique(part.patient)),
+            n_patients=n_patients,
             figures={name: defined.get(name) for name in whole},
             intervals={
                 name: interval
