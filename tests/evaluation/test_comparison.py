@@ -78,7 +78,7 @@ def test_the_papers_table(tmp_path):
     assert table.rows[0][1].startswith("0.500 (")
     assert table.rows[1][2].startswith("0.750 (")
     assert "set, split val: 4 images of 4 patients with 4 boxes" in table.caption
-    assert "one: 0.5, by hand; two: 0.5, by hand" in table.caption
+    assert "Thresholds: one 0.5, two 0.5: by hand." in table.caption
 
 
 def test_models_of_one_name_are_told_apart_by_their_folders(tmp_path):

@@ -41,7 +41,7 @@ def evaluate(
     by: Annotated[
         list[str] | None,
         typer.Option(
-            help="Figures by that attribute of images or boxes too (may be repeated); size, view, laterality."
+            help="Figures by that attribute of images or boxes (may be repeated); by default size, view, laterality."
         ),
     ] = None,
     threshold: Annotated[

@@ -82,14 +82,14 @@ def figures_table(reports: Sequence[Report]) -> FigureTable:
     """Table 2 of Demirel et al. 2023: model, precision, recall, F1, AP50; here with 95 % intervals."""
     first = reports[0].metrics
     of_split = f", split {first['split']}" if first["split"] else ""
-    points = "; ".join(
-        f"{name}: {report.metrics['threshold']:.4g}, {report.metrics['threshold_rule']}"
-        for name, report in zip(model_names(reports), reports, strict=True)
-    )
+    points: dict[str, list[str]] = {}
+    for name, report in zip(model_names(reports), reports, strict=True):
+        points.setdefault(report.metrics["threshold_rule"], []).append(f"{name} {report.metrics['threshold']:.4g}")
+    told = "; ".join(f"{', '.join(thresholds)}: {rule}" for rule, thresholds in points.items())
     caption = (
         f"{first['dataset']}{of_split}: {first['n_images']} images of {first['n_patients']} patients with "
         f"{first['n_boxes']} boxes. 95 % intervals by bootstrap over patients. Precision, recall and F1 at the "
-        f"operating point ({points}). Research use only."
+        f"operating point. Thresholds: {told}. Research use only."
     )
     rows = tuple(
         (name, *(_figure(report, key) for _, key in _COLUMNS))
