@@ -1,8 +1,18 @@
 """What every room's tests share: where the real data lies, and the rule that CI skips nothing."""
 
+import json
 import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -43,3 +53,156 @@ def _failed_if_skipped_in_ci(report):
         report.outcome = "failed"
         report.longrepr = f"{report.nodeid}: skipped, and CI=true allows no skips: {reason}"
     return report
+
+
+@pytest.fixture(scope="session")
+def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set of 12 small pictures of 6 patients: a breast with one bright mass, or with none (every fourth)."""
+    folder = tmp_path_factory.mktemp("tiny-dataset")
+    (folder / "images").mkdir()
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:128, :96] + 0.5
+    images, annotations = [], []
+    for number in range(12):
+        pixels = 20 + 90 * ((x / 80) ** 2 + ((y - 64) / 55) ** 2 < 1) + rng.normal(0, 4, y.shape)
+        if number % 4 != 3:
+            middle_x, middle_y, half = rng.uniform(20, 45), rng.uniform(45, 83), rng.uniform(10, 14)
+            pixels += 110 * np.exp(-((np.hypot(x - middle_x, y - middle_y) / half) ** 4))
+            box = [middle_x - half, middle_y - half, 2 * half, 2 * half]
+            annotations.append({"id": number, "image_id": number, "category_id": 1, "bbox": box, "area": 4 * half**2})
+        name = f"{number:02}.png"
+        cv2.imwrite(str(folder / "images" / name), np.clip(pixels, 0, 255).astype(np.uint8))
+        split = "train" if number < 8 else "val"
+        images.append(
+            {
+                "id": number,
+                "file_name": name,
+                "height": 128,
+                "width": 96,
+                "patient_id": f"p{number // 2}",
+                "split": split,
+            }
+        )
+    coco = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "Mass"}]}
+    (folder / "annotations.json").write_text(json.dumps(coco))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_recipe(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """The recipe of a training of seconds; called with the run's folder and ``section__key=value`` to change."""
+
+    def write(run: Path, **changes: object) -> Path:
+        recipe: dict[str, dict[str, object]] = {
+            "data": {"dataset": str(tiny_dataset), "source": "drawn by the tests", "licence": "CC0"},
+            "input": {"rows": 64, "columns": 64},
+            "detector": {
+                "architecture": "retinanet", "backbone": "tf_efficientnet_lite0", "weights": "imagenet",
+                "frozen_stages": 0, "fpn_channels": 32, "norm": "group", "anchor_scale": 16, "score_threshold": 0.005,
+            },
+            "augmentation": {"rotation_degrees": 10.0, "noise": 0.02},
+            "optimiser": {"kind": "adamw", "learning_rate": 3e-3, "clip_norm": 1.0},
+            "schedule": {"iterations": 24, "batch": 4, "decay": "cosine", "ema": 0.9},
+            "run": {"folder": str(run), "seed": 3, "checkpoint_every": 4, "validate_every": 12, "threads": 1},
+        }  # fmt: skip
+        for change, value in changes.items():
+            section, key = change.split("__")
+            recipe[section][key] = value
+        lines = ['name = "tiny"']
+        for section, values in recipe.items():
+            # JSON's strings, numbers and lists are TOML's too; a key whose value is None is left out.
+            lines += [f"[{section}]", *(f"{k} = {json.dumps(v)}" for k, v in values.items() if v is not None)]
+        file = tmp_path_factory.mktemp("recipe") / "tiny.toml"
+        file.write_text("\n".join(lines))
+        return file
+
+    return write
+
+
+@dataclass(frozen=True)
+class KilledRun:
+    """A run that was killed by SIGKILL after a checkpoint and gone on with by the same command."""
+
+    folder: Path
+    recipe: Path
+    iteration_when_killed: int
+    second: subprocess.CompletedProcess[str]
+
+
+@pytest.fixture(scope="session")
+def killed_run(tiny_recipe: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> KilledRun:
+    """``mammoscope train``, killed, and again to its end."""
+    torch = pytest.importorskip("torch")
+    folder = tmp_path_factory.mktemp("runs") / "killed"
+    recipe = tiny_recipe(folder)
+    command = [sys.executable, "-m", "mammoscope", "train", str(recipe)]
+    checkpoint = folder / "checkpoint.pt"
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as first:
+        until = time.monotonic() + 300
+        while not checkpoint.is_file() and first.poll() is None and time.monotonic() < until:
+            time.sleep(0.002)
+        first.kill()
+    assert first.returncode == -signal.SIGKILL, "the run ended before it could be killed"
+    iteration = torch.load(checkpoint, weights_only=True)["iteration"]
+    second = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    return KilledRun(folder, recipe, iteration, second)
+
+
+@dataclass(frozen=True)
+class SeededModel:
+    """An untrained detector whose head proposes boxes of widely different scores, in torch and as a bundle."""
+
+    detector: Any
+    recipe: Any
+    bundle: Path
+
+
+@pytest.fixture(scope="session", params=["retinanet", "faster_rcnn"])
+def seeded_model(
+    request: pytest.FixtureRequest, tiny_recipe: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> SeededModel:
+    torch = pytest.importorskip("torch")
+    from mammoscope.detectors import build_detector
+    from mammoscope.inference import BundleInput, BundleMetadata, OperatingPoint, TrainingData
+    from mammoscope.training import load_recipe, write_bundle
+
+    folder = tmp_path_factory.mktemp(request.param)
+    changes = {"detector__architecture": request.param, "detector__norm": "none", "input__rows": 256}
+    recipe = load_recipe(tiny_recipe(folder, **changes, input__columns=160, detector__score_threshold=0.02))
+    torch.manual_seed(1)
+    detector = build_detector(recipe.detector, 256, 160).eval()
+    _spread_scores(detector)
+    metadata = BundleMetadata(
+        name="seeded",
+        version="1",
+        input=BundleInput(rows=256, columns=160, crop=recipe.input.crop),
+        classes=recipe.detector.classes,
+        operating_points=(
+            OperatingPoint(name="default", threshold=0.5, rule="by hand", chosen_on="nothing"),
+            OperatingPoint(name="sensitive", threshold=0.1, rule="by hand", chosen_on="nothing"),
+        ),
+        training_data=(TrainingData(name="none", licence="CC0", images=0, patients=0, fingerprint=""),),
+        made_with="the tests",
+    )
+    bundle = folder / "seeded.onnx"
+    write_bundle(detector, recipe, metadata, bundle)
+    return SeededModel(detector, recipe, bundle)
+
+
+def _spread_scores(detector: Any) -> None:
+    """Scale what gives scores until they lie far apart: an untrained head's near ties are turned round by rounding."""
+    import torch
+
+    sample = torch.rand(1, 1, 256, 160, generator=torch.Generator().manual_seed(0))
+    layers = [module for name, module in detector.named_modules() if name.endswith(("cls_logits", "cls_score"))]
+    for layer in layers:  # a proposal's score before that of the detection made from it
+        given = []
+        handle = layer.register_forward_hook(
+            lambda _module, _inputs, output, given=given: given.append(output.flatten())
+        )
+        with torch.no_grad():
+            detector(sample)
+            values = torch.cat(given)
+            layer.weight *= 2 / values.std()
+            layer.bias.zero_()
+        handle.remove()

@@ -1,6 +1,7 @@
 """`mammoscope evaluate` with a detector whose answers are known: it finds squares by their brightness."""
 
 import json
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -9,9 +10,10 @@ from typer.testing import CliRunner
 
 from mammoscope.cli import app
 from mammoscope.errors import MammoscopeError
+from mammoscope.evaluation import read_report
 from mammoscope.findings import Algorithm, Box, Finding
-
-pytest.importorskip("mammoscope.inference")
+from mammoscope.imaging import Crop
+from mammoscope.inference import BundleInput, BundleMetadata, OperatingPoint
 
 MASS, FALSE_ALARM = 0.9, 0.4
 
@@ -24,7 +26,18 @@ class SquareFinder:
     threshold_rule = "by hand"
 
     def __init__(self, bundle=None, *, threads=None):
-        self.bundle, self.threads = bundle, threads
+        self.path, self.threads = bundle, threads
+        self.bundle = SimpleNamespace(
+            metadata=BundleMetadata(
+                name="squares",
+                version="1",
+                input=BundleInput(rows=320, columns=192, crop=Crop.BREAST),
+                classes=("Mass",),
+                operating_points=(OperatingPoint(name="default", threshold=0.5, rule="by hand", chosen_on="nothing"),),
+                training_data=(),
+                made_with="a pencil",
+            )
+        )
 
     def candidates(self, mammogram):
         n, _, stats, _ = cv2.connectedComponentsWithStats((mammogram.pixels > 10_000).astype(np.uint8))
@@ -90,6 +103,13 @@ def test_figures_predictions_report_and_pictures(coco):
         (1, 7, [50, 60, 20, 30], 0.9),
         (1, 7, [120, 200, 20, 30], 0.4),
     ]
+    assert figures["bundle"]["made_with"] == "a pencil"
+    report = read_report(coco / "report")
+    assert [(c.file_name, c.result.patient, c.picture) for c in report.cases[:1]] == [
+        ("00001_LEFT_CC.png", "00001", "pictures/00001_LEFT_CC.jpg")
+    ]
+    assert [c.result.truth for c in report.cases] == [*[(Box(50, 60, 70, 90),)] * 3, ()]
+    assert report.cases[2].box_attributes == ({"label": "Calcification"},)
     assert "| F1 | 0.800 |" in (coco / "report/report.md").read_text()
     pictures = sorted(path.name for path in (coco / "report/pictures").iterdir())
     assert pictures == ["00001_LEFT_CC.jpg", "00001_LEFT_MLO.jpg", "00002_LEFT_CC.jpg", "00003_LEFT_CC.jpg"]
@@ -117,7 +137,33 @@ def test_another_threshold(coco):
 def test_one_label_only(coco):
     run(coco, "--label", "Mass")
     assert metrics(coco)["recall"] == 1
+    assert sum(len(case.result.truth) for case in read_report(coco / "report").cases) == 2
     assert isinstance(run(coco, "--label", "Cyst").exception, MammoscopeError)
+
+
+def groups(folder):
+    return {
+        f"{group['attribute']} {group['value']}": (group["n_images"], group["n_boxes"], group["recall"])
+        for group in metrics(folder)["subgroups"]
+    }
+
+
+def test_subgroups(coco):
+    run(coco)
+    by_itself = groups(coco)
+    assert by_itself["view CC"] == (3, 2, 0.5)
+    assert by_itself["view MLO"] == (1, 1, 1)
+    assert by_itself["laterality L"] == (4, 3, pytest.approx(2 / 3))
+    assert "| view: CC | 3 | 2 | 3 |" in (coco / "report/report.md").read_text()
+    run(coco, "--by", "label")
+    assert groups(coco) == {"label Calcification": (1, 1, 0), "label Mass": (2, 2, 1)}
+
+
+def test_an_attribute_that_is_not_there_is_refused_before_anything_is_read(coco):
+    error = run(coco, "--by", "colour").exception
+    assert isinstance(error, MammoscopeError)
+    assert "no attribute 'colour'; it has label, laterality, size, view." in str(error)
+    assert not (coco / "report").exists()
 
 
 def test_pictures_of_an_earlier_evaluation_go(coco):

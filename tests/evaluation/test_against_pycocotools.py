@@ -2,20 +2,21 @@
 
 import contextlib
 import io
+import math
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mammoscope.evaluation import ImageResult, average_precision, match
+from mammoscope.evaluation import ImageResult, average_precision, evaluate, match
 from mammoscope.findings import Box, Finding
 
 pycocotools_coco = pytest.importorskip("pycocotools.coco")
 pycocotools_eval = pytest.importorskip("pycocotools.cocoeval")
 
 
-def coco_ap(results: list[ImageResult], iou: float) -> float:
+def coco_ap(results: list[ImageResult], *ious: float) -> float:
     """AP as pycocotools computes it; NaN for its -1."""
     truth = pycocotools_coco.COCO()
     marks = [
@@ -41,13 +42,13 @@ def coco_ap(results: list[ImageResult], iou: float) -> float:
         evaluation = pycocotools_eval.COCOeval(truth, detections, "bbox")
         evaluation.params.imgIds = sorted(r.image_id for r in results)
         evaluation.params.catIds = [1]
-        evaluation.params.iouThrs = np.array([iou])
+        evaluation.params.iouThrs = np.array(ious)
         if not found:
             detections.dataset = {"images": truth.dataset["images"], "annotations": []}
             detections.createIndex()
         evaluation.evaluate()
         evaluation.accumulate()
-    precision = evaluation.eval["precision"][0, :, 0, 0, 2]
+    precision = evaluation.eval["precision"][:, :, 0, 0, 2]
     return float("nan") if (precision == -1).all() else float(precision.mean())
 
 
@@ -55,6 +56,9 @@ def assert_same(results: list[ImageResult]) -> None:
     for iou in (0.1, 0.2, 0.5):
         ours = average_precision(match(results, iou))[0]
         assert ours == pytest.approx(coco_ap(results, iou), abs=1e-6, nan_ok=True)
+    ours = evaluate(results, 0.5, "given", resamples=0).ap50_95
+    theirs = coco_ap(results, *pycocotools_eval.Params(iouType="bbox").iouThrs)
+    assert (math.nan if ours is None else ours) == pytest.approx(theirs, abs=1e-6, nan_ok=True)
 
 
 # few values on purpose: equal scores, equal IoUs and IoUs of exactly one half are the cases that go wrong

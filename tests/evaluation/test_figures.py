@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from mammoscope.evaluation import (
+    CENTRE,
     EvaluationError,
     ImageResult,
+    area_under_precision_recall,
     average_precision,
     choose_threshold,
     count_at,
@@ -85,6 +87,38 @@ def test_average_precision_takes_the_best_precision_at_a_higher_recall():
 def test_average_precision_without_candidates_and_without_lesions():
     assert average_precision(match([ImageResult(1, "p", (A,), ())], 0.5))[0] == 0
     assert math.isnan(average_precision(match([ImageResult(1, "p", (), (Finding(A, 0.5),))], 0.5))[0])
+
+
+def test_area_under_the_measured_curve():
+    # recall steps of 1/3 at the precisions 1, 2/3, 1/2, whatever comes at higher recalls
+    assert area_under_precision_recall(match(results(), 0.5))[0] == pytest.approx((1 + 2 / 3 + 1 / 2) / 3)
+    late = [ImageResult(1, "p", (A, B), (Finding(NOWHERE, 0.9), Finding(A, 0.8), Finding(B, 0.7)))]
+    assert area_under_precision_recall(match(late, 0.5))[0] == pytest.approx((1 / 2 + 2 / 3) / 2)
+    tied = [ImageResult(1, "p", (A,), (Finding(A, 0.5), Finding(NOWHERE, 0.5)))]
+    assert area_under_precision_recall(match(tied, 0.5))[0] == pytest.approx(1 / 2)  # one threshold takes both
+    assert area_under_precision_recall(match([ImageResult(1, "p", (A,), ())], 0.5))[0] == 0
+    assert math.isnan(area_under_precision_recall(match([ImageResult(1, "p", (), (Finding(A, 0.5),))], 0.5))[0])
+
+
+def test_a_hit_by_the_centre():
+    inside, outside = Box(4, 4, 6, 6), Box(8, 8, 14, 14)  # IoU 0.04 with A, its centre inside; centre at (11, 11)
+    case = [ImageResult(1, "p", (A,), (Finding(outside, 0.9), Finding(inside, 0.8), Finding(A, 0.7)))]
+    assert match(case, CENTRE).hit.tolist() == [False, True, False]  # the lesion is taken by then
+    assert match(case, 0.5).hit.tolist() == [False, False, True]
+    on_edge = [ImageResult(1, "p", (A,), (Finding(Box(8, 0, 12, 10), 0.9),))]
+    assert match(on_edge, CENTRE).hit.tolist() == [True]
+
+
+def test_of_two_lesions_that_hold_the_centre_the_one_with_the_higher_iou_is_found():
+    large, small = Box(0, 0, 20, 20), Box(4, 4, 16, 16)
+    case = [ImageResult(1, "p", (large, small), (Finding(Box(5, 5, 15, 15), 0.9),))]
+    assert match(case, CENTRE).lesion.tolist() == [1]
+
+
+def test_a_centre_in_a_crowd_counts_neither_way():
+    case = [ImageResult(1, "p", (), (Finding(Box(0, 0, 30, 30), 0.9),), crowds=(Box(10, 10, 20, 20),))]
+    assert len(match(case, CENTRE).score) == 0
+    assert match(case, 0.5).hit.tolist() == [False]
 
 
 def test_precision_recall_f1_at_a_threshold():
@@ -167,6 +201,8 @@ def test_a_weight_of_two_is_the_patient_twice():
         real = [ImageResult(n, r.patient, r.truth, r.candidates) for n, r in enumerate(copies)]
         weighted, repeated = match(once, 0.5), match(real, 0.5)
         assert average_precision(weighted, weights)[row] == pytest.approx(average_precision(repeated)[0])
+        area = area_under_precision_recall(weighted, weights)[row]
+        assert area == pytest.approx(area_under_precision_recall(repeated)[0])
         assert sensitivity_at(weighted, (0.5, 1, 2), weights)[row] == pytest.approx(
             sensitivity_at(repeated, (0.5, 1, 2))[0]
         )

@@ -24,6 +24,8 @@ def test_all_figures_of_a_small_set():
     assert content["ap50"] == content["ap10"] == pytest.approx(67 / 101)  # recall 2/3 at precision 1
     assert content["precision"] == content["recall"] == content["f1"] == pytest.approx(2 / 3)
     assert content["froc"] == pytest.approx({"0.25": 2 / 3, "0.5": 2 / 3, "1": 2 / 3, "2": 2 / 3})
+    assert content["ap50_95"] == pytest.approx(content["ap50"])  # the hits are exact
+    assert content["ap50_area"] == content["froc_mean"] == content["froc_centre_mean"] == pytest.approx(2 / 3)
     assert (content["true_positives"], content["false_positives"], content["false_negatives"]) == (2, 1, 1)
     assert (content["n_images"], content["n_boxes"], content["n_patients"]) == (3, 3, 2)
     assert content["fppi"] == pytest.approx(1 / 3)
@@ -57,6 +59,29 @@ def test_the_seed_decides_the_intervals():
     assert first.intervals != other.intervals
     assert first.ap50 == other.ap50
     assert evaluate(results, 0.5, "given", resamples=0).intervals == {}
+
+
+def test_boxes_a_little_off_count_at_low_ious_only():
+    near = Box(0, 0, 10, 7)  # IoU 0.7: a hit at 0.5, 0.55, 0.6, 0.65 and 0.7
+    metrics = evaluate([ImageResult(1, "p", (A,), (Finding(near, 0.9),))], 0.5, "given", resamples=5)
+    assert metrics.ap50 == 1
+    assert metrics.ap50_95 == pytest.approx(5 / 10)
+    assert metrics.intervals["ap50_95"] == pytest.approx((0.5, 0.5))
+
+
+def test_mean_sensitivity_is_that_of_the_froc_points():
+    # four images, one hit after one false positive and one after six: 0.25 FPPI one lesion, 2 FPPI both
+    alarms = tuple(Finding(NOWHERE, 0.9 - n / 100) for n in range(6))
+    results = [
+        ImageResult(1, "p", (A,), (*alarms[:1], Finding(A, 0.895))),
+        ImageResult(2, "q", (A,), (*alarms[1:], Finding(A, 0.1))),
+        ImageResult(3, "r", (), ()),
+        ImageResult(4, "s", (), ()),
+    ]
+    metrics = evaluate(results, 0.5, "given")
+    assert metrics.froc == {"0.25": 0.5, "0.5": 0.5, "1": 0.5, "2": 1}
+    assert metrics.froc_mean == pytest.approx(2.5 / 4)
+    assert set(metrics.intervals) >= {"froc_mean", "froc_iou20_mean", "froc_centre_mean", "froc_centre_2", "ap50_area"}
 
 
 def test_undefined_figures_are_null():

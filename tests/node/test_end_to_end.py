@@ -28,7 +28,12 @@ from pydicom.uid import (
 
 pytestmark = pytest.mark.pacs
 
-PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
+# Without the environment's own programs: pynetdicom installs an echoscu and a storescu too, and these are no peers.
+PATH = os.pathsep.join(
+    folder
+    for folder in [*os.environ.get("PATH", "").split(os.pathsep), "/usr/sbin", "/sbin"]
+    if Path(folder) != Path(sys.prefix, "bin")
+)
 TOOLS = ("Orthanc", "storescu", "echoscu", "dcmcrle")
 PATIENT = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex")
 STUDY = ("AccessionNumber", "StudyInstanceUID", "StudyDate")

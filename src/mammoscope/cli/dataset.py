@@ -30,6 +30,12 @@ def import_coco(
         str | None,
         typer.Option(help="Regular expression on file names with the group 'patient' (also 'laterality', 'view')."),
     ] = None,
+    cases: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="CBIS-DDSM's case table (may be repeated): density, pathology, ... become attributes of images."
+        ),
+    ] = None,
     copy: Annotated[bool, typer.Option("--copy", help="Copy images instead of hard-linking them.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a data set that is there.")] = False,
 ) -> None:
@@ -39,9 +45,12 @@ def import_coco(
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("importing", total=None)
         summary = datasets.import_coco(
-            annotations, images, out, native_sizes=native_sizes, patient_pattern=patient_pattern, copy=copy,
+            annotations, images, out, native_sizes=native_sizes, patient_pattern=patient_pattern,
+            case_tables=cases or (), copy=copy,
             overwrite=overwrite, progress=lambda done, total: progress.update(task, completed=done, total=total),
         )  # fmt: skip
+    if cases:
+        typer.echo(f"The case tables say something of {summary.with_case} of {summary.images} images.")
     for line in _told(summary):
         typer.echo(line)
     typer.echo(f"Data set written to {out}; split it with: mammoscope dataset split {out} --val 0.15 --seed 1")

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,18 +15,18 @@ from mammoscope.errors import MammoscopeError
 
 if TYPE_CHECKING:
     from mammoscope.datasets import AnnotatedDataset, AnnotatedImage
-    from mammoscope.evaluation import ImageResult, Metrics
+    from mammoscope.evaluation import Case, Metrics, Subgroup
     from mammoscope.findings import Finding
     from mammoscope.imaging import Mammogram, MammogramReader
     from mammoscope.inference import Detector
 
-_METRICS, _PREDICTIONS, _REPORT, _PICTURES = "metrics.json", "predictions.json", "report.md", "pictures"
+_REPORT, _PICTURES = "report.md", "pictures"
 _TRAINING = "All splits were evaluated together, images for training among them."
 _NO_PATIENTS = "No patient is known: each image is taken for another patient, so the intervals are over images."
 
 
 def evaluate(
-    out: Annotated[Path, typer.Option(help="Folder for metrics.json, predictions.json, report.md, pictures/.")],
+    out: Annotated[Path, typer.Option(help="Folder for figures, predictions, cases, report and pictures.")],
     bundle: Annotated[Path | None, typer.Option(help="The model; the shipped one by default.")] = None,
     dataset: Annotated[Path | None, typer.Option(help="A data set's folder.")] = None,
     split: Annotated[str | None, typer.Option(help="Only that split of the data set.")] = None,
@@ -37,6 +37,12 @@ def evaluate(
     ] = None,
     label: Annotated[
         list[str] | None, typer.Option(help="Only boxes of that label count as truth (may be repeated).")
+    ] = None,
+    by: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Figures by that attribute of images or boxes (may be repeated); by default size, view, laterality."
+        ),
     ] = None,
     threshold: Annotated[
         float | None, typer.Option(min=0, max=1, help="Operating point, instead of the bundle's own.")
@@ -50,6 +56,7 @@ def evaluate(
 
     Exit code 1 says that some images could not be read: they count as images without findings.
     """
+    from mammoscope.evaluation import attributes_of, check_attributes, figures_by
     from mammoscope.evaluation import evaluate as figures_of
     from mammoscope.inference import Detector
 
@@ -57,6 +64,8 @@ def evaluate(
     data, notes = _data(dataset, split, coco, images, patient_pattern)
     if label:
         data = _with_labels(data, label)
+    groups = by or ["size", "view", "laterality"]
+    check_attributes(groups, map(attributes_of, data), data.name)
     detector = Detector(bundle, threads=threads)
     point = float(detector.threshold if threshold is None else threshold)
     _prepare(out)
@@ -75,7 +84,9 @@ def evaluate(
         model_version=detector.algorithm.version,
         note=" ".join(notes),
     )
-    _write(out, data, metrics, cases)
+    subgroups = figures_by(cases, groups, point, resamples=resamples, seed=seed)
+    bundle_facts = detector.bundle.metadata.model_dump(mode="json")
+    _write(out, data, metrics, cases, subgroups, bundle_facts)
     _tell(metrics, out)
     unreadable = [case for case in cases if case.result.unreadable is not None]
     for case in unreadable:
@@ -85,12 +96,6 @@ def evaluate(
             f"{len(unreadable)} of {len(cases)} images were not read; they count as images without findings.", err=True
         )
         raise typer.Exit(1)
-
-
-@dataclass(frozen=True, slots=True)
-class _Case:
-    image: "AnnotatedImage"
-    result: "ImageResult"
 
 
 def _number_of_pictures(text: str) -> int | None:
@@ -138,19 +143,26 @@ def _with_labels(data: "AnnotatedDataset", labels: Sequence[str]) -> "AnnotatedD
             raise MammoscopeError(f"{data.name} has no label {label!r}; it has {', '.join(data.labels)}.")
 
     def only(image: "AnnotatedImage") -> "AnnotatedImage":
-        kept = [(box, name) for box, name in zip(image.boxes, image.labels, strict=True) if name in labels]
-        return replace(image, boxes=tuple(box for box, _ in kept), labels=tuple(name for _, name in kept))
+        kept = [place for place, name in enumerate(image.labels) if name in labels]
+        return replace(
+            image,
+            boxes=tuple(image.boxes[place] for place in kept),
+            labels=tuple(image.labels[place] for place in kept),
+            box_facts=tuple(image.box_facts[place] for place in kept),
+        )
 
     return replace(data, images=tuple(only(image) for image in data))
 
 
 def _prepare(out: Path) -> None:
     """Make the folder; pictures of an earlier evaluation go, so that none stands beside another's figures."""
+    from mammoscope.evaluation import METRICS
+
     try:
         out.mkdir(parents=True, exist_ok=True)
-        if (out / _METRICS).is_file():
+        if (out / METRICS).is_file():
             shutil.rmtree(out / _PICTURES, ignore_errors=True)
-            (out / _METRICS).unlink()
+            (out / METRICS).unlink()
         (out / _PICTURES).mkdir(exist_ok=True)
     except OSError as error:
         raise MammoscopeError(f"{out} cannot be written: {error.strerror}.") from None
@@ -158,16 +170,16 @@ def _prepare(out: Path) -> None:
 
 def _read_all(
     data: "AnnotatedDataset", detector: "Detector", threshold: float, folder: Path, most_pictures: int | None
-) -> list[_Case]:
-    from mammoscope.evaluation import ImageResult
+) -> "list[Case]":
+    from mammoscope.evaluation import Case, ImageResult, attributes_of
     from mammoscope.imaging import MammogramReader
 
     columns = (TextColumn("reading"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    cases: list[_Case] = []
+    cases: list[Case] = []
     with MammogramReader() as reader, Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         for image in progress.track(data.images):
             candidates: tuple[Finding, ...] = ()
-            unreadable = None
+            unreadable = picture = None
             try:
                 mammogram = _read(image, reader)
                 candidates = detector.candidates(mammogram)
@@ -175,9 +187,20 @@ def _read_all(
                 unreadable = str(error)
             else:
                 if most_pictures is None or len(cases) < most_pictures:
-                    _draw(mammogram, image, candidates, threshold, folder)
+                    picture = _draw(mammogram, image, candidates, threshold, folder)
             result = ImageResult(image.id, image.patient, image.boxes, candidates, image.crowds, unreadable)
-            cases.append(_Case(image, result))
+            attributes, box_attributes = attributes_of(image)
+            cases.append(
+                Case(
+                    result,
+                    image.facts.get("file_name", image.name),
+                    image.rows,
+                    image.columns,
+                    attributes,
+                    box_attributes,
+                    picture,
+                )
+            )
     return cases
 
 
@@ -193,7 +216,8 @@ def _read(image: "AnnotatedImage", reader: "MammogramReader") -> "Mammogram":
 
 def _draw(
     mammogram: "Mammogram", image: "AnnotatedImage", candidates: "Sequence[Finding]", threshold: float, folder: Path
-) -> None:
+) -> str:
+    """Draw a case; its picture's path relative to the report's folder."""
     from PIL import Image
 
     from mammoscope.findings import Reading, ReadingStatus
@@ -209,13 +233,31 @@ def _draw(
         name = folder / f"{image.path.stem}_{image.id}.jpg"
     picture = Image.fromarray(draw_reading(mammogram, reading, image.boxes))
     picture.save(name, quality=90, subsampling=0)  # thin coloured lines fade when colour is stored at half size
+    return f"{folder.name}/{name.name}"
 
 
-def _write(out: Path, data: "AnnotatedDataset", metrics: "Metrics", cases: Sequence[_Case]) -> None:
+def _write(
+    out: Path,
+    data: "AnnotatedDataset",
+    metrics: "Metrics",
+    cases: "Sequence[Case]",
+    subgroups: "Sequence[Subgroup]",
+    bundle: dict[str, Any],
+) -> None:
     from PIL import Image
 
     from mammoscope.datasets import write_json
-    from mammoscope.evaluation import draw_froc, draw_precision_recall, match, report_markdown
+    from mammoscope.evaluation import (
+        CASES,
+        METRICS,
+        PREDICTIONS,
+        cases_to_coco,
+        draw_froc,
+        draw_precision_recall,
+        match,
+        predictions_to_coco,
+        report_markdown,
+    )
 
     results = [case.result for case in cases]
     matches = match(results, metrics.iou)
@@ -223,42 +265,24 @@ def _write(out: Path, data: "AnnotatedDataset", metrics: "Metrics", cases: Seque
         Image.fromarray(draw_precision_recall(matches)).save(out / "precision_recall.png")
         Image.fromarray(draw_froc(matches)).save(out / "froc.png")
         curves = "\n![Precision-recall](precision_recall.png)\n![FROC](froc.png)\n"
-        (out / _REPORT).write_text(report_markdown(metrics, results) + curves, encoding="utf-8")
-        write_json(out / _PREDICTIONS, _predictions(data, cases))
-        write_json(out / _METRICS, metrics.to_json())
+        (out / _REPORT).write_text(report_markdown(metrics, results, subgroups) + curves, encoding="utf-8")
+        write_json(out / PREDICTIONS, predictions_to_coco(cases, data.category_ids))
+        write_json(out / CASES, cases_to_coco(cases, data.category_ids))
+        write_json(
+            out / METRICS, metrics.to_json() | {"subgroups": [group.to_json() for group in subgroups], "bundle": bundle}
+        )
     except OSError as error:
         raise MammoscopeError(f"{out} cannot be written: {error.strerror}.") from None
 
 
-def _predictions(data: "AnnotatedDataset", cases: Sequence[_Case]) -> list[dict[str, Any]]:
-    """COCO's results format: a list that `pycocotools.coco.COCO.loadRes` takes; label, file and patient are ours."""
-    by_label = {label.lower(): category_id for label, category_id in data.category_ids.items()}
-    only = min(by_label.values(), default=1)  # the class of a model whose label the data set does not know
-    return [
-        {
-            "image_id": case.image.id,
-            "category_id": by_label.get(finding.label.lower(), only),
-            "bbox": [float(value) for value in finding.box.as_xywh()],
-            "score": float(finding.score),
-            "label": finding.label,
-            "file_name": case.image.name,
-            "patient_id": case.image.patient,
-        }
-        for case in cases
-        for finding in case.result.candidates
-    ]
-
-
 def _tell(metrics: "Metrics", out: Path) -> None:
+    from mammoscope.evaluation import named_figures
+
     table = Table("figure", "value", "95 % interval")
-    froc = {f"froc_{fppi}": value for fppi, value in metrics.froc.items()}
-    named = {name: getattr(metrics, name) for name in ("ap50", "ap20", "ap10", "precision", "recall", "f1")}
-    for name, value in (named | froc).items():
-        interval = metrics.intervals.get(name)
+    for name, value, key in named_figures(metrics.to_json()):
+        interval = metrics.intervals.get(key)
         shown = f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else ""
-        table.add_row(
-            name.replace("froc_", "sensitivity at FPPI "), "undefined" if value is None else f"{value:.3f}", shown
-        )
+        table.add_row(name, "undefined" if value is None else f"{value:.3f}", shown)
     Console().print(table)
     typer.echo(
         f"{metrics.n_images} images, {metrics.n_boxes} boxes, {metrics.n_patients} patients; "

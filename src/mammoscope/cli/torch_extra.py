@@ -7,7 +7,11 @@ from mammoscope.errors import MammoscopeError
 
 def needs_torch(command: str) -> None:
     """Raise `MammoscopeError` when the extra ``train`` is not installed."""
-    missing = [name for name in ("torch", "torchvision", "timm", "onnx") if importlib.util.find_spec(name) is None]
+    missing = [
+        name
+        for name in ("torch", "torchvision", "timm", "accelerate", "onnx")
+        if importlib.util.find_spec(name) is None
+    ]
     if missing:
         raise MammoscopeError(
             f"'mammoscope {command}' needs {', '.join(missing)}, which the core does not install: run "

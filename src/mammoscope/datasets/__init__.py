@@ -1,5 +1,6 @@
 """Annotated collections of mammograms: COCO in, one folder per data set, splits by patient."""
 
+from mammoscope.datasets.case_tables import CaseTables
 from mammoscope.datasets.coco import read_coco
 from mammoscope.datasets.dataset import AnnotatedDataset, AnnotatedImage, load_dataset
 from mammoscope.datasets.errors import DatasetError, PatientUnknownError
@@ -11,6 +12,7 @@ from mammoscope.datasets.splitting import Split, SplitSummary, split_dataset
 __all__ = [
     "AnnotatedDataset",
     "AnnotatedImage",
+    "CaseTables",
     "DatasetError",
     "FileNamePattern",
     "ImageIdentity",

@@ -44,6 +44,8 @@ class AnnotatedImage:
         ``train``, ``val``, ``test``, or ``None`` before splitting.
     facts
         The COCO image entry as it stands.
+    box_facts
+        The COCO annotation entry of each box as it stands, or empty where there was no COCO file.
     """
 
     id: int
@@ -58,6 +60,7 @@ class AnnotatedImage:
     crowds: tuple[Box, ...] = ()
     split: str | None = None
     facts: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    box_facts: tuple[Mapping[str, Any], ...] = field(default=(), compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if len(self.boxes) != len(self.labels):
@@ -293,6 +296,7 @@ def _annotated(
 ) -> tuple[AnnotatedImage, int]:
     boxes: list[Box] = []
     labels: list[str] = []
+    facts: list[Mapping[str, Any]] = []
     crowds: list[Box] = []
     clipped = 0
     for annotation in image.annotations:
@@ -303,11 +307,13 @@ def _annotated(
         else:
             boxes.append(box)
             labels.append(annotation.label)
+            facts.append(annotation.facts)
     split = image.facts.get("split")
     annotated = AnnotatedImage(
         id=image.id, path=path, rows=size[0], columns=size[1], patient=identity.patient,
         laterality=identity.laterality, view=identity.view, boxes=tuple(boxes), labels=tuple(labels),
         crowds=tuple(crowds), split=split if isinstance(split, str) and split else None, facts=image.facts,
+        box_facts=tuple(facts),
     )  # fmt: skip
     return annotated, clipped
 

@@ -3,12 +3,13 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mammoscope import __version__
+from mammoscope.datasets.case_tables import CaseTables
 from mammoscope.datasets.coco import CocoAnnotation, CocoDocument, CocoImage, read_coco
 from mammoscope.datasets.dataset import ANNOTATIONS, IMAGES, checked_size, clipped_box, image_path
 from mammoscope.datasets.errors import DatasetError
@@ -35,6 +36,8 @@ class ImportSummary:
     median_aspect: float | None
     masks_dropped: int
     """Run-length masks of un-stretched images: only boxes and polygons are resized."""
+    with_case: int
+    """Images that the case tables say something of."""
     copied: int
     """Images copied because no hard link could be made, or because copies were asked for."""
 
@@ -48,6 +51,7 @@ class _PlannedImage:
     size: tuple[int, int]
     native: NativeSize | None
     boxes: tuple[tuple[CocoAnnotation, Box, bool], ...]
+    case: dict[str, str]
 
     @property
     def new_size(self) -> tuple[int, int]:
@@ -61,6 +65,7 @@ def import_coco(
     *,
     native_sizes: Path | None = None,
     patient_pattern: str | None = None,
+    case_tables: Sequence[Path] = (),
     copy: bool = False,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
@@ -82,6 +87,9 @@ def import_coco(
         to its native aspect such that no dimension loses pixels, its boxes with it, and written as PNG.
     patient_pattern
         How file names hold the patient (see `FileNamePattern`); ``None`` for CBIS-DDSM's names.
+    case_tables
+        CBIS-DDSM's case tables (see `CaseTables`), whose density, pathology and so on become ``attributes`` of the
+        images, found by patient, side and view.
     copy
         Copy images instead of hard-linking them. A linked image costs no space, and is the same file as its origin.
     overwrite
@@ -101,7 +109,8 @@ def import_coco(
     document = read_coco(annotations)
     natives = None if native_sizes is None else read_native_sizes(Path(native_sizes))
     pattern = FileNamePattern.compile(patient_pattern)
-    plan = [_plan(document, image, images, pattern, natives, native_sizes) for image in document.images]
+    told = CaseTables.read([Path(path) for path in case_tables])
+    plan = [_plan(document, image, images, pattern, natives, native_sizes, told) for image in document.images]
     _check_targets_differ(document, plan)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -132,6 +141,7 @@ def _plan(
     pattern: FileNamePattern,
     natives: dict[str, NativeSize] | None,
     native_sizes: Path | None,
+    told: CaseTables,
 ) -> _PlannedImage:
     source = image_path(document, image, images)
     identity = pattern.identify(image.file_name, image.facts)
@@ -143,7 +153,7 @@ def _plan(
         if native is None:
             raise DatasetError(f"{native_sizes} has no row for image {image.id} of {document.path}, {image.file_name}.")
         target = str(PurePosixPath(image.file_name).with_suffix(".png"))
-    return _PlannedImage(image, source, target, identity, size, native, boxes)
+    return _PlannedImage(image, source, target, identity, size, native, boxes, told.of(identity))
 
 
 def _check_targets_differ(document: CocoDocument, plan: list[_PlannedImage]) -> None:
@@ -228,8 +238,11 @@ def _coco(document: CocoDocument, plan: list[_PlannedImage]) -> dict[str, Any]:
 def _coco_image(planned: _PlannedImage) -> dict[str, Any]:
     rows, columns = planned.new_size
     identity = planned.identity
+    attributes = planned.image.facts.get("attributes")
+    attributes = {**(attributes if isinstance(attributes, dict) else {}), **planned.case}
     return {
         **planned.image.facts,
+        **({"attributes": attributes} if attributes else {}),
         "file_name": planned.target,
         "height": rows,
         "width": columns,
@@ -283,5 +296,6 @@ def _summary(plan: list[_PlannedImage], copied: int) -> ImportSummary:
         median_aspects=len(medians),
         median_aspect=medians[0] if medians else None,
         masks_dropped=sum(isinstance(a.facts.get("segmentation"), dict) for a, _, p in marks if p.native is not None),
+        with_case=sum(bool(planned.case) for planned in plan),
         copied=copied,
     )

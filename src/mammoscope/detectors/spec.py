@@ -40,7 +40,7 @@ class DetectorSpec(BaseModel):
     frozen_stages
         How many of the backbone's stages (the stem is the first) do not learn.
     norm
-        Of FPN and head: ``"none"`` as in the paper, or ``"group"``.
+        Of the head: ``"none"`` as in the paper, or ``"group"`` (RetinaNet only).
     box_loss
         ``"l1"`` or ``"giou"`` (RetinaNet only).
     anchor_scale
@@ -63,7 +63,10 @@ class DetectorSpec(BaseModel):
     max_detections: int = Field(default=100, ge=1)
 
     @model_validator(mode="after")
-    def _giou_is_retinanets(self) -> "DetectorSpec":
-        if self.box_loss == "giou" and self.architecture is not Architecture.RETINANET:
-            raise ValueError('box_loss = "giou" works with architecture = "retinanet" only')
+    def _these_are_retinanets(self) -> "DetectorSpec":
+        if self.architecture is not Architecture.RETINANET:
+            if self.box_loss == "giou":
+                raise ValueError('box_loss = "giou" works with architecture = "retinanet" only')
+            if self.norm == "group":
+                raise ValueError('norm = "group" works with architecture = "retinanet" only')
         return self

@@ -18,7 +18,7 @@ def draw_precision_recall(matches: Matches) -> Picture:
     """Precision over recall; shape (rows, columns, 3), RGB."""
     recall, precision = precision_recall_curve(matches)
     start = precision[0] if len(precision) else 0.0
-    title = f"Precision-recall, IoU {matches.iou:g}"
+    title = f"Precision-recall, {matches.rule}"
     return _plot(title, "recall", "precision", np.append(0.0, recall), np.append(start, precision), 1.0, 5)
 
 
@@ -30,7 +30,7 @@ def draw_froc(matches: Matches, max_fppi: float = 4.0) -> Picture:
     steps_x = np.append(np.repeat(x, 2)[1:], max_fppi)  # flat until the next threshold adds a false positive
     steps_y = np.append(np.repeat(y, 2)[:-1], last)
     inside = steps_x <= max_fppi
-    title = f"FROC, IoU {matches.iou:g}"
+    title = f"FROC, {matches.rule}"
     return _plot(title, "false positives per image", "sensitivity", steps_x[inside], steps_y[inside], max_fppi, 4)
 
 

@@ -5,7 +5,7 @@ A resample is a weight per patient: how often it was drawn. All functions take `
 recall without lesions) is NaN. Matching does not depend on the weights, so it is done once.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,21 +28,32 @@ def average_precision(matches: Matches, weights: Floats | None = None) -> Floats
     -------
     Shape (resamples,); NaN where there is no lesion.
     """
-    weights = _or_ones(matches, weights)
-    n_truth = _per_patient(matches, matches.n_truth) @ weights.T
-    hits = np.flatnonzero(matches.hit)
-    ap = np.full(len(weights), np.nan)
-    for rows, drawn in _candidate_weights(matches, weights):
-        found = np.cumsum(drawn[:, hits], axis=1)
-        precision = found / np.maximum(np.cumsum(drawn, axis=1)[:, hits], 1.0)
-        envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-        # recall grows at true positives only; beyond the highest recall reached precision is 0
-        envelope = np.concatenate([envelope, np.zeros((len(drawn), 1))], axis=1)
-        for row, row_found, row_envelope in zip(range(rows.start, rows.stop), found, envelope, strict=True):
-            if n_truth[row]:
-                at = np.searchsorted(row_found / n_truth[row], RECALLS, side="left")
-                ap[row] = row_envelope[at].mean()
+    # recall grows at true positives only; beyond the highest recall reached precision is 0
+    n_truth, found, taken = _drawn_up_to(matches, np.flatnonzero(matches.hit), weights)
+    precision = found / np.maximum(taken, 1.0)
+    envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    envelope = np.concatenate([envelope, np.zeros((len(envelope), 1))], axis=1)
+    ap = np.full(len(n_truth), np.nan)
+    for row in np.flatnonzero(n_truth):
+        at = np.searchsorted(found[row] / n_truth[row], RECALLS, side="left")
+        ap[row] = envelope[row, at].mean()
     return ap
+
+
+def area_under_precision_recall(matches: Matches, weights: Floats | None = None) -> Floats:
+    """AP as the sum, over the thresholds that exist, of precision times the step in recall.
+
+    The precision is the one measured at the threshold: no envelope over higher recalls, no interpolation. This is how
+    we read equation 4 of Demirel et al. 2023, AP as the area under the precision-recall curve. Equal scores are one
+    threshold.
+
+    Returns
+    -------
+    Shape (resamples,); NaN where there is no lesion.
+    """
+    n_truth, found, taken = _drawn_up_to(matches, _ends_with_hits(matches), weights)
+    step = np.diff(found, axis=1, prepend=0.0)
+    return _ratio((step * found / np.maximum(taken, 1.0)).sum(axis=1), n_truth)
 
 
 def sensitivity_at(matches: Matches, fppi: Sequence[float], weights: Floats | None = None) -> Floats:
@@ -55,18 +66,13 @@ def sensitivity_at(matches: Matches, fppi: Sequence[float], weights: Floats | No
     -------
     Shape (resamples, len(fppi)); NaN where there is no lesion.
     """
-    weights = _or_ones(matches, weights)
-    n_truth = _per_patient(matches, matches.n_truth) @ weights.T
-    n_images = _per_patient(matches, np.ones_like(matches.n_truth)) @ weights.T
-    ends = _ends_of_ties(matches.score)
-    sensitivity = np.full((len(weights), len(fppi)), np.nan)
-    for rows, drawn in _candidate_weights(matches, weights):
-        found = np.cumsum(drawn * matches.hit, axis=1)[:, ends]
-        false = np.cumsum(drawn * ~matches.hit, axis=1)[:, ends]
-        for row, row_found, row_false in zip(range(rows.start, rows.stop), found, false, strict=True):
-            if n_truth[row]:
-                last = np.searchsorted(row_false, np.asarray(fppi) * n_images[row], side="right")
-                sensitivity[row] = np.concatenate([[0.0], row_found])[last] / n_truth[row]
+    n_truth, found, taken = _drawn_up_to(matches, _ends_with_hits(matches), weights)
+    n_images = _or_ones(matches, weights) @ _per_patient(matches, np.ones_like(matches.patient))
+    false = taken - found
+    sensitivity = np.full((len(n_truth), len(fppi)), np.nan)
+    for row in np.flatnonzero(n_truth):
+        last = np.searchsorted(false[row], np.asarray(fppi) * n_images[row], side="right")
+        sensitivity[row] = np.concatenate([[0.0], found[row]])[last] / n_truth[row]
     return sensitivity
 
 
@@ -142,17 +148,43 @@ def froc_curve(matches: Matches) -> tuple[Floats, Floats]:
     return _over(ends + 1 - found, matches.n_images), _over(found, max(matches.n_truth.sum(), 1))
 
 
+def candidates_by_patient(
+    matches: Matches, group: NDArray[np.intp], n_groups: int, amount: Floats | None = None
+) -> Floats:
+    """How many candidates of each group each patient has, or what they amount to; shape (patients, groups)."""
+    cell = matches.patient[matches.image] * n_groups + group
+    counted = np.bincount(cell, weights=amount, minlength=matches.n_patients * n_groups)
+    return counted.astype(np.float64).reshape(matches.n_patients, n_groups)
+
+
 def _or_ones(matches: Matches, weights: Floats | None) -> Floats:
     return np.ones((1, matches.n_patients)) if weights is None else weights
 
 
-def _candidate_weights(matches: Matches, weights: Floats) -> Iterator[tuple[slice, Floats]]:
-    """The weight of each candidate, shape (some resamples, candidates), in parts that fit the memory."""
-    patient = matches.patient[matches.image]
-    step = max(1, _CELLS_AT_ONCE // max(1, len(patient)))
-    for start in range(0, len(weights), step):
-        rows = slice(start, min(start + step, len(weights)))
-        yield rows, weights[rows][:, patient]
+def _drawn_up_to(matches: Matches, ends: NDArray[np.intp], weights: Floats | None) -> tuple[Floats, Floats, Floats]:
+    """(lesions, lesions found, candidates taken) in each resample, by threshold.
+
+    Parameters
+    ----------
+    ends
+        Rising indices of candidates: a threshold takes the candidates up to and including one of them.
+
+    Returns
+    -------
+    Shapes (resamples,), (resamples, ends), (resamples, ends).
+    """
+    weights = _or_ones(matches, weights)
+    part = np.searchsorted(ends, np.arange(len(matches.score)))  # which end first takes the candidate
+    found, taken = np.empty((2, len(weights), len(ends)))
+    step = max(1, _CELLS_AT_ONCE // matches.n_patients)
+    for start in range(0, len(ends), step):
+        stop = min(start + step, len(ends))
+        inside = (part >= start) & (part < stop)
+        for chosen, drawn in ((inside & matches.hit, found), (inside, taken)):
+            some = matches.kept(chosen)
+            drawn[:, start:stop] = weights @ candidates_by_patient(some, part[chosen] - start, stop - start)
+    n_truth = weights @ _per_patient(matches, matches.n_truth)
+    return n_truth, np.cumsum(found, axis=1), np.cumsum(taken, axis=1)
 
 
 def _per_patient(matches: Matches, per_image: NDArray[np.intp]) -> Floats:
@@ -170,6 +202,12 @@ def _ends_of_ties(score: Floats) -> NDArray[np.intp]:
     if not len(score):
         return np.empty(0, np.intp)
     return np.append(np.flatnonzero(score[1:] != score[:-1]), len(score) - 1)
+
+
+def _ends_with_hits(matches: Matches) -> NDArray[np.intp]:
+    """The ends of those runs of equal scores in which a lesion is found: elsewhere only false positives are added."""
+    ends = _ends_of_ties(matches.score)
+    return ends[np.diff(_found(matches)[ends], prepend=0) > 0]
 
 
 def _found(matches: Matches) -> NDArray[np.intp]:

@@ -2,17 +2,27 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
 
+from mammoscope.evaluation.calibration import ReliabilityBin, calibration_error, reliability
+from mammoscope.evaluation.error_kinds import ErrorFigures, ErrorKind, count_errors, mended_precision
 from mammoscope.evaluation.errors import EvaluationError
-from mammoscope.evaluation.figures import Floats, average_precision, count_at, sensitivity_at
-from mammoscope.evaluation.matching import ImageResult, match
+from mammoscope.evaluation.figures import (
+    Floats,
+    area_under_precision_recall,
+    average_precision,
+    count_at,
+    sensitivity_at,
+)
+from mammoscope.evaluation.matching import CENTRE, ImageResult, Matches, match_by
 
 FPPI = (0.25, 0.5, 1.0, 2.0)
 """False positives per image at which the sensitivity is given."""
+IOUS = tuple(np.linspace(0.5, 0.95, 10).tolist())
+"""The IoUs over which COCO averages AP."""
 _LEVEL = (2.5, 97.5)
 _NO_NORMALS = (
     "Every image holds at least one marked lesion: false positives per image are counted on images with a lesion and "
@@ -30,12 +40,24 @@ class Metrics:
     ----------
     ap50, ap20, ap10
         COCO's 101-point AP with at most 100 candidates an image, at IoU 0.5, 0.2 and 0.1.
+    ap50_95
+        Mean of COCO's AP over the IoUs 0.5, 0.55, ..., 0.95.
+    ap50_area
+        AP at IoU 0.5 as `area_under_precision_recall`, the paper's equation 4.
     precision, recall, f1, fppi, true_positives, false_positives, false_negatives
         At ``threshold``, matched at ``iou``.
     threshold_rule
         How the threshold came about, in words.
-    froc, froc_iou20
-        Sensitivity by false positives per image (``"0.25"``), matched at ``iou`` and at IoU 0.2.
+    froc, froc_iou20, froc_centre
+        Sensitivity by false positives per image (``"0.25"``), matched at ``iou``, at IoU 0.2, and with a hit where the
+        candidate's centre lies in the lesion's box.
+    froc_mean, froc_iou20_mean, froc_centre_mean
+        Mean sensitivity over those points.
+    errors
+        Kinds of error at IoU 0.5 by `ErrorKind`, as TIDE counts them; the interval of ``dap50`` is called
+        ``dap50_missed`` and so on.
+    calibration_error, reliability
+        Expected calibration error of the candidates' scores, matched at ``iou``, and the bins it is made of.
     intervals
         95 % interval [low, high] by figure; those of ``froc`` are called ``froc_0.25``, of ``froc_iou20``
         ``froc_iou20_0.25``. Percentiles of ``resamples`` bootstrap resamples over patients, drawn from ``seed``. A
@@ -47,6 +69,8 @@ class Metrics:
     ap50: float | None
     ap20: float | None
     ap10: float | None
+    ap50_95: float | None
+    ap50_area: float | None
     precision: float | None
     recall: float | None
     f1: float | None
@@ -56,6 +80,13 @@ class Metrics:
     iou: float
     froc: Mapping[str, float | None]
     froc_iou20: Mapping[str, float | None]
+    froc_centre: Mapping[str, float | None]
+    froc_mean: float | None
+    froc_iou20_mean: float | None
+    froc_centre_mean: float | None
+    errors: Mapping[str, ErrorFigures]
+    calibration_error: float | None
+    reliability: tuple[ReliabilityBin, ...]
     true_positives: int
     false_positives: int
     false_negatives: int
@@ -76,9 +107,7 @@ class Metrics:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types."""
-        content = {field.name: getattr(self, field.name) for field in fields(self)}
-        intervals = {name: list(interval) for name, interval in self.intervals.items()}
-        return content | {"froc": dict(self.froc), "froc_iou20": dict(self.froc_iou20), "intervals": intervals}
+        return {field.name: _as_json(getattr(self, field.name)) for field in fields(self)}
 
 
 def evaluate(
@@ -118,37 +147,42 @@ def evaluate(
     """
     if not math.isfinite(threshold):
         raise EvaluationError(f"the threshold must be a number, not {threshold}.")
-    at = {level: match(results, level) for level in {0.5, 0.2, 0.1, iou}}
+    levels = tuple(dict.fromkeys((*IOUS, 0.2, 0.1, CENTRE, iou)))
+    at = dict(zip(levels, match_by(results, levels), strict=True))
     n_patients = at[iou].n_patients
 
     def figures(weights: Floats) -> dict[str, Floats]:
-        counts = count_at(at[iou], threshold, weights)
-        found = {
-            "ap50": average_precision(at[0.5], weights),
-            "ap20": average_precision(at[0.2], weights),
-            "ap10": average_precision(at[0.1], weights),
-            "precision": counts.precision,
-            "recall": counts.recall,
-            "f1": counts.f1,
-        }
-        for name, level in (("froc", iou), ("froc_iou20", 0.2)):
-            sensitivity = sensitivity_at(at[level], FPPI, weights)
-            found |= {f"{name}_{_key(x)}": sensitivity[:, index] for index, x in enumerate(FPPI)}
-        return found
+        return _figures(at, iou, threshold, weights)
 
     figure = {name: _or_none(values[0]) for name, values in figures(np.ones((1, n_patients))).items()}
-    drawn = np.random.default_rng(seed).multinomial(n_patients, np.full(n_patients, 1 / n_patients), size=resamples)
-    spread = figures(drawn.astype(np.float64)) if resamples else {}
+    spread = figures(bootstrap_weights(n_patients, resamples, seed)) if resamples else {}
     counts = count_at(at[iou], threshold)
     without_boxes = sum(not result.truth for result in results)
     return Metrics(
-        **{name: figure[name] for name in ("ap50", "ap20", "ap10", "precision", "recall", "f1")},
+        ap50=figure["ap50"],
+        ap20=figure["ap20"],
+        ap10=figure["ap10"],
+        ap50_95=figure["ap50_95"],
+        ap50_area=figure["ap50_area"],
+        precision=figure["precision"],
+        recall=figure["recall"],
+        f1=figure["f1"],
+        froc_mean=figure["froc_mean"],
+        froc_iou20_mean=figure["froc_iou20_mean"],
+        froc_centre_mean=figure["froc_centre_mean"],
         fppi=float(counts.false_positives[0]) / len(results),
         threshold=threshold,
         threshold_rule=threshold_rule,
         iou=iou,
         froc={_key(x): figure[f"froc_{_key(x)}"] for x in FPPI},
         froc_iou20={_key(x): figure[f"froc_iou20_{_key(x)}"] for x in FPPI},
+        froc_centre={_key(x): figure[f"froc_centre_{_key(x)}"] for x in FPPI},
+        errors={
+            kind.value: ErrorFigures(count, figure[f"dap50_{kind}"])
+            for kind, count in count_errors(at[0.5], threshold).items()
+        },
+        calibration_error=figure["calibration_error"],
+        reliability=reliability(at[iou]),
         true_positives=int(counts.true_positives[0]),
         false_positives=int(counts.false_positives[0]),
         false_negatives=int(counts.false_negatives[0]),
@@ -160,7 +194,7 @@ def evaluate(
         intervals={
             name: interval
             for name, values in spread.items()
-            if figure[name] is not None and (interval := _interval(values)) is not None
+            if figure[name] is not None and (interval := interval_of(values)) is not None
         },
         resamples=resamples,
         seed=seed,
@@ -173,7 +207,38 @@ def evaluate(
     )
 
 
-def _interval(values: Floats) -> tuple[float, float] | None:
+def _figures(at: Mapping[float | None, Matches], iou: float, threshold: float, weights: Floats) -> dict[str, Floats]:
+    """Every figure that gets an interval, each of shape (resamples,)."""
+    counts = count_at(at[iou], threshold, weights)
+    coco = [average_precision(at[level], weights) for level in IOUS]
+    found = {
+        "ap50": coco[0],
+        "ap20": average_precision(at[0.2], weights),
+        "ap10": average_precision(at[0.1], weights),
+        "ap50_95": np.mean(coco, axis=0),
+        "ap50_area": area_under_precision_recall(at[0.5], weights),
+        "precision": counts.precision,
+        "recall": counts.recall,
+        "f1": counts.f1,
+    }
+    for name, level in (("froc", iou), ("froc_iou20", 0.2), ("froc_centre", CENTRE)):
+        sensitivity = sensitivity_at(at[level], FPPI, weights)
+        found |= {f"{name}_{_key(x)}": sensitivity[:, index] for index, x in enumerate(FPPI)}
+        found[f"{name}_mean"] = sensitivity.mean(axis=1)
+    gains = mended_precision(at[0.5], weights)
+    found |= {f"dap50_{kind}": gains[kind] for kind in ErrorKind}
+    found["calibration_error"] = calibration_error(at[iou], weights)
+    return found
+
+
+def bootstrap_weights(n_patients: int, resamples: int, seed: int) -> Floats:
+    """How often each patient was drawn, shape (resamples, patients)."""
+    drawn = np.random.default_rng(seed).multinomial(n_patients, np.full(n_patients, 1 / n_patients), size=resamples)
+    return drawn.astype(np.float64)
+
+
+def interval_of(values: Floats) -> tuple[float, float] | None:
+    """2.5th and 97.5th percentile of what is defined among the resamples' values; ``None`` where nothing is."""
     defined = values[~np.isnan(values)]
     if not len(defined):
         return None
@@ -183,6 +248,14 @@ def _interval(values: Floats) -> tuple[float, float] | None:
 
 def _or_none(value: float) -> float | None:
     return None if math.isnan(value) else float(value)
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, ErrorFigures | ReliabilityBin):
+        return asdict(value)
+    if isinstance(value, Mapping):
+        return {name: _as_json(part) for name, part in value.items()}
+    return [_as_json(part) for part in value] if isinstance(value, tuple) else value
 
 
 def _key(fppi: float) -> str:

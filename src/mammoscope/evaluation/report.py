@@ -1,30 +1,26 @@
 """`report.md`: the figures as a person reads them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from mammoscope.evaluation.matching import ImageResult
 from mammoscope.evaluation.metrics import Metrics
+from mammoscope.evaluation.subgroups import Subgroup
+from mammoscope.evaluation.tables import FigureTable, TableFormat
 
 
-def report_markdown(metrics: Metrics, results: Sequence[ImageResult] = ()) -> str:
+def report_markdown(metrics: Metrics, results: Sequence[ImageResult] = (), subgroups: Sequence[Subgroup] = ()) -> str:
     """The report in Markdown.
 
     Parameters
     ----------
     results
         For the list of unreadable images.
+    subgroups
+        For the tables by attribute.
     """
     m = metrics
-    figures = [
-        ("AP at IoU 0.5 (AP50)", m.ap50, "ap50"),
-        ("AP at IoU 0.2", m.ap20, "ap20"),
-        ("AP at IoU 0.1", m.ap10, "ap10"),
-        ("Precision", m.precision, "precision"),
-        ("Recall", m.recall, "recall"),
-        ("F1", m.f1, "f1"),
-        *((f"Sensitivity at {x} FPPI", value, f"froc_{x}") for x, value in m.froc.items()),
-        *((f"Sensitivity at {x} FPPI, IoU 0.2", value, f"froc_iou20_{x}") for x, value in m.froc_iou20.items()),
-    ]
+    figures = named_figures(m.to_json())
     of_split = f", split {m.split}" if m.split else ""
     lines = [
         f"# Evaluation of {m.model or 'a model'} {m.model_version}".rstrip(),
@@ -43,8 +39,21 @@ def report_markdown(metrics: Metrics, results: Sequence[ImageResult] = ()) -> st
         f"At the operating point {m.true_positives} boxes were found and {m.false_negatives} missed, with "
         f"{m.false_positives} false positives ({m.fppi:.2f} per image).",
         "",
+        "| kind of error | at the operating point | AP50 gained by mending | 95 % interval |",
+        "| --- | ---: | ---: | ---: |",
+        *(
+            f"| {kind} | {error.count} | {_value(error.dap50)} | {_interval(metrics, f'dap50_{kind}')} |"
+            for kind, error in m.errors.items()
+        ),
+        "",
+        f"Expected calibration error of the scores: {_value(m.calibration_error)}"
+        f"{f' ({spread})' if (spread := _interval(metrics, 'calibration_error')) else ''}.",
+        "",
         f"Intervals: {m.resamples} bootstrap resamples over patients, seed {m.seed}.",
     ]
+    if subgroups:
+        table = subgroup_table(subgroups)
+        lines += ["", "## By subgroup", "", table.written(TableFormat.MARKDOWN).rstrip()]
     if m.note:
         lines += ["", f"Note: {m.note}"]
     unreadable = [result for result in results if result.unreadable is not None]
@@ -52,6 +61,60 @@ def report_markdown(metrics: Metrics, results: Sequence[ImageResult] = ()) -> st
         lines += ["", f"## {len(unreadable)} unreadable images, counted as images without findings", ""]
         lines += [f"- image {result.image_id}: {result.unreadable}" for result in unreadable]
     return "\n".join(lines) + "\n"
+
+
+def subgroup_table(subgroups: Sequence[Subgroup]) -> FigureTable:
+    """The subgroups' numbers and figures with intervals."""
+
+    def cell(group: Subgroup, name: str) -> str:
+        interval = group.intervals.get(name)
+        spread = "" if interval is None else f" ({interval[0]:.2f} to {interval[1]:.2f})"
+        return _value(group.figures[name]) + spread
+
+    columns = {
+        "AP50": "ap50",
+        "Precision": "precision",
+        "Recall": "recall",
+        "F1": "f1",
+        "Sensitivity at 1 FPPI": "froc_1",
+    }
+    return FigureTable(
+        "95 % intervals in brackets. A row of lesions counts the images with such a lesion and sets the others aside.",
+        ("group", "images", "boxes", "patients", *columns),
+        tuple(
+            (
+                f"{group.attribute}: {group.value}{' (lesions)' if group.of_boxes else ''}",
+                *(str(n) for n in (group.n_images, group.n_boxes, group.n_patients)),
+                *(cell(group, name) for name in columns.values()),
+            )
+            for group in subgroups
+        ),
+    )
+
+
+def named_figures(figures: Mapping[str, Any]) -> list[tuple[str, float | None, str]]:
+    """(name for a person, value, key of its interval) of each figure, in the order of reports.
+
+    Parameters
+    ----------
+    figures
+        As `Metrics.to_json` gives them.
+    """
+    names = {
+        "ap50": "AP at IoU 0.5 (AP50)",
+        "ap50_area": "AP50 by the paper's equation 4",
+        "ap20": "AP at IoU 0.2",
+        "ap10": "AP at IoU 0.1",
+        "ap50_95": "AP at IoU 0.5 to 0.95 (COCO's AP)",
+        "precision": "Precision",
+        "recall": "Recall",
+        "f1": "F1",
+    }
+    rows = [(name, figures[key], key) for key, name in names.items()]
+    for key, rule in (("froc", ""), ("froc_iou20", ", IoU 0.2"), ("froc_centre", ", centre in the box")):
+        rows += [(f"Sensitivity at {x} FPPI{rule}", value, f"{key}_{x}") for x, value in figures[key].items()]
+        rows.append((f"Mean of these sensitivities{rule}", figures[f"{key}_mean"], f"{key}_mean"))
+    return rows
 
 
 def _value(value: float | None) -> str:

@@ -55,7 +55,8 @@ class RunFolder:
         Raises
         ------
         TrainingError
-            If it holds a run of another recipe or on other data.
+            If it holds a run of another recipe or on other data, or cannot be written. Of ``run``, only the seed
+            makes another recipe.
         """
         folder = cls(path)
         described = {
@@ -65,17 +66,22 @@ class RunFolder:
             "torch": torch.__version__,
             "python": platform.python_version(),
         }
-        path.mkdir(parents=True, exist_ok=True)
         if not (path / _RECIPE).is_file():
-            write_atomically(path / _RECIPE, json.dumps(described, indent=2).encode())
+            try:
+                path.mkdir(parents=True, exist_ok=True)
+                write_atomically(path / _RECIPE, json.dumps(described, indent=2).encode())
+            except OSError as error:
+                raise TrainingError(
+                    f"the run's folder {path} cannot be written: {error.strerror}; give run.folder another name"
+                ) from error
             return folder
-        before = folder.description()
-        if before["recipe"] != described["recipe"]:
+        before, now = _what_decides(folder.recipe()), _what_decides(recipe)
+        if before != now:
             raise TrainingError(
-                f"{path} holds a run of another recipe ({_first_difference(before['recipe'], described['recipe'])} "
-                "differs): give run.folder another name, or delete that folder to start anew"
+                f"{path} holds a run of another recipe ({_first_difference(before, now)} differs): give run.folder "
+                "another name, or delete that folder to start anew"
             )
-        if before["data_fingerprint"] != fingerprint:
+        if folder.description()["data_fingerprint"] != fingerprint:
             raise TrainingError(
                 f"{path} holds a run on other data: the data set has changed since; give run.folder another name"
             )
@@ -148,15 +154,34 @@ class RunFolder:
 
     def log(self, record: dict[str, Any]) -> None:
         """Add a line to the curves (``curves.jsonl``)."""
-        with (self.path / "curves.jsonl").open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(record) + "\n")
+        try:
+            with (self.path / "curves.jsonl").open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(record) + "\n")
+        except OSError as error:
+            raise TrainingError(
+                f"the curves of {self.path} could not be written ({error.strerror}): the last checkpoint is safe; free "
+                "disk space and start the same command again"
+            ) from error
 
 
 def write_atomically(file: Path, content: bytes) -> None:
-    """Write a file that is either whole or not there."""
+    """Write a file that is either whole or not there (or still the one before)."""
     partial = file.with_name(file.name + ".part")
-    partial.write_bytes(content)
-    partial.replace(file)
+    try:
+        with partial.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _what_decides(recipe: Recipe) -> dict[str, Any]:
+    """A recipe without what changes only how a run is carried out: a killed run may go on with fewer workers."""
+    described = recipe.model_dump(mode="json")
+    described["run"] = {"seed": recipe.run.seed}
+    return described
 
 
 def _first_difference(one: Any, other: Any, path: str = "") -> str:

@@ -2,6 +2,7 @@
 
 import warnings
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import onnx
 import torch
@@ -44,29 +45,34 @@ def write_bundle(detector: MassDetector, recipe: Recipe, metadata: BundleMetadat
         If the file cannot be written.
     """
     example = torch.rand(1, 1, recipe.input.rows, recipe.input.columns, generator=torch.Generator().manual_seed(0))
+    with TemporaryDirectory() as folder, warnings.catch_warnings(), torch.no_grad():
+        traced = Path(folder) / "traced.onnx"
+        # The tracer warns of every constant of a fixed input size, which is what a bundle has.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            # Exporting restores the mode of the outermost module: without eval() it would leave all in training.
+            _ForExport(detector).eval(),
+            (example,),
+            str(traced),
+            dynamo=False,
+            opset_version=_OPSET,
+            input_names=["image"],
+            output_names=["boxes", "scores", "labels"],
+            dynamic_axes={"boxes": {0: "found"}, "scores": {0: "found"}, "labels": {0: "found"}},
+        )
+        model = onnx.load(str(traced))
+    onnx.helper.set_model_props(model, {METADATA_KEY: metadata.model_dump_json()})
+    model.doc_string = f"{metadata.name} {metadata.version}. {metadata.notice}"
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        partial = out.with_name(out.name + ".part")
-        with warnings.catch_warnings(), torch.no_grad():
-            # The tracer warns of every constant of a fixed input size, which is what a bundle has.
-            warnings.simplefilter("ignore")
-            torch.onnx.export(
-                _ForExport(detector).eval(),
-                (example,),
-                str(partial),
-                dynamo=False,
-                opset_version=_OPSET,
-                input_names=["image"],
-                output_names=["boxes", "scores", "labels"],
-                dynamic_axes={"boxes": {0: "found"}, "scores": {0: "found"}, "labels": {0: "found"}},
-            )
-        model = onnx.load(str(partial))
-        onnx.helper.set_model_props(model, {METADATA_KEY: metadata.model_dump_json()})
-        model.doc_string = f"{metadata.name} {metadata.version}. {metadata.notice}"
-        partial.unlink()
         write_atomically(out, model.SerializeToString())
     except OSError as error:
-        raise TrainingError(f"the bundle {out} cannot be written: {error.strerror}; choose another --out") from error
+        raise cannot_be_written(out, error) from error
+
+
+def cannot_be_written(out: Path, error: OSError) -> TrainingError:
+    """What to tell whoever asked for a bundle where none can be."""
+    return TrainingError(f"the bundle {out} cannot be written: {error.strerror}; choose another --out")
 
 
 class _ForExport(nn.Module):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
@@ -27,6 +28,8 @@ from mammoscope.training.optimisation import (
 from mammoscope.training.recipe import Recipe
 from mammoscope.training.samples import EndlessShuffle, PreparedSamples, TrainingSet, collate, prepare_samples
 from mammoscope.training.validation import figures_for_curves
+
+_CALMER = "lower optimiser.learning_rate or set optimiser.clip_norm in a new run"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +80,13 @@ def train(recipe: Recipe, watcher: Watcher) -> RunFolder:
     accelerator = Accelerator()
     dataset = load_dataset(recipe.data.dataset)
     learning, validation = dataset.narrowed("train"), dataset.narrowed("val")
-    run = RunFolder.open(recipe.run_folder, recipe, dataset.fingerprint())
     cache = recipe.data.dataset / ".prepared"
-    samples = prepare_samples(learning, recipe.detector.classes, recipe.input.geometry, cache, watcher.prepared)
-    detector = to_channels_last(build_detector(recipe.detector, recipe.input.rows, recipe.input.columns))
-    trainer = _Trainer(recipe, run, detector, samples, accelerator, watcher)
+    with accelerator.main_process_first():
+        run = RunFolder.open(recipe.run_folder, recipe, dataset.fingerprint())
+        samples = prepare_samples(learning, recipe.detector.classes, recipe.input.geometry, cache, watcher.prepared)
+    fresh = not run.has_checkpoint
+    detector = build_detector(recipe.detector, recipe.input.rows, recipe.input.columns, load_weights=fresh)
+    trainer = _Trainer(recipe, run, to_channels_last(detector), samples, accelerator, watcher)
     trainer.resume()
 
     def validate(iteration: int) -> None:
@@ -136,7 +141,8 @@ class _Trainer:
                 f"the checkpoint in {self._run.path} is of another model: give run.folder another name"
             ) from error
         if self._averaged and checkpoint.averaged:
-            self._averaged.state = {name: value.clone() for name, value in checkpoint.averaged.items()}
+            device = self._accelerator.device
+            self._averaged.state = {name: value.to(device, copy=True) for name, value in checkpoint.averaged.items()}
         self._iteration, self._minutes_before = checkpoint.iteration, checkpoint.minutes
         self._watcher.resumed(self._iteration)
 
@@ -144,6 +150,7 @@ class _Trainer:
         """Step until iterations or minutes are used up; checkpoint and validate on the way."""
         schedule, every = self._recipe.schedule, self._recipe.run
         self._started = time.monotonic()
+        self._recent.append(self._started)
         for images, targets in self._loader():
             if progress_of(schedule, self._iteration, self._minutes) >= 1:
                 break
@@ -191,6 +198,8 @@ class _Trainer:
 
     def _step(self, images: Tensor, targets: list[dict[str, Tensor]]) -> None:
         schedule = self._recipe.schedule
+        # Faster R-CNN draws the proposals it learns from: drawn by iteration, a resumed run draws the same.
+        torch.manual_seed(_seed_of_step(self._recipe.run.seed, self._iteration, self._accelerator.process_index))
         factor = learning_rate_factor(schedule, self._iteration, self._minutes)
         for group, rate in zip(self._optimiser.param_groups, self._base_rates, strict=True):
             group["lr"] = rate * factor
@@ -221,9 +230,14 @@ class _Trainer:
     def _refuse_to_go_on(self, losses: dict[str, Tensor]) -> None:
         worst = next(name for name, loss in losses.items() if not torch.isfinite(loss))
         raise TrainingError(
-            f"the loss {worst} is no longer a number at iteration {self._iteration}: the last checkpoint in "
-            f"{self._run.path} is safe; lower optimiser.learning_rate or set optimiser.clip_norm in a new run"
+            f"the loss {worst} is no longer a number at iteration {self._iteration}: {self._last_checkpoint()}; "
+            f"{_CALMER}"
         )
+
+    def _last_checkpoint(self) -> str:
+        if not self._run.has_checkpoint:
+            return f"{self._run.path} has no checkpoint yet"
+        return f"the last checkpoint in {self._run.path} is safe"
 
     def _report(self, loss: float) -> None:
         now = time.monotonic()
@@ -240,20 +254,28 @@ class _Trainer:
         """By the pace of the last steps, or by the budget of minutes where that ends first."""
         schedule = self._recipe.schedule
         left = float("inf") if schedule.minutes is None else (schedule.minutes - self._minutes) * 60
-        if len(self._recent) > 1:
-            pace = (self._recent[-1] - self._recent[0]) / (len(self._recent) - 1)
-            left = min(left, pace * (schedule.iterations - self._iteration))
-        return max(left, 0.0)
+        pace = (self._recent[-1] - self._recent[0]) / (len(self._recent) - 1)
+        return max(min(left, pace * (schedule.iterations - self._iteration)), 0.0)
 
     def _save(self) -> None:
         if self._accelerator.is_main_process:
-            plain = self._accelerator.unwrap_model(self._detector)
+            state = self._accelerator.unwrap_model(self._detector).state_dict()
+            # A step can break the weights after a finite loss: such a checkpoint must not replace a sound one.
+            if not all_finite(state.values()):
+                raise TrainingError(
+                    f"the weights are no longer numbers at iteration {self._iteration}: {self._last_checkpoint()}; "
+                    f"{_CALMER}"
+                )
             self._run.save(
                 Checkpoint(
                     self._iteration,
                     self._minutes,
-                    plain.state_dict(),
+                    state,
                     self._averaged.state if self._averaged else None,
                     self._optimiser.state_dict(),
                 )
             )
+
+
+def _seed_of_step(seed: int, iteration: int, process: int) -> int:
+    return int(np.random.SeedSequence((seed, iteration, process)).generate_state(1)[0])

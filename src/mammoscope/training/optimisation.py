@@ -36,14 +36,19 @@ def learning_rate_factor(section: ScheduleSection, iteration: int, minutes: floa
     warm = min(1.0, (iteration + 1) / section.warmup) if section.warmup else 1.0
     if section.decay == "cosine":
         return warm * 0.5 * (1 + math.cos(math.pi * progress))
-    passed = sum(progress * section.iterations >= milestone for milestone in section.milestones)
+    # Not progress times iterations: rounding would put a step off by one.
+    reached = max(float(iteration), _by_minutes(section, minutes) * section.iterations)
+    passed = sum(reached >= milestone for milestone in section.milestones)
     return float(warm * section.factor**passed)
 
 
 def progress_of(section: ScheduleSection, iteration: int, minutes: float) -> float:
     """From 0 to 1, by iterations or by the budget of minutes, whichever is further on."""
-    by_minutes = minutes / section.minutes if section.minutes else 0.0
-    return min(1.0, max(iteration / section.iterations, by_minutes))
+    return min(1.0, max(iteration / section.iterations, _by_minutes(section, minutes)))
+
+
+def _by_minutes(section: ScheduleSection, minutes: float) -> float:
+    return minutes / section.minutes if section.minutes else 0.0
 
 
 class AveragedWeights:
@@ -64,6 +69,6 @@ class AveragedWeights:
                 self.state[name].copy_(value)
 
 
-def all_finite(losses: Iterable[Tensor]) -> bool:
-    """Whether no loss is NaN or infinite."""
-    return all(bool(torch.isfinite(loss)) for loss in losses)
+def all_finite(tensors: Iterable[Tensor]) -> bool:
+    """Whether no number in them is NaN or infinite."""
+    return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)

@@ -2,13 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mammoscope import __version__
 from mammoscope.datasets import AnnotatedDataset, load_dataset
 from mammoscope.detectors import MassDetector
-from mammoscope.evaluation import Metrics, report_markdown
+from mammoscope.evaluation import EvaluationError, Metrics, report_markdown
+from mammoscope.findings import Finding
 from mammoscope.imaging import read_mammogram
 from mammoscope.inference import (
     BundleInput,
@@ -20,7 +21,7 @@ from mammoscope.inference import (
 )
 from mammoscope.training.checkpoint import RunFolder, write_atomically
 from mammoscope.training.errors import TrainingError
-from mammoscope.training.export import trained_detector, write_bundle
+from mammoscope.training.export import cannot_be_written, trained_detector, write_bundle
 from mammoscope.training.recipe import Recipe
 from mammoscope.training.validation import THRESHOLD_RULE, candidates, results_on, validation_metrics
 
@@ -37,14 +38,18 @@ def report_validation(run: RunFolder, progress: Progress = lambda _done, _total:
     Raises
     ------
     TrainingError
-        If the run has no checkpoint, or its data set has changed.
-    EvaluationError
-        If the detector finds no lesion at all.
+        If the run has no checkpoint, its data set has changed, or its detector finds no lesion at all.
     """
     recipe = run.recipe()
     validation = _data(run, recipe).narrowed("val")
     results = results_on(trained_detector(run), recipe.input.geometry, validation, progress)
-    metrics = validation_metrics(results, validation, recipe.name)
+    try:
+        metrics = validation_metrics(results, validation, recipe.name)
+    except EvaluationError as error:
+        raise TrainingError(
+            f"the detector in {run.path} finds no lesion on the validation images: its checkpoint is kept; train "
+            "longer, with another recipe or more data"
+        ) from error
     folder = run.path / "validation"
     folder.mkdir(exist_ok=True)
     write_atomically(folder / "metrics.json", json.dumps(metrics.to_json(), indent=2).encode())
@@ -77,13 +82,18 @@ def export_bundle(
     Raises
     ------
     TrainingError
-        If the run has no checkpoint, its data set has changed, the file cannot be written, or the bundle and the
-        network in torch disagree.
-    EvaluationError
-        If the detector finds no lesion at all.
+        As `report_validation`, and if the file cannot be written or the bundle and the network in torch disagree.
     """
     recipe = run.recipe()
     data = _data(run, recipe)
+    # Checked under another name: a bundle already at ``out`` stays until this one has proved itself.
+    draft = out.with_name(f"{out.name}.unchecked")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        draft.touch()
+        draft.unlink()
+    except OSError as error:
+        raise cannot_be_written(out, error) from error
     detector = trained_detector(run)
     metrics = report_validation(run, progress)
     metadata = BundleMetadata(
@@ -103,10 +113,13 @@ def export_bundle(
         figures=(as_figures(metrics),),
         made_with=f"mammoscope {__version__}, torch {run.description()['torch']}",
     )
-    write_bundle(detector, recipe, metadata, out)
-    bundle = Detector(out)
-    _check_agreement(detector, bundle, recipe, data.narrowed("val"))
-    return bundle
+    try:
+        write_bundle(detector, recipe, metadata, draft)
+        _check_agreement(detector, Detector(draft), recipe, data.narrowed("val"))
+        draft.replace(out)
+    finally:
+        draft.unlink(missing_ok=True)
+    return Detector(out)
 
 
 def as_figures(metrics: Metrics) -> Figures:
@@ -168,13 +181,33 @@ def _check_agreement(detector: MassDetector, bundle: Detector, recipe: Recipe, d
         mammogram = read_mammogram(image.path)
         expected = candidates(detector, recipe.input.geometry, mammogram)
         given = bundle.candidates(mammogram)
-        alike = len(expected) == len(given) and all(
-            abs(one.score - other.score) <= _SCORE_TOLERANCE
-            and all(abs(a - b) <= _BOX_TOLERANCE for a, b in zip(one.box.as_tuple(), other.box.as_tuple(), strict=True))
-            for one, other in zip(expected, given, strict=True)
-        )
-        if not alike:
+        lowest = recipe.detector.score_threshold
+        if max(len(expected), len(given)) >= recipe.detector.max_detections:
+            lowest = max(found[-1].score for found in (expected, given) if found)
+        if not agree(expected, given, lowest):
             raise TrainingError(
-                f"the bundle {bundle.bundle.path} reads {image.name} otherwise than the network in torch: do not use "
-                "it; report this with the versions of torch and onnxruntime"
+                f"the bundle reads {image.name} otherwise than the network in torch and was not kept: report this "
+                "with the versions of torch and onnxruntime"
             )
+
+
+def agree(one: Sequence[Finding], other: Sequence[Finding], lowest: float) -> bool:
+    """Whether each of either's findings has its like in the other: score within 0.01, box within half a pixel.
+
+    Order does not count, as rounding turns near ties round; neither do scores within 0.01 of ``lowest``, below which
+    nothing is proposed, whether by the threshold or because there are as many as may be.
+    """
+    return all(
+        any(_alike(finding, candidate) for candidate in theirs)
+        for ours, theirs in ((one, other), (other, one))
+        for finding in ours
+        if finding.score >= lowest + _SCORE_TOLERANCE
+    )
+
+
+def _alike(one: Finding, other: Finding) -> bool:
+    return (
+        one.label == other.label
+        and abs(one.score - other.score) <= _SCORE_TOLERANCE
+        and all(abs(a - b) <= _BOX_TOLERANCE for a, b in zip(one.box.as_tuple(), other.box.as_tuple(), strict=True))
+    )

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,9 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from mammoscope.datasets import AnnotatedDataset
-from mammoscope.imaging import InputGeometry, prepare, read_mammogram
+from mammoscope.imaging import InputGeometry, PreparedImage, prepare, read_mammogram
 from mammoscope.training.augment import augment
+from mammoscope.training.checkpoint import write_atomically
 from mammoscope.training.errors import TrainingError
 from mammoscope.training.recipe import AugmentationSection
 
@@ -62,11 +64,17 @@ def prepare_samples(
     _check_labels(dataset, classes)
     key = hashlib.sha256(json.dumps([dataset.fingerprint(), repr(geometry)]).encode()).hexdigest()[:16]
     file = cache / f"prepared-{key}.npy"
-    placements_file = cache / f"prepared-{key}.json"
-    if not placements_file.is_file():
-        _fill_cache(dataset, geometry, file, placements_file, progress)
+    boxes_file = cache / f"prepared-{key}.json"
+    if not (boxes_file.is_file() and _is_as_prepared_today(dataset, geometry, file)):
+        try:
+            _fill_cache(dataset, geometry, file, boxes_file, progress)
+        except OSError as error:
+            raise TrainingError(
+                f"the prepared mammograms could not be kept in {cache} ({error.strerror}): they need "
+                f"{len(dataset) * geometry.rows * geometry.columns * 2 / 1e6:.0f} MB on a disk that can be written"
+            ) from error
     pixels = np.load(file, mmap_mode="r")
-    boxes = [np.array(rows, dtype=np.float64).reshape(-1, 4) for rows in json.loads(placements_file.read_text())]
+    boxes = [np.array(rows, dtype=np.float64).reshape(-1, 4) for rows in json.loads(boxes_file.read_text())]
     labels = [np.array([classes.index(label) for label in image.labels], dtype=np.int64) for image in dataset]
     return PreparedSamples(pixels, boxes, labels)
 
@@ -80,26 +88,52 @@ def _check_labels(dataset: AnnotatedDataset, classes: tuple[str, ...]) -> None:
         )
 
 
+def _is_as_prepared_today(dataset: AnnotatedDataset, geometry: InputGeometry, file: Path) -> bool:
+    """Whether the first mammogram, prepared anew, is the one kept: another version may prepare otherwise."""
+    first = prepare(read_mammogram(dataset[0].path), geometry)
+    try:
+        return np.array_equal(np.load(file, mmap_mode="r")[0], _as_levels(first))
+    except (OSError, ValueError):
+        return False
+
+
+def _as_levels(prepared: PreparedImage) -> NDArray[np.uint16]:
+    return np.rint(prepared.pixels * _LEVELS).astype(np.uint16)
+
+
 def _fill_cache(
     dataset: AnnotatedDataset,
     geometry: InputGeometry,
     file: Path,
-    placements_file: Path,
+    boxes_file: Path,
     progress: Callable[[int, int], None],
 ) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
+    # Its own name for each process: two runs that start on a fresh data set at once must not write into one file.
+    partial = file.with_suffix(f".{os.getpid()}.part")
     shape = (len(dataset), geometry.rows, geometry.columns)
-    stored = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint16, shape=shape)
     boxes = []
-    for number, image in enumerate(dataset):
-        prepared = prepare(read_mammogram(image.path), geometry)
-        stored[number] = np.rint(prepared.pixels * _LEVELS)
-        placed = prepared.placement.to_picture(np.array([box.as_tuple() for box in image.boxes]))
-        boxes.append(np.clip(placed, 0, [geometry.columns, geometry.rows] * 2).tolist())
-        progress(number + 1, len(dataset))
-    stored.flush()
+    try:
+        # A plain stream, not a memory map: on a full disk a map kills the process without a word.
+        with partial.open("wb") as stream:
+            header = {
+                "descr": np.lib.format.dtype_to_descr(np.dtype(np.uint16)),
+                "fortran_order": False,
+                "shape": shape,
+            }
+            np.lib.format.write_array_header_1_0(stream, header)
+            for number, image in enumerate(dataset):
+                prepared = prepare(read_mammogram(image.path), geometry)
+                stream.write(_as_levels(prepared).tobytes())
+                placed = prepared.placement.to_picture(np.array([box.as_tuple() for box in image.boxes]))
+                boxes.append(np.clip(placed, 0, [geometry.columns, geometry.rows] * 2).tolist())
+                progress(number + 1, len(dataset))
+        boxes_file.unlink(missing_ok=True)
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)
     # Written last: its presence says that the cache is whole.
-    placements_file.write_text(json.dumps(boxes))
+    write_atomically(boxes_file, json.dumps(boxes).encode())
 
 
 class TrainingSet(Dataset[tuple[Tensor, dict[str, Tensor]]]):

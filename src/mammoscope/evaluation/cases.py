@@ -1,0 +1,190 @@
+"""What an evaluation leaves beside its figures, and reads back: each image's truth, facts and candidates.
+
+``cases.json`` is a COCO file of the images that were evaluated, ``predictions.json`` COCO's results format; any COCO
+tool takes the two. So figures can be compared, split up and drawn without the images.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mammoscope.datasets import DatasetError, read_coco
+from mammoscope.datasets.coco import CocoDocument, CocoImage
+from mammoscope.datasets.files import read_json
+from mammoscope.evaluation.errors import EvaluationError
+from mammoscope.evaluation.matching import ImageResult
+from mammoscope.findings import Box, Finding
+
+METRICS, CASES, PREDICTIONS = "metrics.json", "cases.json", "predictions.json"
+"""The files of a report's folder that hold figures, truth and candidates."""
+Attributes = Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One image of an evaluation with what is known about it.
+
+    Parameters
+    ----------
+    rows, columns
+        Size of the image in pixels.
+    attributes
+        Of the image: view, density, scanner, whatever its data set says.
+    box_attributes
+        Of each lesion of ``result.truth``, its label among them.
+    picture
+        The drawn case, relative to the report's folder, or ``None``.
+    """
+
+    result: ImageResult
+    file_name: str
+    rows: int
+    columns: int
+    attributes: Attributes = field(default_factory=dict)
+    box_attributes: tuple[Attributes, ...] = ()
+    picture: str | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.box_attributes) != len(self.result.truth):
+            raise ValueError(
+                f"image {self.result.image_id} has {len(self.result.truth)} lesions and attributes of "
+                f"{len(self.box_attributes)}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What `mammoscope evaluate` left in a folder; ``metrics`` is metrics.json as it stands."""
+
+    folder: Path
+    metrics: Mapping[str, Any]
+    cases: tuple[Case, ...]
+
+    @property
+    def results(self) -> list[ImageResult]:
+        """The images' truth and candidates."""
+        return [case.result for case in self.cases]
+
+
+def cases_to_coco(cases: Sequence[Case], category_ids: Mapping[str, int]) -> dict[str, Any]:
+    """The content of ``cases.json``.
+
+    Parameters
+    ----------
+    category_ids
+        COCO category id by label; a box's label is its attribute ``label``.
+    """
+    marks = [
+        (case, box, attributes, crowd)
+        for case in cases
+        for crowd, boxes, facts in (
+            (0, case.result.truth, case.box_attributes),
+            (1, case.result.crowds, ({},) * len(case.result.crowds)),
+        )
+        for box, attributes in zip(boxes, facts, strict=True)
+    ]
+    any_category = min(category_ids.values(), default=1)
+    return {
+        "categories": [{"id": category_id, "name": label} for label, category_id in category_ids.items()],
+        "images": [
+            {
+                "id": case.result.image_id,
+                "file_name": case.file_name,
+                "height": case.rows,
+                "width": case.columns,
+                "patient_id": case.result.patient,
+                "attributes": dict(case.attributes),
+                "picture": case.picture,
+                "unreadable": case.result.unreadable,
+            }
+            for case in cases
+        ],
+        "annotations": [
+            {
+                "id": number,
+                "image_id": case.result.image_id,
+                "category_id": category_ids.get(attributes.get("label", ""), any_category),
+                "bbox": list(box.as_xywh()),
+                "area": box.area,
+                "iscrowd": crowd,
+                "attributes": dict(attributes),
+            }
+            for number, (case, box, attributes, crowd) in enumerate(marks, start=1)
+        ],
+    }
+
+
+def predictions_to_coco(cases: Sequence[Case], category_ids: Mapping[str, int]) -> list[dict[str, Any]]:
+    """The content of ``predictions.json``: what `pycocotools.coco.COCO.loadRes` takes, and label, file, patient."""
+    by_label = {label.lower(): category_id for label, category_id in category_ids.items()}
+    only = min(by_label.values(), default=1)  # the class of a model whose label the data set does not know
+    return [
+        {
+            "image_id": case.result.image_id,
+            "category_id": by_label.get(finding.label.lower(), only),
+            "bbox": [float(value) for value in finding.box.as_xywh()],
+            "score": float(finding.score),
+            "label": finding.label,
+            "file_name": case.file_name,
+            "patient_id": case.result.patient,
+        }
+        for case in cases
+        for finding in case.result.candidates
+    ]
+
+
+def read_report(folder: Path) -> Report:
+    """The figures, truth and candidates that `mammoscope evaluate` left in a folder.
+
+    Raises
+    ------
+    EvaluationError
+        If one of its files is missing, or is not what an evaluation writes.
+    """
+    for name in (METRICS, CASES, PREDICTIONS):
+        if not (folder / name).is_file():
+            raise EvaluationError(
+                f"{folder} is not a report's folder: it has no {name}; make one with 'mammoscope evaluate --out'."
+            )
+    try:
+        document = read_coco(folder / CASES)
+        metrics, predictions = read_json(folder / METRICS), read_json(folder / PREDICTIONS)
+        cases = _cases(document, predictions)
+        float(metrics["threshold"])
+        dict(metrics["intervals"])
+    except DatasetError as error:
+        raise EvaluationError(str(error)) from None
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise EvaluationError(
+            f"the report in {folder} does not hold what this version writes: run 'mammoscope evaluate' again."
+        ) from None
+    return Report(folder, metrics, cases)
+
+
+def _cases(document: CocoDocument, predictions: Any) -> tuple[Case, ...]:
+    candidates: dict[int, list[Finding]] = {image.id: [] for image in document.images}
+    for entry in predictions:
+        box = Box.from_xywh(*entry["bbox"])
+        candidates[entry["image_id"]].append(Finding(box, entry["score"], entry["label"]))
+    return tuple(_case(image, tuple(candidates[image.id])) for image in document.images)
+
+
+def _case(image: CocoImage, candidates: tuple[Finding, ...]) -> Case:
+    lesions = [annotation for annotation in image.annotations if not annotation.crowd]
+    return Case(
+        result=ImageResult(
+            image_id=image.id,
+            patient=image.facts["patient_id"],
+            truth=tuple(annotation.box for annotation in lesions),
+            candidates=candidates,
+            crowds=tuple(annotation.box for annotation in image.annotations if annotation.crowd),
+            unreadable=image.facts["unreadable"],
+        ),
+        file_name=image.file_name,
+        rows=int(image.rows or 0),
+        columns=int(image.columns or 0),
+        attributes=image.facts["attributes"],
+        box_attributes=tuple(annotation.facts["attributes"] for annotation in lesions),
+        picture=image.facts["picture"],
+    )

@@ -1,0 +1,158 @@
+"""Models side by side: the paper's Table 2, and what the bootstrap says about their differences."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mammoscope.evaluation.cases import Report
+from mammoscope.evaluation.errors import EvaluationError
+from mammoscope.evaluation.figures import Floats, average_precision, count_at
+from mammoscope.evaluation.matching import ImageResult, match
+from mammoscope.evaluation.metrics import bootstrap_weights, interval_of
+from mammoscope.evaluation.tables import FigureTable
+
+_COLUMNS = (("Precision", "precision"), ("Recall", "recall"), ("F1", "f1"), ("AP50", "ap50"))
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One figure of a second model minus that of a first, on the same images.
+
+    Parameters
+    ----------
+    value
+        The difference; ``None`` where a figure is undefined.
+    interval
+        95 % interval over resamples of patients, drawn alike for both models.
+    p
+        Two-sided: twice the smaller share of resamples on either side of no difference, the set itself counted
+        with them (so never below 2 / (resamples + 1)), at most 1.
+    """
+
+    value: float | None
+    interval: tuple[float, float] | None
+    p: float | None
+
+
+def paired_differences(
+    first: tuple[Sequence[ImageResult], float],
+    second: tuple[Sequence[ImageResult], float],
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> dict[str, Difference]:
+    """AP50 and F1 of a second model minus those of a first, by the paired bootstrap over patients.
+
+    Parameters
+    ----------
+    first, second
+        A model's results and its operating point. Both on the same images with the same truth.
+
+    Raises
+    ------
+    EvaluationError
+        If the images, their patients or their truth are not the same.
+    """
+    if not same_truth(first[0], second[0]):
+        raise EvaluationError("the two models were not evaluated on the same images with the same truth.")
+    matches = [(match(results, 0.5), threshold) for results, threshold in (first, second)]
+    n_patients = matches[0][0].n_patients
+    drawn = bootstrap_weights(n_patients, resamples, seed)
+
+    def difference(weights: Floats) -> dict[str, Floats]:
+        one, other = (
+            {"ap50": average_precision(m, weights), "f1": count_at(m, threshold, weights).f1}
+            for m, threshold in matches
+        )
+        return {name: other[name] - one[name] for name in one}
+
+    whole, spread = difference(np.ones((1, n_patients))), difference(drawn)
+    return {name: _difference(float(whole[name][0]), spread[name]) for name in whole}
+
+
+def same_truth(first: Sequence[ImageResult], second: Sequence[ImageResult]) -> bool:
+    """Whether two evaluations have the same images of the same patients with the same lesions and crowd regions."""
+    one, other = ({r.image_id: (r.patient, r.truth, r.crowds) for r in results} for results in (first, second))
+    return one == other
+
+
+def figures_table(reports: Sequence[Report]) -> FigureTable:
+    """Table 2 of Demirel et al. 2023: model, precision, recall, F1, AP50; here with 95 % intervals."""
+    first = reports[0].metrics
+    of_split = f", split {first['split']}" if first["split"] else ""
+    points: dict[str, list[str]] = {}
+    for name, report in zip(model_names(reports), reports, strict=True):
+        points.setdefault(report.metrics["threshold_rule"], []).append(f"{name} {report.metrics['threshold']:.4g}")
+    told = "; ".join(f"{', '.join(thresholds)}: {rule}" for rule, thresholds in points.items())
+    caption = (
+        f"{first['dataset']}{of_split}: {first['n_images']} images of {first['n_patients']} patients with "
+        f"{first['n_boxes']} boxes. 95 % intervals by bootstrap over patients. Precision, recall and F1 at the "
+        f"operating point. Thresholds: {told}. Research use only."
+    )
+    rows = tuple(
+        (name, *(_figure(report, key) for _, key in _COLUMNS))
+        for name, report in zip(model_names(reports), reports, strict=True)
+    )
+    return FigureTable(caption, ("Model", *(name for name, _ in _COLUMNS)), rows)
+
+
+def differences_table(reports: Sequence[Report], *, resamples: int = 2000, seed: int = 0) -> FigureTable:
+    """Each report's AP50 and F1 minus the first's, with interval and p value.
+
+    Raises
+    ------
+    EvaluationError
+        If one of them is on other images or another truth than the first.
+    """
+    names = model_names(reports)
+    rows = []
+    for name, report in zip(names[1:], reports[1:], strict=True):
+        differences = paired_differences(
+            _at_its_point(reports[0]), _at_its_point(report), resamples=resamples, seed=seed
+        )
+        cells = [cell for key in ("ap50", "f1") for cell in _told(differences[key])]
+        rows.append((name, *cells))
+    caption = (
+        f"Minus {names[0]}: paired bootstrap, {resamples} resamples over patients, seed {seed}; "
+        "95 % interval, two-sided p."
+    )
+    return FigureTable(caption, ("Model", "AP50", "p", "F1", "p"), tuple(rows))
+
+
+def model_names(reports: Sequence[Report]) -> list[str]:
+    """The reports' models; where two have one name, with the name of the report's folder."""
+    names = [str(report.metrics["model"]) or report.folder.name for report in reports]
+    count = Counter(names)
+    return [
+        name if count[name] == 1 else f"{name} ({report.folder.resolve().name})"
+        for name, report in zip(names, reports, strict=True)
+    ]
+
+
+def _at_its_point(report: Report) -> tuple[list[ImageResult], float]:
+    return report.results, float(report.metrics["threshold"])
+
+
+def _difference(value: float, resampled: Floats) -> Difference:
+    defined = resampled[~np.isnan(resampled)]
+    if np.isnan(value):
+        return Difference(None, None, None)
+    side = min(int((defined <= 0).sum()), int((defined >= 0).sum()))
+    return Difference(value, interval_of(defined), min(1.0, 2 * (side + 1) / (len(defined) + 1)))
+
+
+def _figure(report: Report, key: str) -> str:
+    value, interval = report.metrics[key], report.metrics["intervals"].get(key)
+    if value is None:
+        return "undefined"
+    return f"{value:.3f}" if interval is None else f"{value:.3f} ({interval[0]:.3f} to {interval[1]:.3f})"
+
+
+def _told(difference: Difference) -> tuple[str, str]:
+    if difference.value is None or difference.p is None:
+        return "undefined", ""
+    interval = difference.interval
+    spread = "" if interval is None else f" ({interval[0]:+.3f} to {interval[1]:+.3f})"
+    return f"{difference.value:+.3f}{spread}", f"{difference.p:.3f}" if difference.p >= 0.001 else f"{difference.p:.1e}"

@@ -1,0 +1,66 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from mammoscope.training import RunFolder, TrainingError, export_bundle, report_validation
+from mammoscope.training import report as report_module
+
+
+@pytest.fixture
+def run(killed_run, tmp_path: Path) -> RunFolder:
+    shutil.copytree(killed_run.folder, tmp_path / "run")
+    return RunFolder(tmp_path / "run")
+
+
+def test_the_report_is_of_the_checkpoint_and_can_be_had_again(run: RunFolder):
+    before = json.loads((run.path / "validation" / "metrics.json").read_text())
+    shutil.rmtree(run.path / "validation")
+
+    metrics = report_validation(run)
+
+    after = json.loads((run.path / "validation" / "metrics.json").read_text())
+    assert after["ap50"] == pytest.approx(before["ap50"], abs=1e-6)
+    assert after["threshold"] == pytest.approx(metrics.threshold)
+
+
+def test_a_data_set_that_changed_is_refused(run: RunFolder, tmp_path: Path):
+    described = run.description() | {"data_fingerprint": "another"}
+    (run.path / "recipe.json").write_text(json.dumps(described))
+
+    for make in (report_validation, lambda folder: export_bundle(folder, tmp_path / "x.onnx")):
+        with pytest.raises(TrainingError, match=r"is no longer the one that .* was trained on: restore it"):
+            make(run)
+
+
+def test_a_detector_that_finds_nothing_is_told(run: RunFolder):
+    described = run.description()
+    described["recipe"]["detector"]["score_threshold"] = 0.9999
+    (run.path / "recipe.json").write_text(json.dumps(described))
+
+    with pytest.raises(TrainingError, match="finds no lesion on the validation images: its checkpoint is kept"):
+        report_validation(run)
+
+
+def test_a_bundle_that_cannot_be_written_is_told(run: RunFolder, tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TrainingError, match=r"the bundle .* cannot be written: .*; choose another --out"):
+        export_bundle(run, tmp_path / "file" / "x.onnx")
+
+
+def test_a_bundle_that_disagrees_is_not_kept(run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    out = tmp_path / "x.onnx"
+    out.write_text("the bundle before")
+    monkeypatch.setattr(report_module, "_BOX_TOLERANCE", -1.0)  # no box agrees that well
+
+    with pytest.raises(TrainingError, match="otherwise than the network in torch and was not kept"):
+        export_bundle(run, out)
+    assert out.read_text() == "the bundle before"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "x.onnx"]
+
+
+def test_name_and_version_as_they_were_given(run: RunFolder, tmp_path: Path):
+    algorithm = export_bundle(run, tmp_path / "b.onnx", name="mine", version="7").algorithm
+
+    assert (algorithm.name, algorithm.version) == ("mine", "7")

@@ -1,0 +1,158 @@
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mammoscope.datasets import load_dataset
+from mammoscope.imaging import InputGeometry, prepare, read_mammogram
+from mammoscope.training import TrainingError, samples
+from mammoscope.training.recipe import AugmentationSection
+from mammoscope.training.samples import EndlessShuffle, PreparedSamples, TrainingSet, collate, prepare_samples
+
+INPUT = InputGeometry(64, 64)
+STILL = AugmentationSection(horizontal_flip=0.0)
+
+
+@pytest.fixture(scope="module")
+def learning(tiny_dataset: Path):
+    return load_dataset(tiny_dataset, "train")
+
+
+def test_training_sees_what_the_node_sees(learning, tmp_path: Path):
+    prepared = TrainingSet(prepare_samples(learning, ("Mass",), INPUT, tmp_path), STILL, seed=1)
+
+    assert len(prepared) == 8
+    for index, image in enumerate(learning):
+        seen = prepare(read_mammogram(image.path), INPUT)
+        pixels, target = prepared[0, index]
+        assert pixels.shape == (1, 64, 64)
+        assert np.abs(pixels[0].numpy() - seen.pixels).max() <= 1 / 65535
+        boxes = seen.placement.to_file(target["boxes"].numpy())
+        assert boxes == pytest.approx(np.array([box.as_tuple() for box in image.boxes]).reshape(-1, 4), abs=0.01)
+        assert target["labels"].tolist() == [0] * len(image.boxes)
+
+
+def test_mammograms_are_prepared_once(learning, tmp_path: Path):
+    calls = []
+    prepare_samples(learning, ("Mass",), INPUT, tmp_path, lambda done, total: calls.append((done, total)))
+    prepare_samples(learning, ("Mass",), INPUT, tmp_path, lambda *_: pytest.fail("prepared again"))
+
+    assert calls == [(n, 8) for n in range(1, 9)]
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_what_another_version_prepared_or_a_kill_left_is_made_anew(learning, tmp_path: Path):
+    whole = prepare_samples(learning, ("Mass",), INPUT, tmp_path).pixels.copy()
+    (file,) = tmp_path.glob("*.npy")
+
+    np.save(file, whole // 2)
+    assert np.array_equal(prepare_samples(learning, ("Mass",), INPUT, tmp_path).pixels, whole)
+    file.write_bytes(file.read_bytes()[:500])
+    assert np.array_equal(prepare_samples(learning, ("Mass",), INPUT, tmp_path).pixels, whole)
+
+
+def test_a_label_that_is_no_class_is_refused(learning, tmp_path: Path):
+    with pytest.raises(TrainingError, match=r"has boxes labelled Mass, the recipe has the classes Calcification"):
+        prepare_samples(learning, ("Calcification",), INPUT, tmp_path)
+
+
+def test_a_cache_that_cannot_be_written_is_told(learning, tmp_path: Path):
+    (tmp_path / "taken").write_text("a file where the folder should be")
+
+    with pytest.raises(TrainingError, match=r"prepared mammograms could not be kept .* need 0 MB"):
+        prepare_samples(learning, ("Mass",), INPUT, tmp_path / "taken")
+
+
+def test_a_full_disk_while_preparing_is_told_and_leaves_nothing(
+    learning, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full, the disk that is always full")
+    (tmp_path / "full.part").symlink_to("/dev/full")
+    monkeypatch.setattr(samples.os, "getpid", lambda: "full")
+    geometry = InputGeometry(256, 256)
+    first = next(iter(tmp_path.glob("*.part")))
+    name = f"prepared-{_key(learning, geometry)}.full.part"
+    shutil.move(first, tmp_path / name)
+
+    with pytest.raises(TrainingError, match=r"No space left on device.*need 1 MB"):
+        prepare_samples(learning, ("Mass",), geometry, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def _key(dataset, geometry: InputGeometry) -> str:
+    """The name that another, empty cache gives the same pictures."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        prepare_samples(dataset, ("Mass",), geometry, Path(folder))
+        (file,) = Path(folder).glob("*.npy")
+        return file.stem.removeprefix("prepared-")
+
+
+def one_sample(boxes: list) -> PreparedSamples:
+    edges = np.array(boxes, dtype=np.float64).reshape(-1, 4)
+    return PreparedSamples(np.zeros((1, 64, 64), np.uint16), [edges], [np.arange(len(edges))])
+
+
+def test_slivers_are_no_targets():
+    boxes = [[5, 5, 5.5, 40], [10, 10, 30, 30], [0, 0, 0, 0]]
+    _, target = TrainingSet(one_sample(boxes), STILL, seed=1)[0, 0]
+
+    assert target["boxes"].tolist() == [[10, 10, 30, 30]]
+    assert target["labels"].tolist() == [1]
+
+
+def test_a_batch_keeps_images_without_boxes():
+    one, other = (TrainingSet(one_sample(boxes), STILL, seed=1)[0, 0] for boxes in ([[1, 2, 30, 40]], []))
+    images, targets = collate([one, other])
+
+    assert images.shape == (2, 1, 64, 64)
+    assert targets[1]["boxes"].shape == (0, 4)
+    assert targets[1]["boxes"].dtype == torch.float32
+    assert targets[1]["labels"].dtype == torch.int64
+
+
+def test_each_key_has_its_own_augmentation():
+    noisy = TrainingSet(one_sample([]), AugmentationSection(noise=0.5), seed=1)
+
+    assert torch.equal(noisy[3, 0][0], noisy[3, 0][0])
+    assert not torch.equal(noisy[3, 0][0], noisy[4, 0][0])
+    assert not torch.equal(noisy[3, 0][0], TrainingSet(one_sample([]), AugmentationSection(noise=0.5), seed=2)[3, 0][0])
+
+
+def shuffled(size: int, batch: int, iterations: int, *, start: int = 0, share: tuple[int, int] = (0, 1), seed: int = 1):
+    return list(EndlessShuffle(size, batch, seed, start, iterations, share))
+
+
+@pytest.mark.parametrize(("size", "batch"), [(12, 4), (10, 4), (3, 8)])
+def test_each_image_comes_once_an_epoch(size: int, batch: int):
+    keys = [key for keys in shuffled(size, batch, 30) for key in keys]
+    epochs = len(keys) // size
+
+    assert all(len(batch_keys) == batch for batch_keys in shuffled(size, batch, 30))
+    for epoch in range(epochs):
+        assert sorted(index for e, index in keys if e == epoch) == list(range(size))
+    orders = [[index for e, index in keys if e == epoch] for epoch in range(epochs)]
+    assert len({tuple(order) for order in orders}) > 1
+
+
+def test_a_start_in_the_middle_goes_on_with_the_same_keys():
+    assert shuffled(10, 4, 30, start=13) == shuffled(10, 4, 30)[13:]
+    assert shuffled(10, 4, 30, start=30) == []
+    assert len(EndlessShuffle(10, 4, 1, 13, 30)) == 17
+
+
+def test_another_seed_is_another_order():
+    assert shuffled(10, 4, 5) != shuffled(10, 4, 5, seed=2)
+
+
+def test_two_processes_share_each_batch():
+    whole = shuffled(10, 4, 20)
+    for both, one, other in zip(
+        whole, shuffled(10, 4, 20, share=(0, 2)), shuffled(10, 4, 20, share=(1, 2)), strict=True
+    ):
+        assert len(one) == len(other) == 2
+        assert sorted(one + other) == sorted(both)
