@@ -12,6 +12,7 @@ SOURCES = $(shell find src -type f -not -name '*.pyc')
 # The development environment holds the core too, as an editable install: once it is there, the demo runs in it.
 CORE = $(if $(wildcard $(VENV)/.dev),$(VENV)/.dev,$(VENV)/.core)
 
+.DELETE_ON_ERROR:
 .PHONY: demo test lint bench clean
 
 demo: $(CORE)

@@ -15,5 +15,5 @@ def needs_torch(command: str) -> None:
     if missing:
         raise MammoscopeError(
             f"'mammoscope {command}' needs {', '.join(missing)}, which the core does not install: run "
-            "pip install 'mammoscope[train]'"
+            "pip install '.[train]' in Mammoscope's source folder"
         )
