@@ -82,4 +82,4 @@ def test_without_the_extra_the_commands_say_what_to_install(tmp_path: Path):
         assert done.returncode == 2
         sentence = " ".join(done.stderr.split())
         assert f"'mammoscope {arguments[0]}' needs torch, timm" in sentence
-        assert "pip install 'mammoscope[train]'" in sentence
+        assert "pip install '.[train]'" in sentence

@@ -1,4 +1,4 @@
-"""From a recipe to a trained detector and its bundle. Needs torch (``pip install mammoscope[train]``)."""
+"""From a recipe to a trained detector and its bundle. Needs torch (``pip install '.[train]'``)."""
 
 from mammoscope.training.checkpoint import Checkpoint, RunFolder
 from mammoscope.training.errors import TrainingError
