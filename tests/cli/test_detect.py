@@ -174,11 +174,8 @@ def objects_of(out: Path) -> dict[str, list[Dataset]]:
 
 
 def images_in(report: Dataset) -> set[str]:
-    return {
-        item.ReferencedSOPSequence[0].ReferencedSOPInstanceUID
-        for item in report.iterall_items()
-        if item.get("ValueType") == "IMAGE"
-    }
+    content = (element for item in report.ContentSequence for element in item.iterall())
+    return {element.value for element in content if element.keyword == "ReferencedSOPInstanceUID"}
 
 
 def code_meanings(report: Dataset) -> set[str]:
@@ -195,7 +192,7 @@ def test_an_image_that_cannot_be_read_is_in_its_studys_report(study: Path, tmp_p
     assert done.returncode == 1, done.stderr
     (report,) = objects_of(tmp_path / "out")["SR"]
     assert images_in(report) == uids
-    assert "Partially Succeeded" in " ".join(code_meanings(report)) or "Failed" in " ".join(code_meanings(report))
+    assert "Partially Succeeded" in code_meanings(report)
 
 
 def test_an_unexpected_error_costs_one_image_and_quotes_nothing(study: Path, tmp_path: Path):
@@ -216,10 +213,10 @@ def test_a_detector_that_stumbles_ends_nothing(study: Path, tmp_path: Path):
     class Stumbling:
         algorithm = Algorithm("stumbling", "1")
 
-        def read(self, mammogram: Mammogram, threshold: float | None = None) -> Reading:
+        def read(self, mammogram: Mammogram, _: float | None = None) -> Reading:
             if mammogram.name == "L_CC.dcm":
                 raise IndexError("Secret^Name")
-            return Reading(mammogram.name, ReadingStatus.NO_FINDING, rows=400, columns=300, threshold=0.5)
+            return Reading(mammogram.name, ReadingStatus.NOTHING_FOUND, rows=400, columns=300, threshold=0.5)
 
     (tmp_path / "pictures").mkdir()
     run = _Run(tmp_path, Stumbling(), None)
