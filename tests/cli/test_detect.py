@@ -1,4 +1,5 @@
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -8,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from mammoscope.cli.detect import by_study, free_name
-from mammoscope.findings import Reading, ReadingStatus
+from mammoscope.cli.detect import _Run, by_study, free_name
+from mammoscope.findings import Algorithm, Reading, ReadingStatus
+from mammoscope.imaging import Mammogram, MammogramReader
 from mammoscope.phantom import screening_study
 
 
@@ -131,9 +134,128 @@ def test_studies_stay_together_in_the_order_of_their_first_file(mixed: Path):
         mixed / "study1" / "L_CC.dcm",
     ]
 
-    groups = by_study(files)
+    with MammogramReader() as reader:
+        groups = by_study(files, reader)
 
     assert groups == [[files[0], files[4]], [files[1]], [files[2]], [files[3]]]
+
+
+def without_preamble(source: Path, target: Path) -> Path:
+    data = dcmread(source)
+    del data.file_meta
+    data.save_as(target, implicit_vr=False, little_endian=True)
+    return target
+
+
+def test_files_of_one_study_stay_together_without_a_preamble_or_deflated(study: Path):
+    plain = without_preamble(study / "L_CC.dcm", study / "plain.dcm")
+    deflated = dcmread(study / "R_CC.dcm")
+    deflated.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    deflated.save_as(study / "deflated.dcm")
+    os.mkfifo(study / "pipe.dcm")
+    files = [plain, study / "R_MLO.dcm", study / "deflated.dcm"]
+
+    with MammogramReader() as reader:
+        assert by_study([*files, study / "pipe.dcm"], reader) == [files, [study / "pipe.dcm"]]
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    folder = tmp_path / "study"
+    screening_study(1, masses=1, rows=400, columns=300).save(folder)
+    return folder
+
+
+def objects_of(out: Path) -> dict[str, list[Dataset]]:
+    by_modality: dict[str, list[Dataset]] = {}
+    for path in sorted((out / "objects").glob("*/*.dcm")):
+        by_modality.setdefault((data := dcmread(path)).Modality, []).append(data)
+    return by_modality
+
+
+def images_in(report: Dataset) -> set[str]:
+    content = (element for item in report.ContentSequence for element in item.iterall())
+    return {element.value for element in content if element.keyword == "ReferencedSOPInstanceUID"}
+
+
+def code_meanings(report: Dataset) -> set[str]:
+    return {element.value for element in report.iterall() if element.keyword == "CodeMeaning"}
+
+
+def test_an_image_that_cannot_be_read_is_in_its_studys_report(study: Path, tmp_path: Path):
+    cut = study / "L_CC.dcm"
+    uids = {dcmread(path).SOPInstanceUID for path in study.glob("*.dcm")}
+    cut.write_bytes(cut.read_bytes()[:-50_000])
+
+    done = run_detect(study, "--out", tmp_path / "out", "--threads", 1)
+
+    assert done.returncode == 1, done.stderr
+    (report,) = objects_of(tmp_path / "out")["SR"]
+    assert images_in(report) == uids
+    assert "Partially Succeeded" in code_meanings(report)
+
+
+def test_an_unexpected_error_costs_one_image_and_quotes_nothing(study: Path, tmp_path: Path):
+    odd = dcmread(study / "L_CC.dcm")
+    odd.PatientName = "Secret^Name"
+    odd.add_new("ImagerPixelSpacing", "DS", "0.07")
+    odd.save_as(study / "L_CC.dcm")
+
+    done = run_detect(study, "--out", tmp_path / "out", "--threads", 1)
+
+    assert "Traceback" not in done.stderr
+    assert "Secret" not in done.stderr
+    assert done.returncode == 1, done.stderr
+    assert len(json.loads((tmp_path / "out" / "readings.json").read_text())) == 4
+
+
+def test_a_detector_that_stumbles_ends_nothing(study: Path, tmp_path: Path):
+    class Stumbling:
+        algorithm = Algorithm("stumbling", "1")
+
+        def read(self, mammogram: Mammogram, _: float | None = None) -> Reading:
+            if mammogram.name == "L_CC.dcm":
+                raise IndexError("Secret^Name")
+            return Reading(mammogram.name, ReadingStatus.NOTHING_FOUND, rows=400, columns=300, threshold=0.5)
+
+    (tmp_path / "pictures").mkdir()
+    run = _Run(tmp_path, Stumbling(), None)
+
+    assert not run.read_all(sorted(study.glob("*.dcm")))
+
+    ((what, sentence),) = run.problems
+    assert what == str(study / "L_CC.dcm")
+    assert "IndexError in " in sentence
+    assert "Secret" not in sentence
+    assert len(images_in(objects_of(tmp_path)["SR"][0])) == 4
+
+
+def test_a_copied_file_is_named_and_costs_no_result_objects(study: Path, tmp_path: Path):
+    (study / "L_CC_copy.dcm").write_bytes((study / "L_CC.dcm").read_bytes())
+
+    done = run_detect(study, "--out", tmp_path / "out", "--threads", 1)
+
+    assert done.returncode == 1, done.stderr
+    assert "L_CC_copy.dcm: not in the result objects" in done.stderr
+    assert len(json.loads((tmp_path / "out" / "readings.json").read_text())) == 5
+    (report,) = objects_of(tmp_path / "out")["SR"]
+    assert len(images_in(report)) == 4
+
+
+def test_file_names_that_are_no_utf_8(mixed: Path, tmp_path: Path):
+    strange = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xe4.png"))
+    strange.write_bytes((mixed / "left" / "cc.png").read_bytes())
+    broken = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xfe.dcm"))
+    broken.write_bytes(b"no image")
+
+    done = run_detect(strange, broken, "--out", tmp_path / "out", "--threads", 1)
+
+    assert done.returncode == 1, done.stderr
+    assert "files" in done.stdout
+    assert "\\udcfe.dcm" in done.stderr
+    first, second = json.loads((tmp_path / "out" / "readings.json").read_text(encoding="utf-8"))
+    assert (Path(first["file"]), Path(second["file"])) == (strange, broken)
+    assert (tmp_path / "out" / first["picture"]).is_file()
 
 
 def test_a_name_is_numbered_until_it_is_free():

@@ -102,4 +102,5 @@ def test_linked_folder_is_followed_but_not_for_ever(tmp_path, picture):
 def test_pipe_in_a_folder_does_not_block(tmp_path, picture):
     image = write(tmp_path / "a.png", picture)
     os.mkfifo(tmp_path / "pipe")
+    os.mkfifo(tmp_path / "pipe.dcm")
     assert find_files([tmp_path]) == [image]

@@ -18,8 +18,10 @@ from rich.table import Table
 from mammoscope.errors import MammoscopeError
 
 if TYPE_CHECKING:
+    from pydicom.dataset import FileDataset
+
     from mammoscope.findings import Reading
-    from mammoscope.imaging import MammogramReader
+    from mammoscope.imaging import Mammogram, MammogramReader
     from mammoscope.inference import Detector
     from mammoscope.results import ReadMammogram
 
@@ -41,7 +43,8 @@ def detect(
 ) -> None:
     """Find masses in mammograms: a list of readings, a picture each and, for DICOM, objects for a PACS.
 
-    Exit code 0: every file was read. 1: some were not (they are named at the end). 2: nothing could be started.
+    Exit code 0: every file was read. 1: some were not, or got no result objects (they are named at the end). 2: nothing
+    could be started.
     """
     from mammoscope.inference import Detector
 
@@ -87,7 +90,7 @@ class _Run:
         try:
             with MammogramReader() as reader, _progress() as progress:
                 bar = progress.add_task("Reading", total=len(files))
-                for study in by_study(files):
+                for study in by_study(files, reader):
                     for _ in self.read_study(study, reader):
                         progress.advance(bar)
         except KeyboardInterrupt:
@@ -99,67 +102,127 @@ class _Run:
     def read_study(self, files: Sequence[Path], reader: "MammogramReader") -> Iterator[Path]:
         """Read the files of one study and give each back when done; its DICOM images get result objects at the end.
 
+        An image that could not be read is among them, for the study's results must say so.
         Pixels are kept for one study only: its result objects show all its views.
         """
         dicom: list[ReadMammogram] = []
         for path in files:
             read = self._read(path, reader)
-            if read is not None and read.mammogram.header is not None:
+            if read is not None:
                 dicom.append(read)
             yield path
         if dicom:
             self._write_objects(dicom)
 
     def _read(self, path: Path, reader: "MammogramReader") -> "ReadMammogram | None":
-        from mammoscope.findings import Reading
-        from mammoscope.results import ReadMammogram, draw_reading
+        """What the study's result objects are made of; ``None`` for a picture and what no object can refer to."""
+        from mammoscope.results import ReadMammogram
 
+        mammogram: Mammogram | None = None
         try:
-            mammogram = reader.read(path)
+            mammogram = reader.read(path, _printable(path.name))
             reading = self.detector.read(mammogram, self.threshold)
-            name = free_name(path.stem, self.picture_names)
-            _write_picture(self.out / "pictures" / f"{name}.png", draw_reading(mammogram, reading))
-        except MammoscopeError as error:
-            self.entries.append(_Entry(path, Reading.not_processed(path.name, str(error))))
-            self.problems.append((str(path), str(error)))
-            return None
-        self.entries.append(_Entry(path, reading, f"pictures/{name}.png"))
+            read = ReadMammogram(mammogram, reading) if mammogram.header is not None else None
+        except Exception as error:  # one file must not end the others' reading
+            return self._not_read(path, _sentence(error, "reading it failed"), mammogram, reader)
+        self.entries.append(_Entry(path, reading, self._picture(path, mammogram, reading)))
         if reading.reason is not None:
             self.problems.append((str(path), reading.reason))
-        return ReadMammogram(mammogram, reading)
+        return read
+
+    def _not_read(
+        self, path: Path, reason: str, mammogram: "Mammogram | None", reader: "MammogramReader"
+    ) -> "ReadMammogram | None":
+        from mammoscope.findings import Reading
+        from mammoscope.results import ReadMammogram
+
+        name = _printable(path.name)
+        self.entries.append(_Entry(path, Reading.not_processed(name, reason)))
+        self.problems.append((str(path), reason))
+        try:
+            header = reader.read_header(path, name) if mammogram is None else mammogram.header
+            return None if header is None else ReadMammogram.not_processed(header, reason, name=name)
+        except Exception:  # whatever a damaged header raises: the reason above is the one to keep
+            return None
+
+    def _picture(self, path: Path, mammogram: "Mammogram", reading: "Reading") -> str | None:
+        from mammoscope.results import draw_reading
+
+        try:
+            drawn = draw_reading(mammogram, reading)
+        except Exception as error:
+            self.problems.append((str(path), _sentence(error, "its picture could not be drawn")))
+            return None
+        name = f"pictures/{free_name(path.stem, self.picture_names)}.png"
+        _write_picture(self.out / name, drawn)
+        return name
 
     def _write_objects(self, images: Sequence["ReadMammogram"]) -> None:
-        from pydicom.uid import UID
+        try:
+            images = self._referable(images)
+            objects = self._objects(images)
+        except Exception as error:
+            names = ", ".join(image.mammogram.name for image in images)
+            self.problems.append((names, _sentence(error, "the result objects of their study could not be made")))
+            return
+        for dataset in objects:
+            folder = self.out / "objects" / str(dataset.StudyInstanceUID)
+            folder.mkdir(parents=True, exist_ok=True)
+            file = folder / f"{dataset.Modality}.{dataset.SOPInstanceUID}.dcm"
+            try:
+                dataset.save_as(file, enforce_file_format=True)
+            except OSError:  # the folder's fault, not the object's
+                raise
+            except Exception as error:
+                file.unlink(missing_ok=True)
+                self.problems.append(
+                    (f"objects/{folder.name}/{file.name}", _sentence(error, "it could not be written"))
+                )
 
+    def _objects(self, images: Sequence["ReadMammogram"]) -> "list[FileDataset]":
         from mammoscope.results import result_objects
 
-        header = images[0].mammogram.header
-        study = UID(str(header.get("StudyInstanceUID", ""))) if header is not None else UID("")
-        if not study.is_valid:
-            for image in images:
+        return result_objects(images, self.detector.algorithm) if images else []
+
+    def _referable(self, images: Sequence["ReadMammogram"]) -> "list[ReadMammogram]":
+        """The images that objects can refer to, each once; the others are named at the end.
+
+        Of several copies the first is kept, but one that was read rather than one that was not.
+        """
+        from pydicom.uid import UID
+
+        kept: dict[str, ReadMammogram] = {}
+        for image in sorted(images, key=lambda image: not image.processed):
+            name = image.mammogram.name
+            try:
+                uid = image.sop_instance_uid
+            except MammoscopeError as error:
+                self.problems.append((name, f"no result objects: {error}"))
+                continue
+            if not UID(str(image.header.StudyInstanceUID)).is_valid:
+                self.problems.append((name, "no result objects, for it has no valid Study Instance UID"))
+            elif uid in kept:
+                first = kept[uid].mammogram.name
                 self.problems.append(
-                    (image.mammogram.name, "no result objects, for it has no valid Study Instance UID")
+                    (name, f"not in the result objects: it has the same SOP Instance UID as {first}, which is.")
                 )
-            return
-        try:
-            objects = result_objects(images, self.detector.algorithm)
-        except MammoscopeError as error:
-            self.problems.append((f"result objects of study {study}", str(error)))
-            return
-        folder = self.out / "objects" / study
-        folder.mkdir(parents=True, exist_ok=True)
-        for dataset in objects:
-            dataset.save_as(folder / f"{dataset.Modality}.{dataset.SOPInstanceUID}.dcm", enforce_file_format=True)
+            else:
+                kept[uid] = image
+        return list(kept.values())
 
     def print_summary(self, *, total: int, seconds: float) -> None:
         """Name what could not be done, then print the closing table."""
         from mammoscope.findings import ReadingStatus
 
         for what, sentence in self.problems:
-            Console(stderr=True).print(f"[red]{escape(what)}[/]: {escape(sentence)}", highlight=False, soft_wrap=True)
+            Console(stderr=True).print(
+                f"[red]{escape(_printable(what))}[/]: {escape(sentence)}", highlight=False, soft_wrap=True
+            )
         readings = [entry.reading for entry in self.entries]
         count = Counter(reading.status for reading in readings)
-        table = Table("files", *ReadingStatus, "findings", "seconds", title=f"Readings in {escape(str(self.out))}")
+        table = Table(
+            "files", *ReadingStatus, "findings", "seconds", title=f"Readings in {escape(_printable(self.out))}"
+        )
         table.add_row(
             str(total) if len(readings) == total else f"{len(readings)} of {total}",
             *(str(count[status]) for status in ReadingStatus),
@@ -169,11 +232,11 @@ class _Run:
         Console().print(table)
 
 
-def by_study(files: Sequence[Path]) -> list[list[Path]]:
+def by_study(files: Sequence[Path], reader: "MammogramReader") -> list[list[Path]]:
     """The files grouped by DICOM study, in the order in which each study first appears; a picture is its own group."""
     groups: dict[str, list[Path]] = {}
     for path in files:
-        groups.setdefault(_study_uid(path) or f"picture {path}", []).append(path)
+        groups.setdefault(_study_uid(path, reader) or f"picture {path}", []).append(path)
     return list(groups.values())
 
 
@@ -187,15 +250,27 @@ def free_name(stem: str, taken: set[str]) -> str:
     return name
 
 
-def _study_uid(path: Path) -> str | None:
+def _study_uid(path: Path, reader: "MammogramReader") -> str | None:
     """Study Instance UID (0020,000D), or ``None`` where the file has none or cannot be parsed: reading it says why."""
-    from pydicom import dcmread
-
     try:
-        header = dcmread(path, stop_before_pixels=True, specific_tags=["StudyInstanceUID"])
+        header = reader.read_header(path, keywords=["StudyInstanceUID"])
         return str(header.get("StudyInstanceUID", "")) or None
-    except Exception:  # pydicom raises whatever it stumbles over in a damaged file
+    except Exception:  # pydicom raises whatever it stumbles over in a damaged value
         return None
+
+
+def _sentence(error: Exception, otherwise: str) -> str:
+    """What the user is told: an unexpected error's type and place, not its text, which may quote a header."""
+    from mammoscope.node.log import where_raised
+
+    if isinstance(error, MammoscopeError):
+        return str(error)
+    return f"{otherwise} ({where_raised(error)}): the file, or the model, is not as it should be."
+
+
+def _printable(name: object) -> str:
+    """A file name of any bytes, which `str` holds as lone surrogates, as text that can be printed."""
+    return str(name).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _mammogram_files(paths: Sequence[Path], out: Path) -> list[Path]:
@@ -231,7 +306,9 @@ def _write_picture(path: Path, pixels: Any) -> None:
 def _write_json(path: Path, content: object) -> None:
     """Write all or nothing, so that a reader never meets half a file."""
     part = path.with_suffix(".json.part")
-    part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    # A byte of a file name that is no UTF-8 is a lone surrogate, whose backslash escape is also JSON's
+    part.write_text(text, encoding="utf-8", errors="backslashreplace")
     part.replace(path)
 
 

@@ -16,11 +16,16 @@ _LENGTH = struct.Struct("<Q")
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Read the file at ``path``; ``seconds`` after which nobody waits for the answer any more."""
+    """Read the file at ``path``; ``seconds`` after which nobody waits for the answer any more.
+
+    With ``header`` only its DICOM attributes are wanted, without pixel data: those of ``keywords``, or all.
+    """
 
     path: Path
     name: str
     seconds: float
+    header: bool = False
+    keywords: tuple[str, ...] = ()
 
 
 def send(stream: FileIO, message: Any) -> None:

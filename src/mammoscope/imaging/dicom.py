@@ -3,7 +3,9 @@
 import io
 import struct
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from pydicom import Dataset, dcmread
 from pydicom.uid import (
@@ -70,11 +72,11 @@ def read_dicom(path: Path, name: str) -> Mammogram:
         If it is another kind of object, or is encrypted, multi-frame, cut short or damaged.
     """
     data = path.read_bytes()
-    header = _parsed(data, name, pixels=False)
+    header = _parsed(io.BytesIO(data), name, pixels=False)
     sop_class = UID(attributes.text(header, "SOPClassUID") or _meta(header, "MediaStorageSOPClassUID") or "")
     _check_kind(header, sop_class, name)
     pixel_format = PixelFormat.of(header, name)
-    dataset = _parsed(data, name, pixels=True)
+    dataset = _parsed(io.BytesIO(data), name, pixels=True)
     _check_pixel_data(dataset, data, name)
     stored = stored_values(dataset, _transfer_syntax(dataset, name), pixel_format, name)
     intent = attributes.intent(header, sop_class)
@@ -91,10 +93,27 @@ def read_dicom(path: Path, name: str) -> Mammogram:
     )
 
 
-def _parsed(data: bytes, name: str, *, pixels: bool) -> Dataset:
+def read_header(path: Path, name: str, keywords: Sequence[str] = ()) -> Dataset:
+    """Read the attributes of a DICOM file of any kind, without pixel data.
+
+    Parameters
+    ----------
+    keywords
+        Only these attributes; all if there is none.
+
+    Raises
+    ------
+    MammogramError
+        If it cannot be parsed.
+    """
+    with path.open("rb") as file:
+        return _without_pixels(_parsed(file, name, pixels=False, keywords=keywords))
+
+
+def _parsed(file: BinaryIO, name: str, *, pixels: bool, keywords: Sequence[str] = ()) -> Dataset:
     try:
         # force: a file may lack its preamble and File Meta Information
-        return dcmread(io.BytesIO(data), force=True, stop_before_pixels=not pixels)
+        return dcmread(file, force=True, stop_before_pixels=not pixels, specific_tags=list(keywords) or None)
     except MemoryError:
         raise
     except (zlib.error, struct.error, EOFError) as error:

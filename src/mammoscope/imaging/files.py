@@ -2,6 +2,7 @@
 
 import os
 import re
+import stat
 from collections.abc import Iterable, Iterator
 from enum import Enum, auto
 from pathlib import Path
@@ -100,10 +101,14 @@ def _images_below(folder: Path) -> Iterator[Path]:
 
 
 def _may_be_image(path: Path) -> bool:
-    if path.suffix.lower() in _IMAGE_SUFFIXES:
+    named_so = path.suffix.lower() in _IMAGE_SUFFIXES
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe or device would wait for ever
+            return False
+    except OSError:
+        return named_so
+    if named_so:
         return True
-    if not path.is_file():  # opening a pipe or device would wait for ever
-        return False
     try:
         with path.open("rb") as file:
             return sniff(file.read(SNIFFED_BYTES)) not in (FileKind.OTHER, FileKind.EMPTY)

@@ -8,10 +8,13 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
+
+from pydicom import Dataset
 
 from mammoscope.imaging.channel import Request, receive, send
 from mammoscope.imaging.errors import MammogramError
@@ -76,16 +79,44 @@ class MammogramReader:
         ValueError
             If the reader is closed.
         """
+        mammogram = self._ask(Request(Path(path).absolute(), name or Path(path).name, self._timeout))
+        assert isinstance(mammogram, Mammogram)
+        return mammogram
+
+    def read_header(self, path: Path | str, name: str | None = None, *, keywords: Sequence[str] = ()) -> Dataset:
+        """Read the attributes of a DICOM file without its pixel data, whether or not `read` takes it.
+
+        Parameters
+        ----------
+        path
+            A DICOM file.
+        name
+            What messages call it; the file's name by default.
+        keywords
+            Only these attributes; all if there is none.
+
+        Raises
+        ------
+        MammogramError
+            If it is no DICOM file or cannot be parsed; also when the parser died or hung on it.
+        ValueError
+            If the reader is closed.
+        """
+        name = name or Path(path).name
+        header = self._ask(Request(Path(path).absolute(), name, self._timeout, header=True, keywords=tuple(keywords)))
+        assert not isinstance(header, Mammogram)
+        return header
+
+    def _ask(self, request: Request) -> Mammogram | Dataset:
         if os.getpid() != self._owner:
             self._start_afresh()  # forked: the children answer to the other process
         if self._closed:
             raise ValueError("the reader is closed")
-        path = Path(path)
         worker = self._idle.get()
         try:
             if worker is None or not worker.alive:
                 worker = self._replaced(worker)
-            return worker.read(path.absolute(), name or path.name, self._timeout)
+            return worker.ask(request)
         except BaseException as error:
             # Whatever else interrupted the exchange (Ctrl-C) left half of it in the pipe.
             if worker is not None and not (isinstance(error, MammogramError) and worker.alive):
@@ -189,9 +220,10 @@ class _Worker:
     def pid(self) -> int:
         return self._process.pid
 
-    def read(self, path: Path, name: str, timeout: float) -> Mammogram:
+    def ask(self, request: Request) -> Mammogram | Dataset:
+        name, timeout = request.name, request.seconds
         try:
-            send(self._requests, Request(path, name, timeout))
+            send(self._requests, request)
             answer = self._receive(timeout)
         except TimeoutError as error:
             self.kill()
@@ -209,7 +241,7 @@ class _Worker:
             ) from error
         if isinstance(answer, str):
             raise MammogramError(answer)
-        assert isinstance(answer, Mammogram)
+        assert isinstance(answer, Mammogram | Dataset)
         return answer
 
     def close(self) -> None:

@@ -1,6 +1,6 @@
 """The process that a `MammogramReader` decodes in, where a decoder may die alone.
 
-It answers each `channel.Request` with a `Mammogram`, or with the sentence of an error as a ``str``.
+It answers each `channel.Request` with a `Mammogram` or its header, or with the sentence of an error as a ``str``.
 """
 
 import contextlib
@@ -11,8 +11,10 @@ from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
 
+from pydicom import Dataset
+
 from mammoscope.imaging.channel import Request, receive, send
-from mammoscope.imaging.dicom import read_dicom
+from mammoscope.imaging.dicom import read_dicom, read_header
 from mammoscope.imaging.errors import MammogramError
 from mammoscope.imaging.files import SNIFFED_BYTES, FileKind, sniff
 from mammoscope.imaging.mammogram import Mammogram
@@ -32,16 +34,12 @@ def read_file(path: Path, name: str) -> Mammogram:
     MammogramError
         If it cannot be read.
     """
-    try:
+    with _openable(name):
         kind = _kind(path, name)
         if kind is FileKind.DICOM:
             return read_dicom(path, name)
         if kind is FileKind.PICTURE:
             return read_picture(path, name)
-    except OSError as error:
-        raise MammogramError(
-            f"{name} cannot be opened ({error.strerror}): check the path and its permissions."
-        ) from error
     if kind is FileKind.EMPTY:
         raise MammogramError(f"{name} is empty: copy or send it again from its source.")
     if kind is FileKind.ENCRYPTED:
@@ -49,6 +47,23 @@ def read_file(path: Path, name: str) -> Mammogram:
     if kind is FileKind.OTHER_PICTURE:
         raise MammogramError(f"{name} is a picture in a format that is not read: save it as PNG, JPEG, TIFF or PGM.")
     raise MammogramError(f"{name} is no image: give a DICOM file or a PNG, JPEG, TIFF or PGM picture.")
+
+
+def _header(path: Path, name: str, keywords: tuple[str, ...]) -> Dataset:
+    with _openable(name):
+        if _kind(path, name) is FileKind.DICOM:
+            return read_header(path, name, keywords)
+    raise MammogramError(f"{name} is no DICOM file.")
+
+
+@contextlib.contextmanager
+def _openable(name: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise MammogramError(
+            f"{name} cannot be opened ({error.strerror}): check the path and its permissions."
+        ) from error
 
 
 def _kind(path: Path, name: str) -> FileKind:
@@ -81,8 +96,10 @@ def main() -> None:
             send(answers, answer)
 
 
-def _answer(request: Request) -> Mammogram | str:
+def _answer(request: Request) -> Mammogram | Dataset | str:
     try:
+        if request.header:
+            return _header(request.path, request.name, request.keywords)
         return read_file(request.path, request.name)
     except MammogramError as error:
         return str(error)
