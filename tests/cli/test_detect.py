@@ -110,7 +110,12 @@ def test_interrupted_it_keeps_what_it_has(mixed: Path, tmp_path: Path):
         (tmp_path / f"{number:03}.png").symlink_to(mixed / "left" / "cc.png")
     out = tmp_path / "out"
     running = subprocess.Popen(
-        command(tmp_path, "--out", out), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command(tmp_path, "--out", out),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A test run in the background inherits an ignored SIGINT and would pass it on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 60
     # The second picture is begun only when the first one's reading is kept.
