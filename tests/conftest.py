@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import signal
 import subprocess
 import sys
 import time
@@ -32,6 +33,12 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("the real mammograms (../shared/data) are not on this machine")
     return folder
+
+
+def pytest_configure() -> None:
+    # A test run in the background inherits an ignored SIGINT and would pass it on to what it interrupts.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -114,8 +114,6 @@ def test_interrupted_it_keeps_what_it_has(mixed: Path, tmp_path: Path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # A test run in the background inherits an ignored SIGINT and would pass it on.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 60
     # The second picture is begun only when the first one's reading is kept.
