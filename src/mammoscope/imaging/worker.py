@@ -30,14 +30,14 @@ def read_file(path: Path, name: str) -> Mammogram:
     Raises
     ------
     MammogramError
-        If it cannot be read.
+        If it cannot be read, or is blank: "no finding" would be said of a breast that nobody saw.
     """
     try:
         kind = _kind(path, name)
         if kind is FileKind.DICOM:
-            return read_dicom(path, name)
+            return _not_blank(read_dicom(path, name))
         if kind is FileKind.PICTURE:
-            return read_picture(path, name)
+            return _not_blank(read_picture(path, name))
     except OSError as error:
         raise MammogramError(
             f"{name} cannot be opened ({error.strerror}): check the path and its permissions."
@@ -49,6 +49,14 @@ def read_file(path: Path, name: str) -> Mammogram:
     if kind is FileKind.OTHER_PICTURE:
         raise MammogramError(f"{name} is a picture in a format that is not read: save it as PNG, JPEG, TIFF or PGM.")
     raise MammogramError(f"{name} is no image: give a DICOM file or a PNG, JPEG, TIFF or PGM picture.")
+
+
+def _not_blank(mammogram: Mammogram) -> Mammogram:
+    if mammogram.pixels.min() == mammogram.pixels.max():
+        raise MammogramError(
+            f"{mammogram.name} is blank, all its pixels show one grey value: send or export it again from its source."
+        )
+    return mammogram
 
 
 def _kind(path: Path, name: str) -> FileKind:
