@@ -68,6 +68,47 @@ def test_what_cannot_be_is_said_in_one_sentence(tmp_path: Path, text: str, sente
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "sentence"),
+    [
+        ("DESTINATIONS", "notjson", " is not valid JSON"),
+        ("NODE__ALLOWED_CALLERS", "PACS", " is not valid JSON"),
+        ("NODE", "x", " is not valid JSON"),
+        ("DESTINATIONS", "5", ": 'destinations' must be a valid tuple"),
+        ("DESTINATIONS", '[{"name": "a"}]', ": the key 'ae_title' in [[destinations]] number 1 is missing"),
+        ("DESTINATIONS__0__PORT", "5", ": 'destinations' must be a valid tuple"),
+        ("NODE__PORT", "many", ": 'port' in [node] must be a valid integer"),
+        ("NODE__PROT", "5", ": unknown key 'prot' in [node]; did you mean 'port'?"),
+        ("MODEL__THRESHOLD", "2", ": 'threshold' in [model] must be less than or equal to 1"),
+    ],
+)
+def test_what_cannot_be_in_the_environment_is_said_of_the_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, sentence: str
+) -> None:
+    monkeypatch.setenv(f"MAMMOSCOPE_{variable}", value)
+    with pytest.raises(SettingsError) as raised:
+        load(tmp_path, DESTINATION)
+    assert str(raised.value).startswith(f"the environment variable MAMMOSCOPE_{variable}{sentence}")
+    assert "\n" not in str(raised.value)
+
+
+def test_the_file_is_named_for_its_own_mistake_beside_a_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAMMOSCOPE_NODE", '{"port": 104}')
+    with pytest.raises(SettingsError) as raised:
+        load(tmp_path, f"[node]\nquiet_seconds = -1\n{DESTINATION}")
+    assert str(raised.value).startswith(f"{tmp_path / 'node.toml'}: 'quiet_seconds' in [node]")
+
+
+def test_destinations_come_from_the_environment_as_one_json_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peer = '[{"name": "archive", "ae_title": "ARCHIVE", "host": "10.0.0.2", "port": 104}]'
+    monkeypatch.setenv("MAMMOSCOPE_DESTINATIONS", peer)
+    assert [d.name for d in load(tmp_path, DESTINATION).destinations] == ["archive"]
+
+
 def test_a_missing_file_names_the_command_that_writes_one(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"there is no settings file .*mammoscope node init"):
         load_node_settings(tmp_path / "none.toml")

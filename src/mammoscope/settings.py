@@ -1,13 +1,17 @@
 """The node's settings: one TOML file, checked before anything starts.
 
-Each key may also come from the environment, which wins: ``MAMMOSCOPE_NODE__PORT`` is ``port`` in ``[node]``.
+Each key may also come from the environment, which wins: ``MAMMOSCOPE_NODE__PORT`` is ``port`` in ``[node]``, and
+``MAMMOSCOPE_DESTINATIONS`` all the destinations as one JSON list.
 """
 
 import difflib
+import json
+import os
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Self
 
+import pydantic_settings
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -127,13 +131,31 @@ class NodeSettings(BaseSettings):
         return self
 
 
+_JSON_VARIABLES = frozenset(f"MAMMOSCOPE_{name}" for name in ("NODE", "NODE__ALLOWED_CALLERS", "DESTINATIONS", "MODEL"))
+
+
+class _FileSettings(NodeSettings):
+    """What the file alone says, to tell whether a mistake is there or in the environment."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003
+        init_settings: PydanticBaseSettingsSource,
+        *_: PydanticBaseSettingsSource,
+        **__: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)
+
+
 def load_node_settings(path: Path) -> NodeSettings:
     """Read and check a node's settings. Relative paths in the file start from the folder it lies in.
 
     Raises
     ------
     SettingsError
-        If the file cannot be read, is no TOML, or holds an unknown key or an impossible value; says which.
+        If the file cannot be read, is no TOML, or it or the environment holds an unknown key or an impossible value;
+        says which, and where.
     """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -147,8 +169,13 @@ def load_node_settings(path: Path) -> NodeSettings:
         raise SettingsError(f"{path} is not valid TOML: {str(error)[:1].lower()}{str(error)[1:]}") from None
     try:
         settings = NodeSettings(**values)
+    except pydantic_settings.SettingsError:
+        raise SettingsError(
+            f"the environment variable {_without_json()} is not valid JSON: write it as JSON, or set it in {path}"
+        ) from None
     except ValidationError as error:
-        raise SettingsError(f"{path}: {_sentence(error.errors()[0])}") from None
+        mistake = error.errors()[0]
+        raise SettingsError(f"{_origin(path, values, mistake)}: {_sentence(mistake)}") from None
     return _with_paths_from(path.resolve().parent, settings)
 
 
@@ -157,6 +184,42 @@ def _with_paths_from(folder: Path, settings: NodeSettings) -> NodeSettings:
     bundle = settings.model.bundle
     model = settings.model.model_copy(update={"bundle": bundle and folder / bundle})
     return settings.model_copy(update={"node": node, "model": model})
+
+
+def _without_json() -> str:
+    """The variable that pydantic-settings failed to parse: it names the section only."""
+    for variable, value in os.environ.items():
+        if variable.upper() in _JSON_VARIABLES:
+            try:
+                json.loads(value)
+            except ValueError:
+                return variable
+    return "MAMMOSCOPE_..."
+
+
+def _origin(path: Path, values: dict[str, Any], mistake: ErrorDetails) -> str:
+    """Where a mistake was made: the file, if it is there without the environment too."""
+    variable = _variable(mistake)
+    if variable is None:
+        return str(path)
+    try:
+        _FileSettings(**values)
+    except ValidationError as error:
+        key = ("type", "loc", "input")
+        if [mistake.get(k) for k in key] in [[e.get(k) for k in key] for e in error.errors()]:
+            return str(path)
+    return f"the environment variable {variable}"
+
+
+def _variable(mistake: ErrorDetails) -> str | None:
+    """The environment variable that sets the place of a mistake, or the closest part of it."""
+    set_here = {variable.upper(): variable for variable in os.environ}
+    for length in range(len(mistake["loc"]), 0, -1):
+        name = "MAMMOSCOPE_" + "__".join(str(part) for part in mistake["loc"][:length]).upper()
+        for upper, variable in set_here.items():
+            if upper == name or upper.startswith(f"{name}__"):
+                return variable
+    return None
 
 
 def _sentence(error: ErrorDetails) -> str:

@@ -52,6 +52,7 @@ def draw(path, squares):
     pixels = np.zeros((300, 200), np.uint16)
     for x, y, score in squares:
         pixels[y : y + 30, x : x + 20] = round(score * 65535)
+    pixels[0, 0] = 1  # a blank picture would not be read
     cv2.imwrite(str(path), pixels)
 
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from mammoscope.datasets import DatasetError, read_coco
+from mammoscope.datasets import DatasetError, import_coco, read_coco
 from mammoscope.findings import Box
 
 
@@ -50,8 +50,8 @@ BAD = {
     "box as texts": (set_bbox(["1", "2", "3", "4"]), "annotation 1 needs a bbox of four numbers"),
     "box of three": (set_bbox([1, 2, 3]), "annotation 1 needs a bbox of four numbers"),
     "no box": (lambda c: c["annotations"][1].pop("bbox"), "annotation 1 needs a bbox"),
-    "box NaN": (set_bbox([1, 2, math.nan, 4]), "annotation 1 needs a bbox of four numbers"),
-    "box infinite": (set_bbox([1, 2, math.inf, 4]), "annotation 1 needs a bbox of four numbers"),
+    "box NaN": (set_bbox([1, 2, math.nan, 4]), "in it is not finite"),
+    "box infinite": (set_bbox([1, 2, math.inf, 4]), "in it is not finite"),
     "box without width": (set_bbox([1, 2, 0, 4]), "annotation 1 has a box without area"),
     "box of negative height": (set_bbox([1, 2, 3, -4]), "annotation 1 has a box without area"),
     "size lost to rounding": (set_bbox([1e20, 2, 1, 4]), "annotation 1 has an impossible box"),
@@ -88,3 +88,25 @@ def test_files_that_are_not_coco(tmp_path, content, said):
 def test_missing_file(tmp_path):
     with pytest.raises(DatasetError, match=r"x\.json does not exist"):
         read_coco(tmp_path / "x.json")
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+@pytest.mark.parametrize("key", ["height", "density"])
+def test_numbers_that_are_not_finite(collection, tmp_path, key, number):
+    collection.change(lambda coco: coco["images"][0].update({key: "HERE"}))
+    collection.annotations.write_text(collection.annotations.read_text().replace('"HERE"', number))
+    with pytest.raises(DatasetError, match=rf"set\.json is not valid JSON: the number {number} in it is not finite"):
+        import_coco(collection.annotations, collection.images, tmp_path / "set")
+
+
+def test_a_number_of_thousands_of_digits(collection):
+    collection.change(lambda coco: coco["images"][0].update(height="HERE"))
+    collection.annotations.write_text(collection.annotations.read_text().replace('"HERE"', "1" * 5000))
+    with pytest.raises(DatasetError, match=r"set\.json is not valid JSON"):
+        read_coco(collection.annotations)
+
+
+def test_a_box_beyond_any_number(collection):
+    collection.change(lambda coco: coco["annotations"][1].update(bbox=[1, 2, 10**400, 4]))
+    with pytest.raises(DatasetError, match=r"annotation 1 has an impossible box"):
+        read_coco(collection.annotations)

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import shutil
 
@@ -101,6 +102,63 @@ def test_splits_changed_by_hand(folder):
         load_dataset(folder)
     split_dataset(folder, val=0.3, force=True)
     assert len(load_dataset(folder, "val")) == 2
+
+
+def _of(content, split):
+    return next(image for image in content["images"] if image["split"] == split)
+
+
+def exchange_files(content):
+    train, val = _of(content, "train"), _of(content, "val")
+    train["file_name"], val["file_name"] = val["file_name"], train["file_name"]
+
+
+def move_to_a_new_patient(content):
+    _of(content, "train")["patient_id"] = "00009"
+
+
+def remove_an_image(content):
+    content["images"] = content["images"][:-1]
+    content["annotations"] = [a for a in content["annotations"] if a["image_id"] != 5]
+
+
+@pytest.mark.parametrize("changed", [exchange_files, move_to_a_new_patient, remove_an_image])
+def test_the_lock_holds_files_and_patients_too(folder, changed):
+    split_dataset(folder, val=0.3)
+    change(folder, changed)
+    with pytest.raises(DatasetError, match=r"not those that splits\.json locked.*--force"):
+        load_dataset(folder)
+
+
+def test_a_lock_over_ids_and_splits_alone_is_refused(folder):
+    split_dataset(folder, val=0.3)
+    lock = folder / "splits.json"
+    images = load_dataset(folder)
+    earlier = hashlib.sha256(json.dumps(sorted((i.id, i.split) for i in images)).encode()).hexdigest()
+    lock.write_text(json.dumps(json.loads(lock.read_text()) | {"hash": earlier}))
+    with pytest.raises(DatasetError, match=r"also a data set that an earlier version split"):
+        load_dataset(folder)
+
+
+def test_blanks_around_a_patient_make_no_other_patient(folder):
+    split_dataset(folder, val=0.3)
+    (folder / "splits.json").unlink()
+
+    def leak(content):
+        _of(content, "train")["patient_id"] = f" {_of(content, 'val')['patient_id']} "
+
+    change(folder, leak)
+    with pytest.raises(DatasetError, match="one patient in two splits"):
+        load_dataset(folder)
+    split_dataset(folder, val=0.3, force=True)
+    assert len({i.split for i in load_dataset(folder) if i.patient == "00002"}) == 1
+
+
+@pytest.mark.parametrize("patient", [None, "", "  "])
+def test_an_image_without_a_patient(folder, patient):
+    change(folder, lambda content: content["images"][2].update(patient_id=patient))
+    with pytest.raises(DatasetError, match="image 2 has no patient_id"):
+        load_dataset(folder)
 
 
 class TestFingerprint:

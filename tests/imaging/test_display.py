@@ -56,10 +56,10 @@ def test_sigmoid_window():
 )
 def test_window_of_a_file(make_mg, read, function, middle):
     # at x = c = 2048: LINEAR 2048 / 4095 * 65535 = 32775.5, to the even neighbour; the others 32767.5 likewise
-    dataset = make_mg(np.array([[2048]], np.uint16), BitsStored=12, HighBit=11, **WINDOW)
+    dataset = make_mg(np.array([[2048, 4095]], np.uint16), BitsStored=12, HighBit=11, **WINDOW)
     if function:
         dataset.VOILUTFunction = function
-    assert greys(read(dataset)) == [middle]
+    assert greys(read(dataset))[0] == middle
 
 
 def test_first_of_several_windows_is_used(make_mg, read):
@@ -108,8 +108,8 @@ def test_voi_lut_is_preferred_to_the_window_and_clamps_beyond_its_ends(make_mg, 
 
 def test_voi_lut_is_applied_before_polarity(make_mg, read):
     dataset = make_mg(np.array([[0, 1]], np.uint16), PhotometricInterpretation="MONOCHROME1")
-    dataset.VOILUTSequence = [lut([2, 0, 16], [0, 13107])]  # 13107 is a fifth of 65535
-    assert greys(read(dataset)) == [65535, 52428]
+    dataset.VOILUTSequence = [lut([2, 0, 16], [0, 26214])]  # 26214 is two fifths of 65535
+    assert greys(read(dataset)) == [65535, 39321]
 
 
 def test_voi_lut_of_signed_pixels_starts_below_zero(make_mg, read):
@@ -138,6 +138,20 @@ def test_voi_lut_that_states_too_few_bits_is_not_clipped(make_mg, read):
     assert greys(read(dataset)) == [0, 65535]
 
 
+def test_voi_lut_of_twelve_bits_that_states_sixteen_reaches_white(make_mg, read):
+    # 4095 is a sixteenth of 65535: the table's own maximum is white, 1365 a third of it
+    dataset = make_mg(np.array([[0, 1, 2]], np.uint16))
+    dataset.VOILUTSequence = [lut([3, 0, 16], [0, 1365, 4095])]
+    assert greys(read(dataset)) == [0, 21845, 65535]
+
+
+@pytest.mark.parametrize("broken", [Dataset(), lut([100, 0, 16], [0, 1, 2])])
+def test_an_unreadable_voi_lut_gives_way_to_the_window_beside_it(make_mg, read, broken):
+    dataset = make_mg(np.array([[0, 1365, 4095]], np.uint16), **WINDOW)
+    dataset.VOILUTSequence = [broken]
+    assert greys(read(dataset)) == [0, 21845, 65535]
+
+
 def test_lut_shorter_than_its_descriptor_is_refused(make_mg, read):
     dataset = make_mg(np.array([[0, 1]], np.uint16))
     dataset.VOILUTSequence = [lut([100, 0, 16], [0, 1, 2])]
@@ -160,12 +174,41 @@ def test_a_window_of_no_width_counts_as_none(make_mg, read):
     assert greys(read(dataset)) == [0, 65535]
 
 
+@pytest.mark.parametrize(("center", "width"), [(0, 1), (30000, 100), (-500, 10)])
+def test_a_window_that_shows_one_grey_only_counts_as_none(make_mg, read, center, width):
+    dataset = make_mg(np.array([[100, 150, 200]], np.uint16), WindowCenter=center, WindowWidth=width)
+    assert greys(read(dataset)) == [0, 32768, 65535]
+
+
+def test_the_next_window_is_used_where_the_first_shows_one_grey_only(make_mg, read):
+    # LINEAR c 10.5 w 21 spans 0 to 20
+    dataset = make_mg(np.array([[0, 10, 40]], np.uint16), WindowCenter=[30000, 10.5], WindowWidth=[1, 21])
+    assert greys(read(dataset)) == [0, 32768, 65535]
+
+
+def test_padding_does_not_make_a_placeholder_window_a_good_one(make_mg, read):
+    dataset = make_mg(np.array([[0, 100, 150, 200]], np.uint16), WindowCenter=0, WindowWidth=1)
+    dataset.add_new("PixelPaddingValue", "US", 0)
+    assert greys(read(dataset)) == [0, 0, 32768, 65535]
+
+
 def test_signed_pixels(make_mg, read):
     assert greys(read(make_mg(np.array([[-100, 0, 300]], np.int16)))) == [0, 16384, 65535]
 
 
-def test_an_even_image_is_black(make_mg, read):
-    assert greys(read(make_mg(np.full((2, 2), 700, np.uint16)))) == [0] * 4
+@pytest.mark.parametrize("window", [{}, WINDOW])
+@pytest.mark.parametrize("intent", ["FOR PRESENTATION", "FOR PROCESSING"])
+def test_a_blank_image_is_refused(make_mg, read, window, intent):
+    dataset = make_mg(np.full((2, 2), 700, np.uint16), PresentationIntentType=intent, **window)
+    with pytest.raises(MammogramError, match=r"mg\.dcm is blank, all its pixels show one grey value"):
+        read(dataset)
+
+
+def test_a_blank_image_framed_by_padding_is_refused(make_mg, read):
+    dataset = make_mg(np.array([[0, 700, 700, 0]], np.uint16), **WINDOW)
+    dataset.add_new("PixelPaddingValue", "US", 0)
+    with pytest.raises(MammogramError, match=r"mg\.dcm is blank"):
+        read(dataset)
 
 
 @pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
@@ -189,10 +232,11 @@ def test_negative_padding_written_as_unsigned(make_mg, read):
     assert greys(read(dataset)) == [0, 0, 65535]
 
 
-def test_image_of_nothing_but_padding_is_black(make_mg, read):
+def test_image_of_nothing_but_padding_is_refused(make_mg, read):
     dataset = make_mg(np.full((3, 3), 9, np.uint16))
     dataset.add_new("PixelPaddingValue", "US", 9)
-    assert greys(read(dataset)) == [0] * 9
+    with pytest.raises(MammogramError, match=r"mg\.dcm is blank"):
+        read(dataset)
 
 
 def test_burnt_in_text_and_frame_do_not_set_the_window(make_mg, read):

@@ -104,7 +104,7 @@ def test_exif_orientation_is_not_applied(tmp_path):
     path = tmp_path / "picture.jpg"
     exif = Image.Exif()
     exif[0x0112] = 6
-    Image.fromarray(np.zeros((20, 30), np.uint8)).save(path, exif=exif)
+    Image.fromarray(np.eye(20, 30, dtype=np.uint8) * 255).save(path, exif=exif)
     assert read(path).shape == (20, 30)
 
 
@@ -197,3 +197,10 @@ def test_large_picture_crosses_from_the_child_unchanged(tmp_path):
         pixels = reader.read(path).pixels
     np.testing.assert_array_equal(pixels, picture)
     assert pixels.flags.writeable
+
+
+@pytest.mark.parametrize("value", [0, 100, 255])
+def test_a_blank_picture_is_refused(tmp_path, value):
+    Image.fromarray(np.full((20, 30), value, np.uint8)).save(tmp_path / "blank.png")
+    with pytest.raises(MammogramError, match=r"blank\.png is blank, all its pixels show one grey value"):
+        read_file(tmp_path / "blank.png", "blank.png")

@@ -21,8 +21,14 @@ from mammoscope.imaging.reader import _Worker
 @pytest.fixture
 def picture(tmp_path):
     path = tmp_path / "L_CC.png"
-    Image.fromarray(np.full((6, 5), 100, np.uint8)).save(path)
+    flat_but_for_a_corner(6, 5, 100).save(path)
     return path
+
+
+def flat_but_for_a_corner(rows, columns, value):
+    pixels = np.full((rows, columns), value, np.uint8)
+    pixels[-1, -1] = 0
+    return Image.fromarray(pixels)
 
 
 @pytest.fixture
@@ -97,12 +103,12 @@ def test_closing_ends_the_children(picture):
 
 
 def test_many_threads_share_two_children(tmp_path):
-    for value in range(20):
-        Image.fromarray(np.full((50, 40), value, np.uint8)).save(tmp_path / f"{value}.png")
+    for value in range(1, 21):
+        flat_but_for_a_corner(50, 40, value).save(tmp_path / f"{value}.png")
     with MammogramReader(workers=2) as reader, ThreadPoolExecutor(8) as pool:
-        got = list(pool.map(lambda v: int(reader.read(tmp_path / f"{v}.png").pixels[0, 0]), range(20)))
+        got = list(pool.map(lambda v: int(reader.read(tmp_path / f"{v}.png").pixels[0, 0]), range(1, 21)))
         assert 1 <= len(reader.process_ids) <= 2
-    assert got == [value * 257 for value in range(20)]
+    assert got == [value * 257 for value in range(1, 21)]
 
 
 def _read_in_fork(reader, path, answers):
@@ -173,7 +179,7 @@ def test_interrupted_read_does_not_leave_its_answer_to_the_next(own, picture, tm
     with pytest.raises(KeyboardInterrupt):
         reader.read(picture)
     other = tmp_path / "other.png"
-    Image.fromarray(np.full((2, 2), 7, np.uint8)).save(other)
+    flat_but_for_a_corner(2, 2, 7).save(other)
     assert reader.read(other).pixels.max() == 7 * 257
 
 

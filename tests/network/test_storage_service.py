@@ -9,10 +9,19 @@ from pathlib import Path
 import pytest
 from pydicom import Dataset, FileDataset, dcmread
 from pydicom.uid import (
+    UID,
+    BreastProjectionXRayImageStorageForPresentation,
     BreastTomosynthesisImageStorage,
+    ComputedRadiographyImageStorage,
+    CTImageStorage,
+    DigitalXRayImageStorageForPresentation,
+    EncapsulatedPDFStorage,
     GrayscaleSoftcopyPresentationStateStorage,
     ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    RawDataStorage,
     RLELossless,
+    SegmentationStorage,
     generate_uid,
 )
 from pynetdicom import AE
@@ -99,14 +108,36 @@ def test_nothing_stays_behind_in_the_incoming_folder(
     assert list((tmp_path / "incoming").iterdir()) == []
 
 
-def test_presentation_states_are_taken_and_tomosynthesis_is_not(
-    destination: Destination, make_object: MakeObject
-) -> None:
-    state = make_object(sop_class=GrayscaleSoftcopyPresentationStateStorage)
-    tomosynthesis = make_object(sop_class=BreastTomosynthesisImageStorage)
-    taken, refused = CLIENT.send([state, tomosynthesis], destination)
-    assert taken.error is None
+def test_what_no_mammography_study_holds_is_not_taken(destination: Destination, make_object: MakeObject) -> None:
+    [refused] = CLIENT.send([make_object(sop_class=CTImageStorage)], destination)
     assert isinstance(refused.error, ContextNotAcceptedError)
+
+
+@pytest.mark.parametrize(
+    "sop_class",
+    [
+        BreastProjectionXRayImageStorageForPresentation,
+        BreastTomosynthesisImageStorage,
+        ComputedRadiographyImageStorage,
+        DigitalXRayImageStorageForPresentation,
+        EncapsulatedPDFStorage,
+        GrayscaleSoftcopyPresentationStateStorage,
+        RawDataStorage,
+        SegmentationStorage,
+    ],
+)
+def test_a_whole_study_can_be_routed(destination: Destination, make_object: MakeObject, sop_class: UID) -> None:
+    [sending] = CLIENT.send([make_object(sop_class=sop_class)], destination)
+    assert sending.error is None
+
+
+def test_compressed_tomosynthesis_is_taken(destination: Destination) -> None:
+    ae = AE("TESTER")
+    ae.add_requested_context(BreastTomosynthesisImageStorage, JPEG2000Lossless)
+    association = ae.associate(destination.host, destination.port, ae_title=destination.ae_title)
+    accepted = [context.transfer_syntax for context in association.accepted_contexts]
+    association.release()
+    assert accepted == [[JPEG2000Lossless]]
 
 
 def test_a_uid_that_would_leave_the_folder_is_refused(

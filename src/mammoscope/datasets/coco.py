@@ -3,7 +3,6 @@
 The format: https://cocodataset.org/#format-data, object detection.
 """
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -121,7 +120,7 @@ def _box(path: Path, annotation_id: int, bbox: object) -> Box:
     if (
         not isinstance(bbox, list)
         or len(bbox) != 4
-        or not all(isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in bbox)
+        or not all(isinstance(v, int | float) and not isinstance(v, bool) for v in bbox)
     ):
         raise DatasetError(
             f"{path}: annotation {annotation_id} needs a bbox of four numbers [x, y, w, h], not {bbox!r}."

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self, overload
@@ -238,10 +238,8 @@ def read_folder(folder: Path) -> AnnotatedDataset:
         file = image_path(document, image, folder / IMAGES)
         if image.rows is None or image.columns is None:
             raise DatasetError(f"{path}: image {image.id} has no height and width.")
-        if image.facts.get("patient_id") is None:
-            raise DatasetError(f"{path}: image {image.id} has no patient_id.")
         identity = ImageIdentity(
-            str(image.facts["patient_id"]),
+            _patient_of(path, image),
             laterality_of(image.facts.get("laterality")),
             view_of(image.facts.get("view")),
         )
@@ -249,9 +247,18 @@ def read_folder(folder: Path) -> AnnotatedDataset:
     return AnnotatedDataset(folder.resolve().name, _by_id(images), document.category_ids)
 
 
-def split_hash(splits: Mapping[int, str | None]) -> str:
-    """SHA-256 over which image (by id) is in which split."""
-    return hashlib.sha256(json.dumps(sorted(splits.items())).encode()).hexdigest()
+def _patient_of(path: Path, image: CocoImage) -> str:
+    stated = image.facts.get("patient_id")
+    patient = "" if stated is None else str(stated).strip()
+    if not patient:
+        raise DatasetError(f"{path}: image {image.id} has no patient_id.")
+    return patient
+
+
+def split_hash(images: Iterable[AnnotatedImage]) -> str:
+    """SHA-256 over which image (by id and ``file_name``), of which patient, is in which split."""
+    locked = sorted((image.id, str(image.facts.get("file_name")), image.patient, image.split) for image in images)
+    return hashlib.sha256(json.dumps(locked).encode()).hexdigest()
 
 
 def image_path(document: CocoDocument, image: CocoImage, images_dir: Path) -> Path:
@@ -333,8 +340,9 @@ def _check_splits(folder: Path, dataset: AnnotatedDataset) -> None:
     locked = folder / SPLITS
     if locked.is_file():
         record = read_json(locked)
-        if not isinstance(record, dict) or record.get("hash") != split_hash({i.id: i.split for i in dataset}):
+        if not isinstance(record, dict) or record.get("hash") != split_hash(dataset):
             raise DatasetError(
-                f"the splits in {folder / ANNOTATIONS} are not those that {SPLITS} locked: restore the file, or split "
-                "again with 'mammoscope dataset split --force'."
+                f"the images, patients or splits in {folder / ANNOTATIONS} are not those that {SPLITS} locked: restore "
+                "the file; or split again with 'mammoscope dataset split --force', also a data set that an earlier "
+                "version split."
             )

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -35,10 +36,10 @@ def read_json(path: Path) -> Any:
     Raises
     ------
     DatasetError
-        If the file is missing, unreadable or not JSON.
+        If the file is missing, unreadable or not JSON; NaN and Infinity, which Python writes, are none.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        return json.loads(path.read_text(encoding="utf-8-sig"), parse_constant=_finite, parse_float=_finite)
     except FileNotFoundError:
         raise DatasetError(f"{path} does not exist.") from None
     except OSError as error:
@@ -47,8 +48,17 @@ def read_json(path: Path) -> Any:
         raise DatasetError(f"{path} is not a JSON file: it is not UTF-8 text.") from None
     except json.JSONDecodeError as error:
         raise DatasetError(f"{path} is not valid JSON: {error.msg} in line {error.lineno}.") from None
+    except ValueError as error:  # a number that is none, or has thousands of digits
+        raise DatasetError(f"{path} is not valid JSON: {error}.") from None
     except RecursionError:
         raise DatasetError(f"{path} is not a COCO file: it is nested too deeply.") from None
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    if not math.isfinite(value):
+        raise ValueError(f"the number {number[:20]} in it is not finite")
+    return value
 
 
 def write_json(path: Path, content: Any) -> None:

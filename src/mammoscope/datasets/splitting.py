@@ -74,7 +74,7 @@ def split_dataset(
     images = [replace(image, split=splits[image.patient]) for image in dataset]
     document = read_json(folder / ANNOTATIONS)
     for entry in document["images"]:
-        entry["split"] = splits[str(entry["patient_id"])]
+        entry["split"] = splits[str(entry["patient_id"]).strip()]
     summary = _summary(images)
     try:
         (folder / SPLITS).unlink(missing_ok=True)  # an old lock never stands beside new splits
@@ -132,5 +132,5 @@ def _summary(images: Sequence[AnnotatedImage]) -> SplitSummary:
         patients={split: len({image.patient for image in part}) for split, part in parts.items()},
         images={split: len(part) for split, part in parts.items()},
         boxes={split: sum(len(image.boxes) for image in part) for split, part in parts.items()},
-        hash=split_hash({image.id: image.split for image in images}),
+        hash=split_hash(images),
     )

@@ -213,6 +213,13 @@ def number(holder: Dataset, keyword: str) -> float | None:
     return _finite(_first(holder, keyword))
 
 
+def numbers(holder: Dataset, keyword: str) -> list[float | None]:
+    """Each value of an attribute as a finite number, or ``None``."""
+    value = _value(holder, keyword)
+    values = value if isinstance(value, MultiValue | list | tuple) else [value]
+    return [_finite(one) for one in values]
+
+
 def items(holder: Dataset, keyword: str) -> list[Dataset]:
     """The items of a sequence; none where it is absent or unreadable."""
     value = _value(holder, keyword)

@@ -5,6 +5,7 @@ function of one stored value, so the chain is worked out once for each value tha
 in the resulting table: exact arithmetic at the cost of one pass over the pixels.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
-from mammoscope.imaging.attributes import items, number, text
+from mammoscope.imaging.attributes import items, number, numbers, text
 from mammoscope.imaging.errors import MammogramError
 from mammoscope.imaging.mammogram import WHITE, PresentationIntent
 from mammoscope.imaging.stored import PixelFormat
@@ -47,14 +48,15 @@ def displayed(
     Raises
     ------
     MammogramError
-        If the header holds a broken lookup table or palette.
+        If the header holds a broken palette, or a broken lookup table and no window to use in its stead.
 
     Notes
     -----
     Polarity: MONOCHROME1 and Presentation LUT Shape INVERSE are two ways of saying the same (they come together,
     C.8.11.3.1.2), so either or both of them turn the image once.
 
-    Window: the first VOI LUT, else the first window (LINEAR, LINEAR_EXACT or SIGMOID), else an automatic one:
+    Window: the first VOI LUT, else the first window (LINEAR, LINEAR_EXACT or SIGMOID), else an automatic one. One that
+    shows all the values in the image as one grey, such as a placeholder, is passed over. The automatic ones are:
 
     - For presentation, and where the intent is unknown: the range of the values in the image, padding left out. A
       small bright group that stands apart from all the rest, such as burnt-in text or a frame, does not widen it.
@@ -70,19 +72,24 @@ def displayed(
     values = np.arange(pixel_format.lowest, pixel_format.lowest + pixel_format.levels, dtype=np.float64)
     values = _modality(values, header, pixel_format, name)
     inverted = pixel_format.photometric == "MONOCHROME1" or text(header, "PresentationLUTShape") == "INVERSE"
-    grey = _voi(values, header, pixel_format, name)
-    if grey is not None:
-        grey = 1 - grey if inverted else grey
+    counts = np.bincount(index.ravel(), minlength=pixel_format.levels)
+    counts[padding] = 0
+    present = counts > 0
+    for grey in _voi(values, header, pixel_format, name):
+        table = _table(1 - grey if inverted else grey, padding)
+        if np.unique(table[present]).size > 1:
+            return table[index]
+    if intent is PresentationIntent.FOR_PROCESSING:
+        grey = _detector_window(values, header, counts, inverted)
     else:
-        counts = np.bincount(index.ravel(), minlength=pixel_format.levels)
-        counts[padding] = 0
-        if intent is PresentationIntent.FOR_PROCESSING:
-            grey = _detector_window(values, header, counts, inverted)
-        else:
-            grey = _full_range(values, counts, inverted)
+        grey = _full_range(values, counts, inverted)
+    return _table(grey, padding)[index]
+
+
+def _table(grey: _Values, padding: NDArray[np.bool_]) -> NDArray[np.uint16]:
     table = np.rint(np.clip(grey, 0, 1) * WHITE).astype(np.uint16)
     table[padding] = 0
-    return table[index]
+    return table
 
 
 def _padding(header: Dataset, pixel_format: PixelFormat) -> NDArray[np.bool_]:
@@ -115,17 +122,26 @@ def _modality(values: _Values, header: Dataset, pixel_format: PixelFormat, name:
     return values * (slope or 1.0) + (intercept or 0.0)
 
 
-def _voi(values: _Values, header: Dataset, pixel_format: PixelFormat, name: str) -> _Values | None:
-    """The first VOI LUT or window as grey from 0 to 1, or ``None`` where there is none that can be used."""
-    tables = items(header, "VOILUTSequence")
-    if tables:
-        signed = bool(np.any(values < 0)) or pixel_format.signed
-        table = _LookupTable.of(tables[0], header, signed, name)
-        return table.data[table.positions(values)] / table.white
-    center, width = number(header, "WindowCenter"), number(header, "WindowWidth")
-    if center is None or width is None or width <= 0:
-        return None
-    return windowed(values, center, width, text(header, "VOILUTFunction") or "LINEAR")
+def _voi(values: _Values, header: Dataset, pixel_format: PixelFormat, name: str) -> Iterator[_Values]:
+    """Each VOI LUT, then each window, as grey from 0 to 1.
+
+    A table that cannot be read is an error only once the windows beside it are used up.
+    """
+    signed = bool(np.any(values < 0)) or pixel_format.signed
+    unreadable: MammogramError | None = None
+    for item in items(header, "VOILUTSequence"):
+        try:
+            table = _LookupTable.of(item, header, signed, name)
+        except MammogramError as error:
+            unreadable = unreadable or error
+        else:
+            yield table.data[table.positions(values)] / table.white
+    function = text(header, "VOILUTFunction") or "LINEAR"
+    for center, width in zip(numbers(header, "WindowCenter"), numbers(header, "WindowWidth"), strict=False):
+        if center is not None and width is not None and width > 0:
+            yield windowed(values, center, width, function)
+    if unreadable:
+        raise unreadable
 
 
 def windowed(values: _Values, center: float, width: float, function: str = "LINEAR") -> _Values:
@@ -263,8 +279,13 @@ class _LookupTable:
             )
         first = first - 65536 if signed and first > 32767 else first
         data = data[:entries]
-        # Some writers state fewer bits than their entries have.
-        return cls(data, first, (1 << max(bits, int(data.max()).bit_length())) - 1)
+        return cls(data, first, _white(bits, int(data.max())))
+
+
+def _white(bits: int, highest: int) -> int:
+    """The entry that stands for white; some writers state fewer bits than their entries have, some the word's 16."""
+    white = (1 << max(bits, highest.bit_length())) - 1
+    return highest if 0 < highest < white / 4 else white
 
 
 def _lut_data(item: Dataset, header: Dataset, entries: int) -> NDArray[np.uint16]:

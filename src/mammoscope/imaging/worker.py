@@ -32,14 +32,14 @@ def read_file(path: Path, name: str) -> Mammogram:
     Raises
     ------
     MammogramError
-        If it cannot be read.
+        If it cannot be read, or is blank: "no finding" would be said of a breast that nobody saw.
     """
     with _openable(name):
         kind = _kind(path, name)
         if kind is FileKind.DICOM:
-            return read_dicom(path, name)
+            return _not_blank(read_dicom(path, name))
         if kind is FileKind.PICTURE:
-            return read_picture(path, name)
+            return _not_blank(read_picture(path, name))
     if kind is FileKind.EMPTY:
         raise MammogramError(f"{name} is empty: copy or send it again from its source.")
     if kind is FileKind.ENCRYPTED:
@@ -47,6 +47,14 @@ def read_file(path: Path, name: str) -> Mammogram:
     if kind is FileKind.OTHER_PICTURE:
         raise MammogramError(f"{name} is a picture in a format that is not read: save it as PNG, JPEG, TIFF or PGM.")
     raise MammogramError(f"{name} is no image: give a DICOM file or a PNG, JPEG, TIFF or PGM picture.")
+
+
+def _not_blank(mammogram: Mammogram) -> Mammogram:
+    if mammogram.pixels.min() == mammogram.pixels.max():
+        raise MammogramError(
+            f"{mammogram.name} is blank, all its pixels show one grey value: send or export it again from its source."
+        )
+    return mammogram
 
 
 def _header(path: Path, name: str, keywords: tuple[str, ...]) -> Dataset:

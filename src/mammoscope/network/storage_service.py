@@ -21,12 +21,19 @@ from pydicom.uid import (
     BasicStructuredDisplayStorage,
     BasicTextSRStorage,
     BlendingSoftcopyPresentationStateStorage,
+    BreastProjectionXRayImageStorageForPresentation,
+    BreastProjectionXRayImageStorageForProcessing,
+    BreastTomosynthesisImageStorage,
     ColorSoftcopyPresentationStateStorage,
     Comprehensive3DSRStorage,
     ComprehensiveSRStorage,
+    ComputedRadiographyImageStorage,
     DeflatedExplicitVRLittleEndian,
     DigitalMammographyXRayImageStorageForPresentation,
     DigitalMammographyXRayImageStorageForProcessing,
+    DigitalXRayImageStorageForPresentation,
+    DigitalXRayImageStorageForProcessing,
+    EncapsulatedPDFStorage,
     EnhancedSRStorage,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
@@ -42,8 +49,10 @@ from pydicom.uid import (
     KeyObjectSelectionDocumentStorage,
     MammographyCADSRStorage,
     PseudoColorSoftcopyPresentationStateStorage,
+    RawDataStorage,
     RLELossless,
     SecondaryCaptureImageStorage,
+    SegmentationStorage,
     XRayRadiationDoseSRStorage,
 )
 from pynetdicom import AE, _config, evt
@@ -73,20 +82,29 @@ READ_SOP_CLASSES = (
     DigitalMammographyXRayImageStorageForPresentation,
     DigitalMammographyXRayImageStorageForProcessing,
     SecondaryCaptureImageStorage,
+    ComputedRadiographyImageStorage,
+    DigitalXRayImageStorageForPresentation,
+    DigitalXRayImageStorageForProcessing,
 )
-"""SOP classes that may hold a mammogram."""
+"""SOP classes that may hold a mammogram; all but the first two only where their attributes say so."""
 IGNORED_SOP_CLASSES = (
     BasicStructuredDisplayStorage,
     BasicTextSRStorage,
     BlendingSoftcopyPresentationStateStorage,
+    BreastProjectionXRayImageStorageForPresentation,
+    BreastProjectionXRayImageStorageForProcessing,
+    BreastTomosynthesisImageStorage,
     ColorSoftcopyPresentationStateStorage,
     Comprehensive3DSRStorage,
     ComprehensiveSRStorage,
+    EncapsulatedPDFStorage,
     EnhancedSRStorage,
     GrayscaleSoftcopyPresentationStateStorage,
     KeyObjectSelectionDocumentStorage,
     MammographyCADSRStorage,
     PseudoColorSoftcopyPresentationStateStorage,
+    RawDataStorage,
+    SegmentationStorage,
     XRayRadiationDoseSRStorage,
 )
 """SOP classes that a PACS routes along with a study. Answered with success: an error would make it try for ever."""
@@ -320,8 +338,6 @@ def _application_entity(ae_title: str, allowed_callers: Sequence[str]) -> AE:
     ae.maximum_associations = 20
     ae.network_timeout = NETWORK_TIMEOUT
     ae.add_supported_context(VERIFICATION)
-    for sop_class in READ_SOP_CLASSES:
+    for sop_class in (*READ_SOP_CLASSES, *IGNORED_SOP_CLASSES):  # tomosynthesis mostly comes compressed
         ae.add_supported_context(sop_class, [*UNCOMPRESSED, *COMPRESSED])
-    for sop_class in IGNORED_SOP_CLASSES:
-        ae.add_supported_context(sop_class, list(UNCOMPRESSED))
     return ae
