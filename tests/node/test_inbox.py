@@ -88,10 +88,20 @@ def test_removing_asks_about_what_lies_there(tmp_path: Path, inbox: Inbox) -> No
 def test_moving_a_study_away(tmp_path: Path, inbox: Inbox) -> None:
     inbox.add(arrived(tmp_path))
     target = tmp_path / "failed" / "1.2" / "images"
-    inbox.move("1.2", target, {"reason": "why"})
+    inbox.move(inbox.images("1.2"), target, {"reason": "why"})
     assert inbox.studies() == []
     assert (target / "1.2.3.dcm").read_bytes() == b"object"
     assert json.loads((target / "reason.json").read_text()) == {"reason": "why"}
+
+
+def test_an_image_that_arrived_since_is_not_moved_away_with_the_others(tmp_path: Path, inbox: Inbox) -> None:
+    inbox.add(arrived(tmp_path))
+    listed = inbox.images("1.2")
+    inbox.add(arrived(tmp_path, "1.2.4"))
+    target = tmp_path / "failed" / "1.2" / "images"
+    inbox.move(listed, target, {"reason": "why"})
+    assert [file.name for file in inbox.images("1.2")] == ["1.2.4.dcm"]
+    assert sorted(file.name for file in target.iterdir()) == ["1.2.3.dcm", "reason.json"]
 
 
 def test_a_folder_that_cannot_be_written_is_an_os_error(tmp_path: Path, inbox: Inbox) -> None:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -22,6 +22,7 @@ from mammoscope.imaging import Mammogram
 from mammoscope.network import Destination, ServiceError, StorageClient
 from mammoscope.node import Node
 from mammoscope.node.records import Records, StudyRecord
+from mammoscope.results import ReadMammogram, result_objects
 from mammoscope.settings import NodeSettings
 
 FULL_ANSWER = sorted(
@@ -216,6 +217,26 @@ def test_a_failure_of_our_own_is_kept_without_patient_data(
     assert failure.reason.startswith("unexpected RuntimeError in ")
     assert len(failure.images) == 4
     assert str(images[0].PatientName) not in "".join(f.read_text() for f in storage.rglob("*.json"))
+
+
+def test_an_image_that_arrives_while_its_study_fails_is_read(
+    storage: Path, make_settings, pacs, detector, images, send, wait_until
+) -> None:
+    asked: list[int] = []
+
+    def broken_once(read: Sequence[ReadMammogram], algorithm: Algorithm) -> list[FileDataset]:
+        asked.append(len(read))
+        if len(asked) == 1:
+            send(images[3:], node)
+            raise RuntimeError
+        return result_objects(read, algorithm)
+
+    with Node(make_settings(pacs.port), detector, make_results=broken_once) as node:
+        send(images[:3], node)
+        wait_until(lambda: delivered(storage, images))
+    assert asked == [3, 1]
+    [failure] = record_of(storage, images).failures
+    assert set(failure.images) == {i.SOPInstanceUID for i in images[:3]}
 
 
 def test_a_study_interrupted_by_a_stop_is_read_at_the_next_start(

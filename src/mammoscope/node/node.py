@@ -201,21 +201,21 @@ class Node:
 
     def _process(self, study: str) -> None:
         try:
+            files = self._inbox.images(study)
             try:
-                self._read(study)
+                self._read(study, files)
             except ReadingInterruptedError:
                 log.info("study left for the next start", study=study)
             except OSError:
                 raise
             except Exception as error:
-                self._set_aside(study, error)
+                self._set_aside(study, files, error)
         except OSError as error:  # a full or broken disk: the images stay where they are and the study keeps its turn
             log.warning("study put off", study=study, error=where_raised(error))
             self._tracker.postpone(study, DISK_TROUBLE_WAIT_SECONDS)
 
-    def _read(self, study: str) -> None:
+    def _read(self, study: str, files: Sequence[Path]) -> None:
         record = self._records.load(study)
-        files = self._inbox.images(study)
         if _all_in(record.images_read, files):
             return
         log.info("study quiet", study=study, images=len(files))
@@ -254,13 +254,18 @@ class Node:
             deliveries=tuple(DeliveryRecord(destination=d.name) for d in self._settings.destinations),
         )
 
-    def _set_aside(self, study: str, error: Exception) -> None:
-        """Keep the images of a study that gave no results, and say why; a resend of them is a new try."""
+    def _set_aside(self, study: str, files: Sequence[Path], error: Exception) -> None:
+        """Keep the images of a study that gave no results, and say why; a resend of them is a new try.
+
+        Images that arrived since the others were listed are read when the study is quiet again.
+        """
         reason = str(error) if isinstance(error, MammoscopeError) else f"unexpected {where_raised(error)}"
         now = datetime.now(UTC)
         target = self._storage / "failed" / study / f"images-{now:%Y%m%dT%H%M%S%f}"
-        images = tuple(file.stem for file in self._inbox.images(study))
-        self._inbox.move(study, target, {"study": study, "reason": reason})
+        images = tuple(file.stem for file in files)
+        self._inbox.move(files, target, {"study": study, "reason": reason})
+        if self._inbox.images(study):
+            self._tracker.image_arrived(study)
         self._records.add_failure(study, Failure(at=now, reason=reason, images=images))
         log.error("study failed", study=study, reason=reason, kept=target.name)
 
