@@ -4,10 +4,13 @@ import uuid
 from pathlib import Path
 
 import pytest
+from pydicom import Dataset
+from pydicom.dataset import FileMetaDataset
 from pydicom.uid import (
     UID,
     DigitalMammographyXRayImageStorageForPresentation,
     DigitalMammographyXRayImageStorageForProcessing,
+    ExplicitVRLittleEndian,
     MammographyCADSRStorage,
     SecondaryCaptureImageStorage,
 )
@@ -65,6 +68,31 @@ def test_what_was_read_before_is_known(tmp_path: Path, inbox: Inbox) -> None:
 def test_what_may_be_a_mammogram(tmp_path: Path, inbox: Inbox, sop_class: UID, modality: str, receipt: Receipt) -> None:
     assert inbox.add(arrived(tmp_path, sop_class=sop_class, modality=modality)) is receipt
     assert len(inbox.studies()) == (receipt is Receipt.STORED)
+
+
+@pytest.mark.parametrize(
+    ("modality", "attributes", "receipt"),
+    [
+        ("RG", {"BodyPartExamined": "BREAST"}, Receipt.STORED),
+        ("CR", {"PositionerType": "MAMMOGRAPHIC"}, Receipt.STORED),
+        ("OT", {"OrganExposed": "BREAST"}, Receipt.STORED),
+        ("OT", {"BodyPartExamined": "CHEST"}, Receipt.IGNORED),
+        ("US", {"BodyPartExamined": "BREAST"}, Receipt.IGNORED),
+    ],
+)
+def test_digitised_film_is_known_by_its_header(
+    tmp_path: Path, inbox: Inbox, modality: str, attributes: dict[str, str], receipt: Receipt
+) -> None:
+    header = Dataset()
+    header.SOPClassUID, header.SOPInstanceUID, header.Modality = SecondaryCaptureImageStorage, "1.2.3", modality
+    for keyword, value in attributes.items():
+        setattr(header, keyword, value)
+    header.file_meta = FileMetaDataset()
+    header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    file = tmp_path / "film.dcm"
+    header.save_as(file, enforce_file_format=True)
+    received = arrived(tmp_path, content=file.read_bytes(), sop_class=SecondaryCaptureImageStorage, modality=modality)
+    assert inbox.add(received) is receipt
 
 
 def test_the_same_object_from_many_senders_is_stored_once(tmp_path: Path, inbox: Inbox) -> None:

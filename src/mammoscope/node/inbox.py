@@ -7,10 +7,16 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import structlog
+from pydicom import dcmread
 from pydicom.uid import SecondaryCaptureImageStorage
 
+from mammoscope.imaging.dicom import says_mammogram
 from mammoscope.network import IGNORED_SOP_CLASSES, Receipt, ReceivedObject
 from mammoscope.node.disk import sync, write_whole
+from mammoscope.node.log import where_raised
+
+log = structlog.get_logger(__name__)
 
 
 class Inbox:
@@ -96,4 +102,12 @@ def _may_be_mammogram(received: ReceivedObject) -> bool:
     if received.sop_class_uid in IGNORED_SOP_CLASSES:
         return False
     # Digitised film comes as secondary capture, but so does every screenshot.
-    return received.sop_class_uid != SecondaryCaptureImageStorage or received.modality == "MG"
+    if received.sop_class_uid != SecondaryCaptureImageStorage or received.modality == "MG":
+        return True
+    try:
+        return says_mammogram(dcmread(received.path, stop_before_pixels=True))
+    except OSError:
+        raise
+    except Exception as error:  # a damaged header raises whatever its bytes lead to
+        log.warning("header not readable", image=received.sop_instance_uid, error=where_raised(error))
+        return False
