@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import IO, Self
 
 import structlog
-from pydicom.dataset import FileDataset
 
 from mammoscope.errors import MammoscopeError
 from mammoscope.findings import Algorithm
@@ -31,7 +30,7 @@ from mammoscope.node.records import (
     Report,
     ResultRecord,
 )
-from mammoscope.results import ReadMammogram, result_objects
+from mammoscope.results import ReadMammogram, StudyResults, study_results
 from mammoscope.settings import DestinationSettings, NodeSettings
 
 TIDY_EVERY_SECONDS = 60.0
@@ -66,7 +65,7 @@ class Node:
         settings: NodeSettings,
         detector: MammogramDetector,
         *,
-        make_results: Callable[[Sequence[ReadMammogram], Algorithm], list[FileDataset]] = result_objects,
+        make_results: Callable[[Sequence[ReadMammogram], Algorithm], StudyResults] = study_results,
     ) -> None:
         self._settings = settings
         self._detector = detector
@@ -221,11 +220,13 @@ class Node:
         log.info("study quiet", study=study, images=len(files))
         started = time.monotonic()
         reading = self._reader.read(files, interrupted=self._stopping.is_set)
-        objects = self._make_results(reading.images, self._detector.algorithm)
+        results = self._make_results(reading.images, self._detector.algorithm)
         number = len(record.reports) + 1
-        parcel = self._outbox.put(study, number, objects)
-        report = self._report(number, reading, objects, time.monotonic() - started)
+        parcel = self._outbox.put(study, number, results.objects)
+        report = self._report(number, reading, results, time.monotonic() - started)
         self._records.add_report(study, report)
+        for problem in report.problems:
+            log.error("result incomplete", study=study, report=number, reason=problem)
         log.info(
             "study read",
             study=study,
@@ -237,7 +238,7 @@ class Node:
         )
         self._dispatch(parcel, report)
 
-    def _report(self, number: int, reading: StudyReading, objects: Sequence[FileDataset], seconds: float) -> Report:
+    def _report(self, number: int, reading: StudyReading, results: StudyResults, seconds: float) -> Report:
         algorithm = self._detector.algorithm
         return Report(
             number=number,
@@ -249,8 +250,10 @@ class Node:
                 for r in reading.readings
             ),
             results=tuple(
-                ResultRecord(sop_class_uid=str(o.SOPClassUID), sop_instance_uid=str(o.SOPInstanceUID)) for o in objects
+                ResultRecord(sop_class_uid=str(o.SOPClassUID), sop_instance_uid=str(o.SOPInstanceUID))
+                for o in results.objects
             ),
+            problems=results.problems,
             deliveries=tuple(DeliveryRecord(destination=d.name) for d in self._settings.destinations),
         )
 
