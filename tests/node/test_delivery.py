@@ -1,3 +1,4 @@
+import errno
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -143,6 +144,20 @@ def test_what_was_half_written_is_swept(tmp_path: Path, outbox: Outbox, images: 
     (half / "001.dcm").write_bytes(b"half")
     assert list(Outbox(tmp_path / "outbox").parcels()) == [whole]
     assert not half.exists()
+
+
+def test_a_report_that_a_full_disk_stopped_can_be_written_later(
+    tmp_path: Path, outbox: Outbox, images: list[FileDataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mammoscope.node.delivery.sync", full)
+        with pytest.raises(OSError, match="No space left"):
+            outbox.put("1.2", 1, images)
+    assert (tmp_path / "outbox" / "1.2" / ".1.part").exists()
+    assert len(outbox.put("1.2", 1, images[:2]).files) == 2
 
 
 def test_setting_aside_says_why(tmp_path: Path, outbox: Outbox, images: list[FileDataset]) -> None:

@@ -4,10 +4,13 @@ import uuid
 from pathlib import Path
 
 import pytest
+from pydicom import Dataset
+from pydicom.dataset import FileMetaDataset
 from pydicom.uid import (
     UID,
     DigitalMammographyXRayImageStorageForPresentation,
     DigitalMammographyXRayImageStorageForProcessing,
+    ExplicitVRLittleEndian,
     MammographyCADSRStorage,
     SecondaryCaptureImageStorage,
 )
@@ -67,6 +70,31 @@ def test_what_may_be_a_mammogram(tmp_path: Path, inbox: Inbox, sop_class: UID, m
     assert len(inbox.studies()) == (receipt is Receipt.STORED)
 
 
+@pytest.mark.parametrize(
+    ("modality", "attributes", "receipt"),
+    [
+        ("RG", {"BodyPartExamined": "BREAST"}, Receipt.STORED),
+        ("CR", {"PositionerType": "MAMMOGRAPHIC"}, Receipt.STORED),
+        ("OT", {"OrganExposed": "BREAST"}, Receipt.STORED),
+        ("OT", {"BodyPartExamined": "CHEST"}, Receipt.IGNORED),
+        ("US", {"BodyPartExamined": "BREAST"}, Receipt.IGNORED),
+    ],
+)
+def test_digitised_film_is_known_by_its_header(
+    tmp_path: Path, inbox: Inbox, modality: str, attributes: dict[str, str], receipt: Receipt
+) -> None:
+    header = Dataset()
+    header.SOPClassUID, header.SOPInstanceUID, header.Modality = SecondaryCaptureImageStorage, "1.2.3", modality
+    for keyword, value in attributes.items():
+        setattr(header, keyword, value)
+    header.file_meta = FileMetaDataset()
+    header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    file = tmp_path / "film.dcm"
+    header.save_as(file, enforce_file_format=True)
+    received = arrived(tmp_path, content=file.read_bytes(), sop_class=SecondaryCaptureImageStorage, modality=modality)
+    assert inbox.add(received) is receipt
+
+
 def test_the_same_object_from_many_senders_is_stored_once(tmp_path: Path, inbox: Inbox) -> None:
     receipts: list[Receipt] = []
     threads = [threading.Thread(target=lambda: receipts.append(inbox.add(arrived(tmp_path)))) for _ in range(8)]
@@ -88,10 +116,20 @@ def test_removing_asks_about_what_lies_there(tmp_path: Path, inbox: Inbox) -> No
 def test_moving_a_study_away(tmp_path: Path, inbox: Inbox) -> None:
     inbox.add(arrived(tmp_path))
     target = tmp_path / "failed" / "1.2" / "images"
-    inbox.move("1.2", target, {"reason": "why"})
+    inbox.move(inbox.images("1.2"), target, {"reason": "why"})
     assert inbox.studies() == []
     assert (target / "1.2.3.dcm").read_bytes() == b"object"
     assert json.loads((target / "reason.json").read_text()) == {"reason": "why"}
+
+
+def test_an_image_that_arrived_since_is_not_moved_away_with_the_others(tmp_path: Path, inbox: Inbox) -> None:
+    inbox.add(arrived(tmp_path))
+    listed = inbox.images("1.2")
+    inbox.add(arrived(tmp_path, "1.2.4"))
+    target = tmp_path / "failed" / "1.2" / "images"
+    inbox.move(listed, target, {"reason": "why"})
+    assert [file.name for file in inbox.images("1.2")] == ["1.2.4.dcm"]
+    assert sorted(file.name for file in target.iterdir()) == ["1.2.3.dcm", "reason.json"]
 
 
 def test_a_folder_that_cannot_be_written_is_an_os_error(tmp_path: Path, inbox: Inbox) -> None:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -22,6 +22,7 @@ from mammoscope.imaging import Mammogram
 from mammoscope.network import Destination, ServiceError, StorageClient
 from mammoscope.node import Node
 from mammoscope.node.records import Records, StudyRecord
+from mammoscope.results import ReadMammogram, StudyResults, study_results
 from mammoscope.settings import NodeSettings
 
 FULL_ANSWER = sorted(
@@ -126,7 +127,7 @@ def test_a_study_that_gives_no_results_is_put_aside_and_a_resend_is_a_new_try(
     storage: Path, node: Node, images, send, wait_until
 ) -> None:
     name = str(images[0].PatientName)
-    images[1].PatientID = "SOMEBODY-ELSE"
+    images[0].PatientID = images[1].PatientID = "SOMEBODY-ELSE"  # two against two
     failed = storage / "failed" / images[0].StudyInstanceUID
     send(images, node)
     wait_until(lambda: len(record_of(storage, images).failures) == 1)
@@ -138,6 +139,20 @@ def test_a_study_that_gives_no_results_is_put_aside_and_a_resend_is_a_new_try(
     assert name not in reason
     send(images[2:], node)
     wait_until(lambda: delivered(storage, images))
+
+
+def test_odd_images_do_not_cost_the_study_its_answer(storage: Path, node: Node, pacs, images, send, wait_until) -> None:
+    images[1].PatientID = "SOMEBODY-ELSE"
+    del images[2].SeriesInstanceUID
+    send(images, node)
+    wait_until(lambda: delivered(storage, images))
+    [report] = record_of(storage, images).reports
+    assert len(report.images) == 4
+    assert [p for p in report.problems if images[1].SOPInstanceUID in p and "another PatientID" in p]
+    assert [p for p in report.problems if images[2].SOPInstanceUID in p and "SeriesInstanceUID" in p]
+    assert "SOMEBODY-ELSE" not in "".join(report.problems)
+    assert sum(d.SOPClassUID == MammographyCADSRStorage for d in pacs.received) == 1
+    assert len(pacs.received) == 4  # report, two presentation states, sheet
 
 
 def test_results_that_the_destination_refuses_are_put_aside_with_its_words(
@@ -206,7 +221,7 @@ def test_images_are_kept_otherwise(storage: Path, node: Node, images, send, wait
 def test_a_failure_of_our_own_is_kept_without_patient_data(
     storage: Path, make_settings, pacs, detector, images, send, wait_until
 ) -> None:
-    def broken(images_read: object, algorithm: Algorithm) -> list[FileDataset]:
+    def broken(images_read: object, algorithm: Algorithm) -> StudyResults:
         raise RuntimeError(f"{images[0].PatientName} {images_read} {algorithm}")
 
     with Node(make_settings(pacs.port), detector, make_results=broken) as node:
@@ -216,6 +231,26 @@ def test_a_failure_of_our_own_is_kept_without_patient_data(
     assert failure.reason.startswith("unexpected RuntimeError in ")
     assert len(failure.images) == 4
     assert str(images[0].PatientName) not in "".join(f.read_text() for f in storage.rglob("*.json"))
+
+
+def test_an_image_that_arrives_while_its_study_fails_is_read(
+    storage: Path, make_settings, pacs, detector, images, send, wait_until
+) -> None:
+    asked: list[int] = []
+
+    def broken_once(read: Sequence[ReadMammogram], algorithm: Algorithm) -> StudyResults:
+        asked.append(len(read))
+        if len(asked) == 1:
+            send(images[3:], node)
+            raise RuntimeError
+        return study_results(read, algorithm)
+
+    with Node(make_settings(pacs.port), detector, make_results=broken_once) as node:
+        send(images[:3], node)
+        wait_until(lambda: delivered(storage, images))
+    assert asked == [3, 1]
+    [failure] = record_of(storage, images).failures
+    assert set(failure.images) == {i.SOPInstanceUID for i in images[:3]}
 
 
 def test_a_study_interrupted_by_a_stop_is_read_at_the_next_start(

@@ -101,10 +101,51 @@ def test_the_library_says_what_each_image_says(four_views, algorithm):
 
 def test_what_an_image_does_not_say_is_left_out(make_image, algorithm):
     bare = make_image(
-        ImageLaterality=None, ViewCodeSequence=None, PatientOrientation=None, ImagerPixelSpacing=None, ContentTime=""
+        ImageLaterality=None,
+        ViewCodeSequence=None,
+        PatientOrientation=None,
+        ImagerPixelSpacing=None,
+        ContentTime="",
+        known=False,
     )
     library = named(mammography_cad_sr([bare], algorithm), "111028")[0].ContentSequence
     assert [concept_value(item) for item in library[0].ContentSequence] == ["111060", "111061", "111018"]
+
+
+def test_side_and_view_come_from_what_the_mammogram_knows_where_the_codes_are_missing(make_image, algorithm):
+    report = mammography_cad_sr([make_image("L", "MLO", ImageLaterality=None, ViewCodeSequence=None)], algorithm)
+    assert [value_of(item) for item in named(report, "111027") + named(report, "111031")] == ["80248007", "399368009"]
+
+
+@pytest.mark.parametrize("spacing", [[0.07], [0.07, 0.07, 0.07], [0, 0], []])
+def test_a_spacing_that_is_none_is_left_out(make_image, algorithm, spacing):
+    report = mammography_cad_sr([make_image(ImagerPixelSpacing=spacing)], algorithm)
+    assert named(report, "111026") + named(report, "111066") == []
+
+
+def _code_item(**values):
+    item = Dataset()
+    for keyword, value in values.items():
+        setattr(item, keyword, value)
+    return item
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({}, "399162004"),  # incomplete: CC all the same, as the mammogram knows
+        ({"CodeValue": "399260004"}, "399162004"),
+        ({"LongCodeValue": "399260004", "CodingSchemeDesignator": "SCT"}, "399260004"),
+        ({"LongCodeValue": "3" * 17, "CodingSchemeDesignator": "SCT"}, "399162004"),
+    ],
+)
+def test_a_view_code_that_is_incomplete_is_not_copied(make_image, algorithm, values, expected):
+    view = _code_item(**values)
+    view.ViewModifierCodeSequence = [Dataset(), _code_item(CodeValue="399163009", CodingSchemeDesignator="SCT")]
+    report = mammography_cad_sr([make_image("R", "CC", ViewCodeSequence=[view])], algorithm)
+    (item,) = named(report, "111031")
+    assert value_of(item) == expected
+    assert [value_of(modifier) for modifier in item.ContentSequence] == ["399163009"]
 
 
 def test_retired_view_codes_come_out_in_snomed_ct(make_image, algorithm):
@@ -173,8 +214,10 @@ def test_the_summaries_say_how_it_went(*, make_image, algorithm, outcomes, summa
 def test_kinds_of_object_that_may_be_referred_to(make_image, algorithm):
     film = make_image(SOPClassUID=SecondaryCaptureImageStorage)
     assert cad_sr_obstacle(film) is None
-    unknown = make_image(SOPClassUID=SecondaryCaptureImageStorage, ViewCodeSequence=None)
-    assert cad_sr_obstacle(unknown) == "digitised film without ViewCodeSequence"
+    by_position = make_image(SOPClassUID=SecondaryCaptureImageStorage, ViewCodeSequence=None, ImageLaterality=None)
+    assert cad_sr_obstacle(by_position) is None  # the mammogram knows them from other attributes
+    unknown = make_image(SOPClassUID=SecondaryCaptureImageStorage, ViewCodeSequence=None, known=False)
+    assert cad_sr_obstacle(unknown) == "digitised film without view"
     with pytest.raises(ResultError, match="image-1 cannot be in a mammography CAD report: digitised film without"):
         mammography_cad_sr([unknown], algorithm)
     assert "Computed Radiography" in cad_sr_obstacle(make_image(SOPClassUID=ComputedRadiographyImageStorage))
@@ -206,8 +249,11 @@ def reports(four_views, make_image, algorithm, now, tmp_path_factory):
         ViewCodeSequence=None,
         PatientOrientation=None,
         ImagerPixelSpacing=None,
+        known=False,
     )
+    odd = make_image(ImageLaterality=None, ViewCodeSequence=[Dataset()], ImagerPixelSpacing=[0.07], StudyDate="")
     cases = {
+        "odd-header": [odd],
         "four-views": four_views,
         "two-views-nothing-found": nothing,
         "one-not-processed": failed,

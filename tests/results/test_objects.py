@@ -11,7 +11,7 @@ from pydicom.uid import ComputedRadiographyImageStorage
 
 from mammoscope.findings import Algorithm, Box, Finding, Reading, ReadingStatus
 from mammoscope.imaging import Mammogram
-from mammoscope.results import ReadMammogram, ResultError, result_objects, verify_against_reading
+from mammoscope.results import ReadMammogram, ResultError, result_objects, study_results, verify_against_reading
 from mammoscope.results.verify import content_items
 
 
@@ -187,9 +187,15 @@ def test_a_reading_of_another_image_is_refused(make_image):
         make_image(Rows=200)
 
 
-def test_a_finding_outside_its_image_is_refused(make_image, algorithm):
-    with pytest.raises(ResultError, match="Finding 1 of image-1 lies outside"):
-        result_objects([make_image(findings=[((500, 500, 600, 600), 0.5)])], algorithm)
+def test_an_object_that_cannot_be_made_does_not_stop_the_others(make_image, algorithm):
+    bad = make_image("L", number=2, findings=[((500, 500, 600, 600), 0.5)])
+    results = study_results([make_image(findings=[((1, 1, 9, 9), 0.5)]), bad], algorithm)
+    assert [dataset.Modality for dataset in results.objects] == ["SR", "PR", "OT"]
+    assert len(results.objects[0].ContentSequence[1].ContentSequence) == 1
+    assert all("Finding 1 of image-2 lies outside" in problem for problem in results.problems)
+    assert len(results.problems) == 3
+    plain = result_objects([make_image(findings=[((1, 1, 9, 9), 0.5)]), make_image("L", number=2)], algorithm)[-1]
+    assert results.objects[-1].PixelData != plain.PixelData
 
 
 def test_the_last_look_sees_a_mark_out_of_place(four_views, algorithm):

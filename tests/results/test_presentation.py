@@ -47,6 +47,20 @@ def test_the_readers_window_survives(four_views, algorithm):
     assert (state.RescaleSlope, state.RescaleIntercept) == (1, 0)
 
 
+@pytest.mark.parametrize(
+    "rescale",
+    [
+        {"RescaleSlope": None},
+        {"RescaleIntercept": None},
+        {"RescaleSlope": ""},
+        {"RescaleIntercept": "", "RescaleType": None},
+    ],
+)
+def test_half_a_rescale_is_none(make_image, algorithm, rescale):
+    state = presentation_state(make_image(findings=[((1, 1, 9, 9), 0.5)], **rescale), algorithm)
+    assert not {"RescaleSlope", "RescaleIntercept"} & set(state.dir())
+
+
 @pytest.mark.parametrize(("photometric", "shape"), [("MONOCHROME1", "INVERSE"), ("MONOCHROME2", "IDENTITY")])
 def test_polarity_is_that_of_the_image(make_image, algorithm, photometric, shape):
     image = make_image(findings=[((1, 1, 9, 9), 0.5)], PhotometricInterpretation=photometric)

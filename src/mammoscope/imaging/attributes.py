@@ -94,14 +94,14 @@ def is_mammographic(header: Dataset) -> bool:
         text(header, "Modality") == "MG"
         or "BREAST" in (text(header, "BodyPartExamined"), text(header, "OrganExposed"))
         or (text(header, "PositionerType") or "").startswith("MAMMOGRAPHIC")
-        or any(_code(item) in _BREAST_CODES for item in items(header, "AnatomicRegionSequence"))
-        or any(_code(item) in _VIEW_CODES for item in items(header, "ViewCodeSequence"))
+        or any(code(item) in _BREAST_CODES for item in items(header, "AnatomicRegionSequence"))
+        or any(code(item) in _VIEW_CODES for item in items(header, "ViewCodeSequence"))
     )
 
 
 def is_specimen(header: Dataset) -> bool:
     """Whether it is a radiograph of excised tissue."""
-    return any(_code(item) in _SPECIMEN_CODES for item in items(header, "ViewCodeSequence"))
+    return any(code(item) in _SPECIMEN_CODES for item in items(header, "ViewCodeSequence"))
 
 
 def laterality(header: Dataset) -> Laterality | None:
@@ -124,7 +124,7 @@ def laterality(header: Dataset) -> Laterality | None:
     modifiers = [m for region in anatomy for m in items(region, "AnatomicRegionModifierSequence")]
     modifiers += [m for view in items(header, "ViewCodeSequence") for m in items(view, "ViewModifierCodeSequence")]
     said_by_code = {
-        _LATERALITY_CODES[code] for item in (*modifiers, *anatomy) if (code := _code(item)) in _LATERALITY_CODES
+        _LATERALITY_CODES[value] for item in (*modifiers, *anatomy) if (value := code(item)) in _LATERALITY_CODES
     }
     return said_by_code.pop() if len(said_by_code) == 1 else None
 
@@ -132,8 +132,8 @@ def laterality(header: Dataset) -> Laterality | None:
 def view(header: Dataset) -> View | None:
     """The view from View Code Sequence, else from View Position, else from where some film collections put it."""
     for item in items(header, "ViewCodeSequence"):
-        if (code := _code(item)) in _VIEW_CODES:
-            return _VIEW_CODES[code]
+        if (value := code(item)) in _VIEW_CODES:
+            return _VIEW_CODES[value]
     for keyword in ("ViewPosition", "PatientOrientation"):
         match = _VIEW_POSITION.fullmatch((text(header, keyword) or "").upper())
         if match:
@@ -144,10 +144,10 @@ def view(header: Dataset) -> View | None:
 def view_modifiers(header: Dataset) -> tuple[str, ...]:
     """Meanings of the view modifiers in the order of the header, each once."""
     found = [
-        _MODIFIER_CODES[code]
+        _MODIFIER_CODES[value]
         for holder in (*items(header, "ViewCodeSequence"), header)
         for item in items(holder, "ViewModifierCodeSequence")
-        if (code := _code(item)) in _MODIFIER_CODES
+        if (value := code(item)) in _MODIFIER_CODES
     ]
     match = _VIEW_POSITION.fullmatch((text(header, "ViewPosition") or "").upper())
     if match and match[2]:
@@ -162,14 +162,14 @@ def spacing(header: Dataset) -> PixelSpacing | None:
     Radiographic Magnification Factor where that is given (PS3.3 10.7.1.3, C.8.11.4); else Nominal Scanned Pixel
     Spacing of a film.
     """
-    if (calibrated := _pair(header, "PixelSpacing")) is not None:
+    if (calibrated := pair(header, "PixelSpacing")) is not None:
         return calibrated
-    if (detector := _pair(header, "ImagerPixelSpacing")) is not None:
+    if (detector := pair(header, "ImagerPixelSpacing")) is not None:
         magnification = number(header, "EstimatedRadiographicMagnificationFactor") or 1.0
         if magnification <= 0:
             return detector
         return PixelSpacing(detector.row_mm / magnification, detector.column_mm / magnification)
-    return _pair(header, "NominalScannedPixelSpacing")
+    return pair(header, "NominalScannedPixelSpacing")
 
 
 def intent(header: Dataset, sop_class: UID) -> PresentationIntent | None:
@@ -192,7 +192,7 @@ def acquisition(header: Dataset, sop_class: UID) -> Acquisition:
         model=text(header, "ManufacturerModelName"),
         intent=intent(header, sop_class),
         digitised_film=text(header, "ConversionType") in _DIGITISED_FILM
-        or _pair(header, "NominalScannedPixelSpacing") is not None,
+        or pair(header, "NominalScannedPixelSpacing") is not None,
         kvp=number(header, "KVP"),
         exposure_uas=exposure,
         compression_force_n=number(header, "CompressionForce"),
@@ -251,7 +251,8 @@ def _finite(value: Any) -> float | None:
     return finite if math.isfinite(finite) else None
 
 
-def _pair(header: Dataset, keyword: str) -> PixelSpacing | None:
+def pair(header: Dataset, keyword: str) -> PixelSpacing | None:
+    """A spacing of exactly two positive numbers, or ``None``."""
     value = _value(header, keyword)
     if not isinstance(value, MultiValue | list | tuple) or len(value) != 2:
         return None
@@ -259,5 +260,6 @@ def _pair(header: Dataset, keyword: str) -> PixelSpacing | None:
     return PixelSpacing(row, column) if row and column and min(row, column) > 0 else None
 
 
-def _code(item: Dataset) -> str | None:
+def code(item: Dataset) -> str | None:
+    """The value of an item of a code sequence, short or long, or ``None``."""
     return text(item, "CodeValue") or text(item, "LongCodeValue")

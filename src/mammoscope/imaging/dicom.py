@@ -143,7 +143,7 @@ def _check_kind(header: Dataset, sop_class: UID, name: str) -> None:
         raise MammogramError(
             f"{name} is no mammogram but of the class {_class_name(sop_class)}: send mammography (MG) images only."
         )
-    if sop_class not in _MAMMOGRAPHY and not _says_mammogram(header):
+    if sop_class not in _MAMMOGRAPHY and not says_mammogram(header):
         raise MammogramError(
             f"{name} is of the class {_class_name(sop_class)} and does not say that it is a mammogram: "
             "send mammography (MG) images, or set its Modality to MG or its Body Part Examined to BREAST."
@@ -155,7 +155,8 @@ def _check_kind(header: Dataset, sop_class: UID, name: str) -> None:
         raise MammogramError(f"{name} holds {int(frames)} frames: send each mammogram as an image of its own.")
 
 
-def _says_mammogram(header: Dataset) -> bool:
+def says_mammogram(header: Dataset) -> bool:
+    """Whether an object of a class that need not hold a mammogram says that it does."""
     return attributes.text(header, "Modality") in _SECONDARY_MODALITIES and attributes.is_mammographic(header)
 
 

@@ -45,6 +45,8 @@ class Outbox:
     def put(self, study: str, number: int, objects: Sequence[FileDataset]) -> Parcel:
         """Write a report's objects, all or none, synced to disk when this returns."""
         partial = self._folder / study / f".{number}.part"
+        if partial.exists():  # a try that a full disk ended
+            shutil.rmtree(partial)
         partial.mkdir(parents=True)
         for order, dataset in enumerate(objects, start=1):
             file = partial / f"{order:03d}-{dataset.SOPInstanceUID}.dcm"

@@ -4,13 +4,19 @@ import json
 import os
 import shutil
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import structlog
+from pydicom import dcmread
 from pydicom.uid import SecondaryCaptureImageStorage
 
+from mammoscope.imaging.dicom import says_mammogram
 from mammoscope.network import IGNORED_SOP_CLASSES, Receipt, ReceivedObject
-from mammoscope.node.disk import move_folder, sync, write_whole
+from mammoscope.node.disk import sync, write_whole
+from mammoscope.node.log import where_raised
+
+log = structlog.get_logger(__name__)
 
 
 class Inbox:
@@ -75,15 +81,33 @@ class Inbox:
                 shutil.rmtree(self._folder / study)
         return agreed
 
-    def move(self, study: str, target: Path, reason: Mapping[str, object]) -> None:
-        """Move a study's images to another folder of the same file system, with a file that says why."""
+    def move(self, files: Sequence[Path], target: Path, reason: Mapping[str, object]) -> None:
+        """Move images of one study to a new folder of the same file system, with a file that says why.
+
+        Images of the study that are not named stay: one that has arrived since was not part of what went wrong.
+        """
+        target.mkdir(parents=True, exist_ok=True)
+        write_whole(target / "reason.json", json.dumps(reason, indent=2) + "\n")
         with self._lock:
-            write_whole(self._folder / study / "reason.json", json.dumps(reason, indent=2) + "\n")
-            move_folder(self._folder / study, target)
+            for file in files:
+                file.rename(target / file.name)
+            for folder in {file.parent for file in files}:
+                if not any(folder.iterdir()):
+                    folder.rmdir()
+        sync(target)
+        sync(self._folder)
 
 
 def _may_be_mammogram(received: ReceivedObject) -> bool:
     if received.sop_class_uid in IGNORED_SOP_CLASSES:
         return False
     # Digitised film comes as secondary capture, but so does every screenshot.
-    return received.sop_class_uid != SecondaryCaptureImageStorage or received.modality == "MG"
+    if received.sop_class_uid != SecondaryCaptureImageStorage or received.modality == "MG":
+        return True
+    try:
+        return says_mammogram(dcmread(received.path, stop_before_pixels=True))
+    except OSError:
+        raise
+    except Exception as error:  # a damaged header raises whatever its bytes lead to
+        log.warning("header not readable", image=received.sop_instance_uid, error=where_raised(error))
+        return False

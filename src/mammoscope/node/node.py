@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import IO, Self
 
 import structlog
-from pydicom.dataset import FileDataset
 
 from mammoscope.errors import MammoscopeError
 from mammoscope.findings import Algorithm
@@ -31,7 +30,7 @@ from mammoscope.node.records import (
     Report,
     ResultRecord,
 )
-from mammoscope.results import ReadMammogram, result_objects
+from mammoscope.results import ReadMammogram, StudyResults, study_results
 from mammoscope.settings import DestinationSettings, NodeSettings
 
 TIDY_EVERY_SECONDS = 60.0
@@ -66,7 +65,7 @@ class Node:
         settings: NodeSettings,
         detector: MammogramDetector,
         *,
-        make_results: Callable[[Sequence[ReadMammogram], Algorithm], list[FileDataset]] = result_objects,
+        make_results: Callable[[Sequence[ReadMammogram], Algorithm], StudyResults] = study_results,
     ) -> None:
         self._settings = settings
         self._detector = detector
@@ -201,31 +200,33 @@ class Node:
 
     def _process(self, study: str) -> None:
         try:
+            files = self._inbox.images(study)
             try:
-                self._read(study)
+                self._read(study, files)
             except ReadingInterruptedError:
                 log.info("study left for the next start", study=study)
             except OSError:
                 raise
             except Exception as error:
-                self._set_aside(study, error)
+                self._set_aside(study, files, error)
         except OSError as error:  # a full or broken disk: the images stay where they are and the study keeps its turn
             log.warning("study put off", study=study, error=where_raised(error))
             self._tracker.postpone(study, DISK_TROUBLE_WAIT_SECONDS)
 
-    def _read(self, study: str) -> None:
+    def _read(self, study: str, files: Sequence[Path]) -> None:
         record = self._records.load(study)
-        files = self._inbox.images(study)
         if _all_in(record.images_read, files):
             return
         log.info("study quiet", study=study, images=len(files))
         started = time.monotonic()
         reading = self._reader.read(files, interrupted=self._stopping.is_set)
-        objects = self._make_results(reading.images, self._detector.algorithm)
+        results = self._make_results(reading.images, self._detector.algorithm)
         number = len(record.reports) + 1
-        parcel = self._outbox.put(study, number, objects)
-        report = self._report(number, reading, objects, time.monotonic() - started)
+        parcel = self._outbox.put(study, number, results.objects)
+        report = self._report(number, reading, results, time.monotonic() - started)
         self._records.add_report(study, report)
+        for problem in report.problems:
+            log.error("result incomplete", study=study, report=number, reason=problem)
         log.info(
             "study read",
             study=study,
@@ -237,7 +238,7 @@ class Node:
         )
         self._dispatch(parcel, report)
 
-    def _report(self, number: int, reading: StudyReading, objects: Sequence[FileDataset], seconds: float) -> Report:
+    def _report(self, number: int, reading: StudyReading, results: StudyResults, seconds: float) -> Report:
         algorithm = self._detector.algorithm
         return Report(
             number=number,
@@ -249,18 +250,25 @@ class Node:
                 for r in reading.readings
             ),
             results=tuple(
-                ResultRecord(sop_class_uid=str(o.SOPClassUID), sop_instance_uid=str(o.SOPInstanceUID)) for o in objects
+                ResultRecord(sop_class_uid=str(o.SOPClassUID), sop_instance_uid=str(o.SOPInstanceUID))
+                for o in results.objects
             ),
+            problems=results.problems,
             deliveries=tuple(DeliveryRecord(destination=d.name) for d in self._settings.destinations),
         )
 
-    def _set_aside(self, study: str, error: Exception) -> None:
-        """Keep the images of a study that gave no results, and say why; a resend of them is a new try."""
+    def _set_aside(self, study: str, files: Sequence[Path], error: Exception) -> None:
+        """Keep the images of a study that gave no results, and say why; a resend of them is a new try.
+
+        Images that arrived since the others were listed are read when the study is quiet again.
+        """
         reason = str(error) if isinstance(error, MammoscopeError) else f"unexpected {where_raised(error)}"
         now = datetime.now(UTC)
         target = self._storage / "failed" / study / f"images-{now:%Y%m%dT%H%M%S%f}"
-        images = tuple(file.stem for file in self._inbox.images(study))
-        self._inbox.move(study, target, {"study": study, "reason": reason})
+        images = tuple(file.stem for file in files)
+        self._inbox.move(files, target, {"study": study, "reason": reason})
+        if self._inbox.images(study):
+            self._tracker.image_arrived(study)
         self._records.add_failure(study, Failure(at=now, reason=reason, images=images))
         log.error("study failed", study=study, reason=reason, kept=target.name)
 

@@ -61,6 +61,7 @@ class Report(BaseModel):
     images: tuple[ImageRecord, ...]
     results: tuple[ResultRecord, ...]
     deliveries: tuple[DeliveryRecord, ...]
+    problems: tuple[str, ...] = ()
 
     @property
     def pending(self) -> bool:

@@ -5,7 +5,7 @@ Objects in, objects out: nothing here opens a file or a connection.
 
 from mammoscope.results.cad_sr import cad_sr_obstacle, mammography_cad_sr
 from mammoscope.results.errors import ResultError
-from mammoscope.results.objects import result_objects
+from mammoscope.results.objects import StudyResults, result_objects, study_results
 from mammoscope.results.picture import draw_reading
 from mammoscope.results.presentation import presentation_state, presentation_state_obstacle
 from mammoscope.results.secondary_capture import secondary_capture
@@ -15,6 +15,7 @@ from mammoscope.results.verify import verify_against_reading
 __all__ = [
     "ReadMammogram",
     "ResultError",
+    "StudyResults",
     "cad_sr_obstacle",
     "draw_reading",
     "mammography_cad_sr",
@@ -22,5 +23,6 @@ __all__ = [
     "presentation_state_obstacle",
     "result_objects",
     "secondary_capture",
+    "study_results",
     "verify_against_reading",
 ]

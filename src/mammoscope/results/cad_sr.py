@@ -5,6 +5,7 @@ Each finding is a Single Image Finding in an Individual Impression of its own. F
 together would be Composite Features (TID 4004) in the place of those findings; nothing here pairs views yet.
 """
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -19,6 +20,7 @@ from pydicom.uid import (
 )
 
 from mammoscope.findings import Algorithm, Box
+from mammoscope.imaging import View, attributes
 from mammoscope.results import concepts
 from mammoscope.results.derived import ResultKind, new_result, printable
 from mammoscope.results.errors import ResultError
@@ -50,6 +52,22 @@ _BREAST = {
     "R": concepts.RIGHT_BREAST,
     "B": concepts.BOTH_BREASTS,
 }
+# CID 4014. It has no code for the views AT and CV, which are MLO and CC with a modifier, nor here for a plain XCC.
+_VIEW = {
+    View.CC: codes.cid4014.CranioCaudal,
+    View.MLO: codes.cid4014.MedioLateralObliqueProjection,
+    View.ML: codes.cid4014.MedioLateralProjection,
+    View.LM: codes.cid4014.LateroMedial,
+    View.LMO: codes.cid4014.LateroMedialOblique,
+    View.SIO: codes.cid4014.SuperolateralToInferomedialOblique,
+    View.FB: codes.cid4014.CaudoCranial,
+    View.XCCL: codes.cid4014.CranioCaudalExaggeratedLaterally,
+    View.XCCM: codes.cid4014.CranioCaudalExaggeratedMedially,
+    View.ISO: codes.cid4014.InferomedialToSuperolateralOblique,
+}
+_DATE = re.compile(r"\d{8}")
+_TIME = re.compile(r"\d{2}(\d{2}(\d{2}(\.\d{1,6})?)?)?")
+_MAX_CODE_VALUE = 16
 _FINDING_CODES = {"mass": concepts.MASS_ON_ONE_IMAGE}
 _SNOMED_RT = ("SRT", "SNM3", "99SDM")
 
@@ -70,7 +88,8 @@ def cad_sr_obstacle(read: ReadMammogram) -> str | None:
         return None
     if header.SOPClassUID != SecondaryCaptureImageStorage:
         return f"a {header.SOPClassUID.name} object is no mammogram for a CAD report"
-    missing = [keyword for keyword in ("ImageLaterality", "ViewCodeSequence") if not header.get(keyword)]
+    known = {"laterality": _breast(read), "view": _view(read)}
+    missing = [what for what, concept in known.items() if concept is None]
     return f"digitised film without {' and '.join(missing)}" if missing else None
 
 
@@ -83,7 +102,8 @@ def mammography_cad_sr(
     ----------
     images
         Every mammogram of the study that was read or should have been, in any order. What the image library says of an
-        image comes from its own attributes alone and is left out where the image does not say it.
+        image comes from its own attributes alone and is left out where the image does not say it, or says it in a way
+        that cannot be understood. Side and view may be said by any attribute that `mammoscope.imaging` reads.
     now
         Content date and time; the clock's unless given.
 
@@ -117,7 +137,7 @@ def outline(box: Box) -> list[tuple[float, float]]:
 
 def _document(images: Sequence[ReadMammogram], algorithm: Algorithm) -> Item:
     """TID 4000."""
-    library = [_library_entry(read.header) for read in images]
+    library = [_library_entry(read) for read in images]
     impressions = [
         _impression(tracked, entry, algorithm)
         for read, entry in zip(images, library, strict=True)
@@ -144,42 +164,63 @@ def _document(images: Sequence[ReadMammogram], algorithm: Algorithm) -> Item:
     )
 
 
-def _library_entry(header: Dataset) -> Item:
-    """TID 4020: each row is there exactly if the image has the attribute."""
+def _library_entry(read: ReadMammogram) -> Item:
+    """TID 4020: each row is there exactly if the image says it."""
+    header = read.header
     context = Relationship.HAS_ACQ_CONTEXT
     rows: list[Item] = []
-    breast = _BREAST.get(str(header.get("ImageLaterality", "")))
-    if breast:
+    if breast := _breast(read):
         rows.append(code(context, concepts.IMAGE_LATERALITY, breast))
-    for view in (header.get("ViewCodeSequence") or [])[:1]:
+    if view := _view(read):
         modifiers = [
-            code(Relationship.HAS_CONCEPT_MOD, concepts.IMAGE_VIEW_MODIFIER, _current(modifier))
-            for modifier in view.get("ViewModifierCodeSequence") or []
+            code(Relationship.HAS_CONCEPT_MOD, concepts.IMAGE_VIEW_MODIFIER, modifier)
+            for described in attributes.items(header, "ViewCodeSequence")[:1]
+            for item in attributes.items(described, "ViewModifierCodeSequence")
+            if (modifier := _current(item))
         ]
-        rows.append(code(context, concepts.IMAGE_VIEW, _current(view), *modifiers))
+        rows.append(code(context, concepts.IMAGE_VIEW, view, *modifiers))
     orientation = header.get("PatientOrientation")
     if orientation and not isinstance(orientation, str) and len(orientation) == 2 and all(orientation):
         rows.append(text(context, concepts.PATIENT_ORIENTATION_ROW, str(orientation[0])))
         rows.append(text(context, concepts.PATIENT_ORIENTATION_COLUMN, str(orientation[1])))
-    for keyword, concept, item in (
-        ("StudyDate", concepts.STUDY_DATE, date),
-        ("StudyTime", concepts.STUDY_TIME, time),
-        ("ContentDate", concepts.CONTENT_DATE, date),
-        ("ContentTime", concepts.CONTENT_TIME, time),
+    for keyword, concept, item, form in (
+        ("StudyDate", concepts.STUDY_DATE, date, _DATE),
+        ("StudyTime", concepts.STUDY_TIME, time, _TIME),
+        ("ContentDate", concepts.CONTENT_DATE, date, _DATE),
+        ("ContentTime", concepts.CONTENT_TIME, time, _TIME),
     ):
-        if header.get(keyword):
-            rows.append(item(context, concept, str(header[keyword].value)))
-    spacing = header.get("ImagerPixelSpacing") or header.get("PixelSpacing")
+        said = attributes.text(header, keyword)
+        if said and form.fullmatch(said):
+            rows.append(item(context, concept, said))
+    spacing = attributes.pair(header, "ImagerPixelSpacing") or attributes.pair(header, "PixelSpacing")
     if spacing:
-        down, across = (float(millimetres) * 1000 for millimetres in spacing)
-        rows.append(num(context, concepts.HORIZONTAL_PIXEL_SPACING, across, concepts.MICROMETER))
-        rows.append(num(context, concepts.VERTICAL_PIXEL_SPACING, down, concepts.MICROMETER))
+        rows.append(num(context, concepts.HORIZONTAL_PIXEL_SPACING, spacing.column_mm * 1000, concepts.MICROMETER))
+        rows.append(num(context, concepts.VERTICAL_PIXEL_SPACING, spacing.row_mm * 1000, concepts.MICROMETER))
     return image(Relationship.CONTAINS, header.SOPClassUID, header.SOPInstanceUID, *rows)
 
 
-def _current(item: Dataset) -> Code:
-    """The code of a view or modifier, in today's SNOMED CT where an old image has the retired SNOMED RT."""
-    found = Code(item.CodeValue, item.CodingSchemeDesignator, item.get("CodeMeaning") or item.CodeValue)
+def _breast(read: ReadMammogram) -> Code | None:
+    """Which breast: as Image Laterality says, which alone can say both, or else as the mammogram knows."""
+    said = attributes.text(read.header, "ImageLaterality")
+    return _BREAST.get(said or "") or _BREAST.get(read.mammogram.laterality or "")
+
+
+def _view(read: ReadMammogram) -> Code | None:
+    """Which view: the image's own code, or else the code of what View Position or the like says."""
+    described = attributes.items(read.header, "ViewCodeSequence")[:1]
+    own = _current(described[0]) if described else None
+    return own or (_VIEW.get(read.mammogram.view) if read.mammogram.view else None)
+
+
+def _current(item: Dataset) -> Code | None:
+    """The code of a view or modifier, in today's SNOMED CT where an old image has the retired SNOMED RT.
+
+    ``None`` where it is incomplete, or longer than the short code values of the concepts that are meant here.
+    """
+    value, scheme = attributes.code(item), attributes.text(item, "CodingSchemeDesignator")
+    if not value or not scheme or len(value) > _MAX_CODE_VALUE:
+        return None
+    found = Code(value, scheme, attributes.text(item, "CodeMeaning") or value)
     if found.scheme_designator not in _SNOMED_RT:
         return found
     retired = Code(found.value, "SRT", found.meaning)

@@ -13,6 +13,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from mammoscope import __version__
 from mammoscope.findings import Algorithm
+from mammoscope.imaging import attributes
 from mammoscope.results.cad_sr import outline
 from mammoscope.results.derived import (
     MANUFACTURER,
@@ -45,11 +46,10 @@ _IMAGE_ATTRIBUTES = (
     "Columns",
     "SamplesPerPixel",
     "PhotometricInterpretation",
-    "RescaleSlope",
-    "RescaleIntercept",
-    "RescaleType",
     "ModalityLUTSequence",
 )
+# Only together: one without the other says nothing.
+_RESCALE_ATTRIBUTES = ("RescaleSlope", "RescaleIntercept", "RescaleType")
 _PATIENT_AND_STUDY = (
     "PatientID",
     "PatientName",
@@ -152,7 +152,10 @@ def _reference(header: Dataset) -> Dataset:
     copied afterwards as they are.
     """
     reference = Dataset()
-    for keyword in _IMAGE_ATTRIBUTES:
+    keywords = list(_IMAGE_ATTRIBUTES)
+    if None not in (attributes.number(header, "RescaleSlope"), attributes.number(header, "RescaleIntercept")):
+        keywords += _RESCALE_ATTRIBUTES
+    for keyword in keywords:
         if keyword in header:
             reference[keyword] = header[keyword]
     reference.SamplesPerPixel = 1

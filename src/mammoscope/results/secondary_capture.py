@@ -17,7 +17,11 @@ from mammoscope.results.study import ReadMammogram, in_hanging_order
 
 
 def secondary_capture(
-    images: Sequence[ReadMammogram], algorithm: Algorithm, *, now: datetime | None = None
+    images: Sequence[ReadMammogram],
+    algorithm: Algorithm,
+    *,
+    now: datetime | None = None,
+    remarks: Sequence[str] = (),
 ) -> FileDataset:
     """One sheet with all mammograms of a study, boxes and scores burned in, and what became of each image.
 
@@ -29,6 +33,8 @@ def secondary_capture(
         In any order.
     now
         Content date and time; the clock's unless given.
+    remarks
+        Lines under the heading: what is missing from the results of this study.
 
     Raises
     ------
@@ -36,7 +42,7 @@ def secondary_capture(
         If the images are not of one study.
     """
     images = in_hanging_order(images)
-    pixels = draw_sheet(images, algorithm, _note)
+    pixels = draw_sheet(images, algorithm, _note, remarks)
     dataset = new_result(ResultKind.SECONDARY_CAPTURE, images, algorithm, now)
     dataset.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
     dataset.ConversionType = "WSD"

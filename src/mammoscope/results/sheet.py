@@ -37,6 +37,7 @@ _CAPTION = 3 * _LINE
 _INDENT = _LINE // 5
 _LINE_WIDTH = SHEET_SIDE // 600
 _ROWS_OF_A_SCREENING_STUDY = 2
+_MOST_REMARKS = 4
 # Narrower than this, the line on top would be cut.
 _LEAST_WIDTH = round(SHEET_SIDE * 0.6)
 
@@ -44,7 +45,10 @@ Row = tuple[ReadMammogram | None, ...]
 
 
 def draw_sheet(
-    images: Sequence[ReadMammogram], algorithm: Algorithm, note: Callable[[ReadMammogram], str | None]
+    images: Sequence[ReadMammogram],
+    algorithm: Algorithm,
+    note: Callable[[ReadMammogram], str | None],
+    remarks: Sequence[str] = (),
 ) -> NDArray[np.uint8]:
     """All mammograms side by side, with boxes and scores, and what became of each.
 
@@ -57,18 +61,26 @@ def draw_sheet(
         In hanging order (`mammoscope.results.study.in_hanging_order`).
     note
         What to add to the status of an image, if anything.
+    remarks
+        Lines under the heading, for what no image here can carry; the first few are written out.
 
     Returns
     -------
     Shape (rows, columns, 3), ``uint8``, RGB.
     """
-    layout = _Layout.of(_hang(images))
+    if len(remarks) > _MOST_REMARKS:
+        remarks = [*remarks[: _MOST_REMARKS - 1], f"and {len(remarks) - _MOST_REMARKS + 1} more remarks"]
+    layout = _Layout.of(_hang(images), _HEADER + len(remarks) * _LINE)
     sheet = Image.new("RGB", (layout.width, layout.height), BLACK)
     heading = font(SHEET_SIDE / 62)
     title = f"Mammoscope {algorithm.name} {algorithm.version} - {RESEARCH_USE}"
     ImageDraw.Draw(sheet).text(
         (_GAP, _GAP), fitted(title, heading, layout.width - 2 * _GAP), fill=_HEADING, font=heading
     )
+    small = font(SHEET_SIDE / 75)
+    for number, remark in enumerate(remarks):
+        place = (_GAP, _HEADER + number * _LINE)
+        ImageDraw.Draw(sheet).text(place, fitted(remark, small, layout.width - 2 * _GAP), fill=ALERT, font=small)
     for row, hung in enumerate(layout.grid):
         for column, image in enumerate(hung):
             if image is not None:
@@ -97,22 +109,23 @@ class _Layout:
     grid: Sequence[Row]
     tile_width: int
     tile_height: int
+    header: int
 
     @classmethod
-    def of(cls, rows: Sequence[Row]) -> Self:
+    def of(cls, rows: Sequence[Row], header: int) -> Self:
         """Two rows above each other; more where that makes the mammograms largest, some beside the others."""
         blocks = range(1, 2 if len(rows) <= _ROWS_OF_A_SCREENING_STUDY else len(rows) + 1)
-        layouts = [cls._fit(_side_by_side(rows, across)) for across in blocks]
+        layouts = [cls._fit(_side_by_side(rows, across), header) for across in blocks]
         return max(layouts, key=lambda layout: layout.tile_width)
 
     @classmethod
-    def _fit(cls, grid: Sequence[Row]) -> Self:
+    def _fit(cls, grid: Sequence[Row], header: int) -> Self:
         """Tiles in the shape of the tallest mammogram, as large as the sheet's longer side allows."""
         rows, columns = len(grid), len(grid[0])
         shape = max(image.mammogram.rows / image.mammogram.columns for row in grid for image in row if image)
-        height = (SHEET_SIDE - _HEADER) / rows - _CAPTION
+        height = (SHEET_SIDE - header) / rows - _CAPTION
         width = min(height / shape, (SHEET_SIDE - (columns - 1) * _GAP) / columns)
-        return cls(grid, max(1, int(width)), max(1, int(width * shape)))
+        return cls(grid, max(1, int(width)), max(1, int(width * shape)), header)
 
     @property
     def _grid_width(self) -> int:
@@ -125,12 +138,12 @@ class _Layout:
 
     @property
     def height(self) -> int:
-        return _HEADER + len(self.grid) * (_CAPTION + self.tile_height)
+        return self.header + len(self.grid) * (_CAPTION + self.tile_height)
 
     def corner(self, row: int, column: int) -> tuple[int, int]:
         """Top left of a cell."""
         left = (self.width - self._grid_width) // 2 + column * (self.tile_width + _GAP)
-        return left, _HEADER + row * (_CAPTION + self.tile_height)
+        return left, self.header + row * (_CAPTION + self.tile_height)
 
 
 def _side_by_side(rows: Sequence[Row], across: int) -> list[Row]:
