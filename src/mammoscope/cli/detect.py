@@ -180,9 +180,14 @@ class _Run:
                 )
 
     def _objects(self, images: Sequence["ReadMammogram"]) -> "list[FileDataset]":
-        from mammoscope.results import result_objects
+        from mammoscope.results import study_results
 
-        return result_objects(images, self.detector.algorithm) if images else []
+        if not images:
+            return []
+        results = study_results(images, self.detector.algorithm)
+        study = f"study {images[0].header.StudyInstanceUID}"
+        self.problems.extend((study, problem) for problem in results.problems)
+        return list(results.objects)
 
     def _referable(self, images: Sequence["ReadMammogram"]) -> "list[ReadMammogram]":
         """The images that objects can refer to, each once; the others are named at the end.
