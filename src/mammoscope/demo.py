@@ -25,6 +25,7 @@ from pydicom.uid import (
 from mammoscope.errors import MammoscopeError
 from mammoscope.findings import Box, Finding
 from mammoscope.network import Destination, NetworkError, Receipt, ReceivedObject, StorageClient, StorageService
+from mammoscope.results.verify import concept_value, content_item_at, content_items
 
 LOOPBACK = "127.0.0.1"
 MODALITY_AE_TITLE = "DEMO_MODALITY"
@@ -116,18 +117,18 @@ def marks(report: Dataset) -> dict[str, list[Finding]]:
     """
     found: dict[str, list[Finding]] = {
         str(reference.ReferencedSOPInstanceUID): []
-        for item in _walk(report)
-        if item.ValueType == "IMAGE"
+        for item in content_items(report)
+        if item.get("ValueType") == "IMAGE"
         for reference in item.ReferencedSOPSequence
     }
-    for item in _walk(report):
-        if _name(item) != SINGLE_IMAGE_FINDING:
+    for item in content_items(report):
+        if concept_value(item) != SINGLE_IMAGE_FINDING:
             continue
-        properties = {_name(child): child for child in item.ContentSequence}
+        properties = {concept_value(child): child for child in item.ContentSequence}
         outline = properties[OUTLINE]
         xs, ys = outline.GraphicData[0::2], outline.GraphicData[1::2]
         score = float(properties[CERTAINTY].MeasuredValueSequence[0].NumericValue) / 100
-        image = _referenced(report, outline.ContentSequence[0].ReferencedContentItemIdentifier)
+        image = content_item_at(report, outline.ContentSequence[0].ReferencedContentItemIdentifier)
         found[str(image.ReferencedSOPSequence[0].ReferencedSOPInstanceUID)].append(
             Finding(Box(min(xs), min(ys), max(xs), max(ys)), score)
         )
@@ -241,27 +242,6 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         return int(probe.getsockname()[1])
-
-
-def _walk(item: Dataset) -> Iterator[Dataset]:
-    """Every content item below, but not those that are only pointed at."""
-    for child in item.get("ContentSequence", []):
-        if "ReferencedContentItemIdentifier" not in child:
-            yield child
-            yield from _walk(child)
-
-
-def _name(item: Dataset) -> str:
-    names = item.get("ConceptNameCodeSequence")
-    return str(names[0].CodeValue) if names else ""
-
-
-def _referenced(report: Dataset, identifier: Sequence[int]) -> Dataset:
-    """The content item at a path that counts from 1 at the root (DICOM PS3.3 C.17.3.2.5)."""
-    item = report
-    for position in list(identifier)[1:]:
-        item = item.ContentSequence[position - 1]
-    return item
 
 
 def _overlap(a: Box, b: Box) -> float:
