@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from pydicom.uid import ComputedRadiographyImageStorage
 
+from mammoscope.findings import Algorithm
 from mammoscope.results import secondary_capture
-from mammoscope.results.sheet import SHEET_SIDE, draw_sheet
+from mammoscope.results.sheet import SHEET_SIDE, draw_sheet, title_line
 from mammoscope.results.study import in_hanging_order
 
 YELLOW = (255, 214, 0)
@@ -57,6 +58,18 @@ def test_boxes_are_burned_in_where_the_finding_is(make_image, algorithm):
     assert rows.max() + round(240 * scale) == pytest.approx(280 * scale, abs=2)
     assert columns.min() - left == pytest.approx(100 * scale, abs=2)
     assert columns.max() - left == pytest.approx(160 * scale, abs=2)
+
+
+@pytest.mark.parametrize("name", ["m", "mammoscope-mass", "a-hospital-s-own-model-with-a-very-long-name" * 3])
+def test_the_notice_on_top_is_never_cut(name):
+    text, heading = title_line(Algorithm(name, "0.1.0+12b01909"), 1262)
+    assert text.endswith(" - research use only, not for diagnosis")
+    assert heading.getlength(text) <= 1262
+
+
+def test_a_name_that_fits_in_smaller_letters_stays_whole():
+    text, _ = title_line(Algorithm("mammoscope-mass", "0.1.0+12b01909"), 1262)
+    assert text.startswith("Mammoscope mammoscope-mass 0.1.0+12b01909 - ")
 
 
 def test_two_breasts_stand_side_by_side_and_views_above_each_other(make_image, algorithm):

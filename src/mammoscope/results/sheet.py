@@ -16,6 +16,7 @@ from mammoscope.results.picture import (
     ALERT,
     BLACK,
     PREDICTION,
+    Font,
     MammogramPicture,
     Rgb,
     fitted,
@@ -35,10 +36,11 @@ _GAP = SHEET_SIDE // 200
 _HEADER = round(1.4 * _LINE)
 _CAPTION = 3 * _LINE
 _INDENT = _LINE // 5
+_LARGEST_TITLE, _SMALLEST_TITLE = SHEET_SIDE // 62, SHEET_SIDE // 80
 _LINE_WIDTH = SHEET_SIDE // 600
 _ROWS_OF_A_SCREENING_STUDY = 2
 _MOST_REMARKS = 4
-# Narrower than this, the line on top would be cut.
+# Narrower than this, the line on top would be hard to read.
 _LEAST_WIDTH = round(SHEET_SIDE * 0.6)
 
 Row = tuple[ReadMammogram | None, ...]
@@ -72,11 +74,8 @@ def draw_sheet(
         remarks = [*remarks[: _MOST_REMARKS - 1], f"and {len(remarks) - _MOST_REMARKS + 1} more remarks"]
     layout = _Layout.of(_hang(images), _HEADER + len(remarks) * _LINE)
     sheet = Image.new("RGB", (layout.width, layout.height), BLACK)
-    heading = font(SHEET_SIDE / 62)
-    title = f"Mammoscope {algorithm.name} {algorithm.version} - {RESEARCH_USE}"
-    ImageDraw.Draw(sheet).text(
-        (_GAP, _GAP), fitted(title, heading, layout.width - 2 * _GAP), fill=_HEADING, font=heading
-    )
+    title, heading = title_line(algorithm, layout.width - 2 * _GAP)
+    ImageDraw.Draw(sheet).text((_GAP, _GAP), title, fill=_HEADING, font=heading)
     small = font(SHEET_SIDE / 75)
     for number, remark in enumerate(remarks):
         place = (_GAP, _HEADER + number * _LINE)
@@ -86,6 +85,20 @@ def draw_sheet(
             if image is not None:
                 sheet.paste(_cell(image, layout, note(image)), layout.corner(row, column))
     return np.asarray(sheet, dtype=np.uint8)
+
+
+def title_line(algorithm: Algorithm, width: float) -> tuple[str, Font]:
+    """The line on top and its font, no wider than that.
+
+    What must not be cut is what the sheet is not for: first the letters get smaller, then the model's name is cut.
+    """
+    name, notice = f"Mammoscope {algorithm.name} {algorithm.version}", f" - {RESEARCH_USE}"
+    heading = font(_LARGEST_TITLE)
+    for size in range(_LARGEST_TITLE, _SMALLEST_TITLE - 1, -1):
+        heading = font(size)
+        if heading.getlength(name + notice) <= width:
+            return name + notice, heading
+    return fitted(name, heading, width - heading.getlength(notice)) + notice, heading
 
 
 def _hang(images: Sequence[ReadMammogram]) -> list[Row]:
