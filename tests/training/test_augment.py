@@ -166,3 +166,15 @@ def test_boxes_stay_inside_and_the_mass_inside_its_box(
         assert (bright_columns + 1 <= x1 + 1.5).all()
         assert (bright_rows >= y0 - 1.5).all()
         assert (bright_rows + 1 <= y1 + 1.5).all()
+
+
+def test_a_curve_keeps_black_white_and_order():
+    ramp = np.linspace(0, 1, ROWS * COLUMNS, dtype=np.float32).reshape(ROWS, COLUMNS)
+    bent = [changed([], seed=seed, pixels=ramp, curve=0.5)[0].ravel() for seed in range(20)]
+
+    for pixels in bent:
+        assert pixels[[0, -1]].tolist() == [0, 1]
+        assert np.all(np.diff(pixels) > 0)
+    # Slopes of 1 / 1.5 to 1.5 about their mean: no level moves further than a quarter.
+    moved = np.abs(np.array(bent) - ramp.ravel()).max(axis=1)
+    assert 0.02 < moved.max() < 0.25

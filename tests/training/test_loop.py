@@ -9,6 +9,7 @@ import timm
 import torch
 
 from mammoscope.training import RunFolder, Step, TrainingError, load_recipe, train
+from mammoscope.training.recipe import Recipe
 
 
 class Watcher:
@@ -132,4 +133,37 @@ def test_a_checkpoint_of_another_model_is_refused(tiny_recipe, tmp_path: Path):
     torch.save(checkpoint, run.path / "checkpoint.pt")
 
     with pytest.raises(TrainingError, match="is of another model"):
+        train(recipe, Watcher())
+
+
+def recipe_that_starts_with(start: Path, written: Path) -> Recipe:
+    written.write_text(f'start = "{start}"\n' + written.read_text())
+    return load_recipe(written)
+
+
+def test_a_run_begins_with_the_averaged_weights_of_another(tiny_recipe, tmp_path: Path):
+    first = train(load_recipe(tiny_recipe(tmp_path / "first", schedule__iterations=3)), Watcher())
+    # A learning rate too small to move a weight: what comes out is what went in.
+    still = tiny_recipe(tmp_path / "second", schedule__iterations=1, optimiser__learning_rate=1e-30)
+    second = train(recipe_that_starts_with(first.path, still), Watcher())
+
+    before, after = first.load(), second.load()
+    assert after.iteration == 1
+    for name, weights in before.best_state.items():
+        assert torch.equal(after.detector[name], weights), name
+    assert any(not torch.equal(before.detector[name], before.best_state[name]) for name in before.detector)
+
+
+def test_a_run_cannot_begin_with_another_detector(tiny_recipe, tmp_path: Path):
+    first = train(load_recipe(tiny_recipe(tmp_path / "first", schedule__iterations=1)), Watcher())
+    other = tiny_recipe(tmp_path / "second", detector__fpn_channels=16)
+
+    with pytest.raises(TrainingError, match=r"trained another detector than this recipe's: give start a run with"):
+        train(recipe_that_starts_with(first.path, other), Watcher())
+
+
+def test_a_run_cannot_begin_with_a_folder_that_is_none(tiny_recipe, tmp_path: Path):
+    recipe = recipe_that_starts_with(tmp_path / "nowhere", tiny_recipe(tmp_path / "run"))
+
+    with pytest.raises(TrainingError, match="has no checkpoint yet"):
         train(recipe, Watcher())

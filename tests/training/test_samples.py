@@ -156,3 +156,28 @@ def test_two_processes_share_each_batch():
     ):
         assert len(one) == len(other) == 2
         assert sorted(one + other) == sorted(both)
+
+
+def test_pasted_masses_come_with_boxes_and_labels():
+    # A box of its own in each picture; pasted ones bring the donor's class along.
+    rng = np.random.default_rng(0)
+    pixels = (0.3 * 65535 + rng.integers(0, 500, (2, 96, 96))).astype(np.uint16)
+    boxes = [np.array([[10.0, 10, 22, 22]]), np.array([[60.0, 60, 70, 74]])]
+    prepared = PreparedSamples(pixels, boxes, [np.array([0]), np.array([1])])
+    section = AugmentationSection(horizontal_flip=0.0, copy_paste=1.0)
+    seen = set()
+    for epoch in range(20):
+        image, target = TrainingSet(prepared, section, seed=1)[epoch, 0]
+        assert image.shape == (1, 96, 96)
+        assert target["boxes"][0].tolist() == [10, 10, 22, 22]
+        seen.add(tuple(target["labels"].tolist()))
+
+    assert seen == {(0, 0), (0, 1)}
+
+
+def test_without_any_mass_nothing_is_pasted():
+    prepared = PreparedSamples(np.full((1, 64, 64), 20000, np.uint16), [np.zeros((0, 4))], [np.zeros(0, np.int64)])
+
+    _, target = TrainingSet(prepared, AugmentationSection(copy_paste=1.0), seed=1)[0, 0]
+
+    assert len(target["boxes"]) == 0

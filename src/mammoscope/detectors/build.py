@@ -11,6 +11,7 @@ from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.ops import MultiScaleRoIAlign
 
 from mammoscope.detectors.backbones import FeaturePyramid, build_backbone, pixel_normalisation
+from mammoscope.detectors.retinanet import AdaptiveRetinaNet
 from mammoscope.detectors.spec import Architecture, DetectorSpec
 
 
@@ -82,15 +83,19 @@ def _retinanet(spec: DetectorSpec, backbone: FeaturePyramid, rows: int, columns:
         norm_layer=partial(nn.GroupNorm, 16) if spec.norm == "group" else None,
     )
     head.regression_head._loss_type = spec.box_loss
-    return RetinaNet(
+    return AdaptiveRetinaNet(
         backbone,
         num_classes=len(spec.classes),
         anchor_generator=anchors,
         head=head,
         score_thresh=spec.score_threshold,
-        nms_thresh=spec.nms_iou,
-        detections_per_img=spec.max_detections,
         topk_candidates=400,
+        matching=spec.matching,
+        class_loss=spec.class_loss,
+        level_sizes=[-(-rows // stride) * -(-columns // stride) for stride in (8, 16, 32, 64, 128)],
+        nms_iou=spec.nms_iou,
+        max_detections=spec.max_detections,
+        vote_iou=spec.vote_iou,
         **_fixed_input(spec, rows, columns),
     )
 

@@ -43,8 +43,17 @@ class DetectorSpec(BaseModel):
         Of the head: ``"none"`` as in the paper, or ``"group"`` (RetinaNet only).
     box_loss
         ``"l1"`` or ``"giou"`` (RetinaNet only).
+    matching
+        Which anchors learn a mass: ``"iou"``, by fixed thresholds of overlap as in the paper, or ``"atss"``, by
+        thresholds that follow each mass (RetinaNet only).
+    class_loss
+        ``"focal"`` as in the paper, or ``"varifocal"``, which teaches a score to say how well its box fits
+        (RetinaNet with GIoU only).
     anchor_scale
         Side of the smallest anchor in pixels of the input; each level doubles it.
+    vote_iou
+        A detection becomes the mean, weighted by score, of all candidates that overlap it by this much (RetinaNet
+        only).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -56,10 +65,13 @@ class DetectorSpec(BaseModel):
     fpn_channels: int = Field(default=256, ge=16, le=512, multiple_of=16)
     norm: Literal["none", "group"] = "none"
     box_loss: Literal["l1", "giou"] = "l1"
+    matching: Literal["iou", "atss"] = "iou"
+    class_loss: Literal["focal", "varifocal"] = "focal"
     anchor_scale: int = Field(default=32, ge=4, le=256)
     classes: tuple[str, ...] = Field(default=("Mass",), min_length=1)
     score_threshold: float = Field(default=0.02, gt=0, lt=1)
     nms_iou: float = Field(default=0.3, gt=0, lt=1)
+    vote_iou: float | None = Field(default=None, gt=0, lt=1)
     max_detections: int = Field(default=100, ge=1)
 
     @model_validator(mode="after")
@@ -69,4 +81,9 @@ class DetectorSpec(BaseModel):
                 raise ValueError('box_loss = "giou" works with architecture = "retinanet" only')
             if self.norm == "group":
                 raise ValueError('norm = "group" works with architecture = "retinanet" only')
+            for key, plain in {"matching": "iou", "class_loss": "focal", "vote_iou": None}.items():
+                if getattr(self, key) != plain:
+                    raise ValueError(f'{key} = "{getattr(self, key)}" works with architecture = "retinanet" only')
+        elif self.box_loss != "giou" and (self.matching, self.class_loss) != ("iou", "focal"):
+            raise ValueError('matching = "atss" and class_loss = "varifocal" need box_loss = "giou"')
         return self

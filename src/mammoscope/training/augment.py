@@ -98,6 +98,8 @@ def _change_intensity(
     brightness = 1 + rng.uniform(-1, 1) * section.brightness
     if section.gamma:
         pixels = np.power(pixels, exponent, dtype=np.float32)
+    if section.curve:
+        pixels = _bend(pixels, section.curve, rng)
     if section.contrast:
         mean = np.float32(pixels.mean())
         pixels = (pixels - mean) * np.float32(contrast) + mean
@@ -109,3 +111,13 @@ def _change_intensity(
         sigma = rng.uniform(0, section.noise)
         pixels = pixels + np.float32(sigma) * rng.standard_normal(pixels.shape, dtype=np.float32)
     return np.asarray(np.clip(pixels, 0, 1), dtype=np.float32)
+
+
+_KNOTS = 5
+
+
+def _bend(pixels: NDArray[np.float32], change: float, rng: np.random.Generator) -> NDArray[np.float32]:
+    """A random rising curve through black and white, as films and vendors differ in theirs."""
+    rises = np.exp(rng.uniform(-1, 1, _KNOTS - 1) * math.log1p(change))
+    heights = np.concatenate([[0.0], np.cumsum(rises) / rises.sum()])
+    return np.asarray(np.interp(pixels, np.linspace(0, 1, _KNOTS), heights), dtype=np.float32)

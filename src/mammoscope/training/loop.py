@@ -5,6 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -85,7 +86,11 @@ def train(recipe: Recipe, watcher: Watcher) -> RunFolder:
         run = RunFolder.open(recipe.run_folder, recipe, dataset.fingerprint())
         samples = prepare_samples(learning, recipe.detector.classes, recipe.input.geometry, cache, watcher.prepared)
     fresh = not run.has_checkpoint
-    detector = build_detector(recipe.detector, recipe.input.rows, recipe.input.columns, load_weights=fresh)
+    detector = build_detector(
+        recipe.detector, recipe.input.rows, recipe.input.columns, load_weights=fresh and recipe.start is None
+    )
+    if fresh and recipe.start is not None:
+        _begin_with(detector, recipe.start)
     trainer = _Trainer(recipe, run, to_channels_last(detector), samples, accelerator, watcher)
     trainer.resume()
 
@@ -97,6 +102,16 @@ def train(recipe: Recipe, watcher: Watcher) -> RunFolder:
 
     trainer.run_all(validate if accelerator.is_main_process else lambda _iteration: None)
     return run
+
+
+def _begin_with(detector: MassDetector, start: Path) -> None:
+    try:
+        detector.load_state_dict(RunFolder(start).load().best_state)
+    except RuntimeError as error:
+        raise TrainingError(
+            f"the run {start} trained another detector than this recipe's: give start a run with the same [detector], "
+            "or take the line out"
+        ) from error
 
 
 class _Trainer:

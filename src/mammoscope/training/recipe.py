@@ -43,6 +43,8 @@ class AugmentationSection(_Section):
         As the paper lists it. A mammogram is grey, so it changes nothing; kept so that its recipes say what it did.
     gamma
         Largest relative change of the exponent, log-uniform.
+    curve
+        Largest relative change of a tone curve's slope, in each of four parts of it.
     zoom
         Smallest and largest scale.
     aspect
@@ -53,6 +55,8 @@ class AugmentationSection(_Section):
         Largest standard deviation of added Gaussian noise, pixels from 0 to 1.
     blur
         Largest standard deviation of a Gaussian blur in pixels.
+    copy_paste
+        Probability that a mass of another training image is blended into the breast first.
     """
 
     horizontal_flip: float = Field(default=0.5, ge=0, le=1)
@@ -62,11 +66,13 @@ class AugmentationSection(_Section):
     contrast: float = Field(default=0.0, ge=0, lt=1)
     saturation: float = Field(default=0.0, ge=0, lt=1)
     gamma: float = Field(default=0.0, ge=0, lt=1)
+    curve: float = Field(default=0.0, ge=0, le=4)
     zoom: tuple[float, float] = (1.0, 1.0)
     aspect: float = Field(default=0.0, ge=0, lt=1)
     shift: float = Field(default=0.0, ge=0, lt=1)
     noise: float = Field(default=0.0, ge=0, lt=1)
     blur: float = Field(default=0.0, ge=0, le=5)
+    copy_paste: float = Field(default=0.0, ge=0, le=1)
 
     @model_validator(mode="after")
     def _zoom_is_a_range(self) -> "AugmentationSection":
@@ -163,9 +169,17 @@ class DataSection(_Section):
 
 
 class Recipe(_Section):
-    """Everything a training needs."""
+    """Everything a training needs.
+
+    Parameters
+    ----------
+    start
+        Folder of a finished run whose weights (the averaged ones, if it has them) this one begins with; its detector
+        must have the same tensors.
+    """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")
+    start: Path | None = None
     data: DataSection
     input: InputSection
     detector: DetectorSpec

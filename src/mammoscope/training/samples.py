@@ -17,6 +17,7 @@ from mammoscope.datasets import AnnotatedDataset
 from mammoscope.imaging import InputGeometry, PreparedImage, prepare, read_mammogram
 from mammoscope.training.augment import augment
 from mammoscope.training.checkpoint import write_atomically
+from mammoscope.training.copy_paste import Donor, paste_mass
 from mammoscope.training.errors import TrainingError
 from mammoscope.training.recipe import AugmentationSection
 
@@ -143,6 +144,7 @@ class TrainingSet(Dataset[tuple[Tensor, dict[str, Tensor]]]):
         self._samples = samples
         self._section = section
         self._seed = seed
+        self._masses = [(image, number) for image, boxes in enumerate(samples.boxes) for number in range(len(boxes))]
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -151,15 +153,37 @@ class TrainingSet(Dataset[tuple[Tensor, dict[str, Tensor]]]):
         """One augmented image (1, rows, columns) and its target."""
         epoch, index = key
         rng = np.random.default_rng((self._seed, epoch, index))
-        pixels = self._samples.pixels[index].astype(np.float32) / _LEVELS
-        changed, boxes, kept = augment(pixels, self._samples.boxes[index], self._section, rng)
+        pixels = self._pixels(index)
+        boxes, labels = self._samples.boxes[index], self._samples.labels[index]
+        if self._masses and rng.random() < self._section.copy_paste:
+            pixels, boxes, labels = self._with_pasted_mass(pixels, boxes, labels, rng)
+        changed, boxes, kept = augment(pixels, boxes, self._section, rng)
         # A box narrower than a pixel teaches nothing and makes the box loss infinite.
         large = np.all(boxes[:, 2:] - boxes[:, :2] >= 1, axis=1)
         target = {
             "boxes": torch.from_numpy(boxes[large].astype(np.float32)),
-            "labels": torch.from_numpy(self._samples.labels[index][kept][large]),
+            "labels": torch.from_numpy(labels[kept][large]),
         }
         return torch.from_numpy(np.ascontiguousarray(changed)).unsqueeze(0), target
+
+    def _with_pasted_mass(
+        self,
+        pixels: NDArray[np.float32],
+        boxes: NDArray[np.float64],
+        labels: NDArray[np.int64],
+        rng: np.random.Generator,
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.int64]]:
+        image, number = self._masses[rng.integers(len(self._masses))]
+        label = self._samples.labels[image][number]
+        donor = Donor(self._pixels(image), self._samples.boxes[image][number])
+        pasted = paste_mass(pixels, boxes, donor, rng)
+        if pasted is None:
+            return pixels, boxes, labels
+        pixels, box = pasted
+        return pixels, np.vstack([boxes, box]), np.append(labels, label)
+
+    def _pixels(self, index: int) -> NDArray[np.float32]:
+        return np.asarray(self._samples.pixels[index] / np.float32(_LEVELS), dtype=np.float32)
 
 
 class EndlessShuffle(Sampler[list[tuple[int, int]]]):
