@@ -1,6 +1,6 @@
 """Why the model proposes a finding: heat maps, how far to trust them, and how faithful they are. No torch."""
 
-from mammoscope.explain.correlation import correlation, rank_correlation
+from mammoscope.explain.correlation import SAME_MAP, correlation, rank_correlation
 from mammoscope.explain.drise import FEWEST_MASKS, Occlusion, drise, similarity_to
 from mammoscope.explain.errors import ExplainError
 from mammoscope.explain.faithfulness import Faithfulness, faithfulness
@@ -10,6 +10,7 @@ from mammoscope.explain.shuffle import shuffled_bundle
 __all__ = [
     "FEWEST_MASKS",
     "NOISY",
+    "SAME_MAP",
     "ExplainError",
     "Faithfulness",
     "HeatMap",

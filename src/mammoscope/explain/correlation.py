@@ -5,6 +5,12 @@ from numpy.typing import NDArray
 
 Map = NDArray[np.floating]
 
+SAME_MAP = 0.5
+"""Two maps with this correlation or more, of values or of ranks, show the same.
+
+A map that correlates so with that of a network of shuffled weights shows the picture, not what the network learned.
+"""
+
 
 def correlation(one: Map, other: Map) -> float:
     """Pearson's correlation of two maps of the same shape; 0 where either has one value throughout."""

@@ -137,7 +137,8 @@ def occlusion_maps(
     Each pixel gets the slope of the similarity against how much of that pixel was shown: how much the similarity rises
     when the spot is shown rather than hidden. With as many masks as one likes, RISE's weighted sum of masks is the same
     map but for scale and offset; with the few hundred that a CPU has time for, that sum is mostly the chance by which
-    some spots were shown more often than others, which the slope leaves out.
+    some spots were shown more often than others, which the slope leaves out. On the background, where hiding changes
+    nothing, the value is 0.
 
     The agreement is the correlation between the maps of the masks with even and with odd numbers, raised to what it
     would be between maps of all of them (Spearman-Brown: 2 r / (1 + r)).
@@ -149,7 +150,8 @@ def occlusion_maps(
     for number, mask in enumerate(masks):
         halves[number % 2].add(mask, similarity(filling + mask * (pixels - filling)))
         progress(number + 1, occlusion.masks)
-    even, odd, whole = halves[0].slopes(), halves[1].slopes(), (halves[0] + halves[1]).slopes()
+    hidden = filling != pixels
+    even, odd, whole = (sums.slopes() * hidden for sums in (*halves, halves[0] + halves[1]))
     return [(values, _raised(correlation(*pair))) for values, *pair in zip(whole, even, odd, strict=True)]
 
 
