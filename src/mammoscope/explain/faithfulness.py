@@ -52,7 +52,7 @@ def faithfulness(values: NDArray[np.floating], pixels: Pixels, similarity: Simil
     shares = [(step / _STEPS) ** 2 for step in range(_STEPS + 1)]
     deleted, inserted = [whole], [nothing]
     for share in shares[1:-1]:
-        first = place < share * values.size
+        first = place < round(share * values.size)
         deleted.append(float(similarity(np.where(first, filling, pixels))[0]))
         inserted.append(float(similarity(np.where(first, pixels, filling))[0]))
     deleted.append(nothing)
