@@ -59,12 +59,12 @@ def gradient_maps(
 
     backbone: torch.nn.Module = detector.network.backbone
     hook = backbone.register_forward_hook(keep)
-    try:
-        with torch.enable_grad():
+    with torch.enable_grad():
+        try:
             found = detector(torch.from_numpy(prepared.pixels)[None, None].to(device))[0]
-    finally:
-        hook.remove()
-    return [_map_of(finding, found, levels, detector, prepared) for finding in findings]
+        finally:
+            hook.remove()
+        return [_map_of(finding, found, levels, detector, prepared) for finding in findings]
 
 
 def _map_of(
@@ -104,7 +104,7 @@ def _weighted(level: Tensor, gradient: Tensor, shape: tuple[int, ...], sides: tu
     kernel = [
         min(2 * int(np.ceil(3 * sigma)) + 1, 2 * size - 1) for sigma, size in zip(sigmas, level.shape[2:], strict=True)
     ]
-    smooth = gaussian_blur(gradient, kernel[::-1], sigmas[::-1])
+    smooth: Tensor = gaussian_blur(gradient, kernel[::-1], sigmas[::-1])
     return (smooth * level).sum(dim=1, keepdim=True).clamp(min=0)
 
 

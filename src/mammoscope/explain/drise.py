@@ -171,10 +171,11 @@ class _Sums:
 
     def add(self, mask: Pixels, similarity: NDArray[np.float64]) -> None:
         self.count += 1
-        self.mask = self.mask + mask
-        self.mask_squared = self.mask_squared + mask**2
+        shown = mask.astype(np.float64)
+        self.mask = self.mask + shown
+        self.mask_squared = self.mask_squared + shown**2
         self.similarity = self.similarity + similarity
-        self.product = self.product + similarity[:, np.newaxis, np.newaxis] * mask
+        self.product = self.product + similarity[:, np.newaxis, np.newaxis] * shown
 
     def __add__(self, other: Self) -> "_Sums":
         return _Sums(

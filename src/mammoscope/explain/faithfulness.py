@@ -45,9 +45,7 @@ def faithfulness(values: NDArray[np.floating], pixels: Pixels, similarity: Simil
     filling = smooth_tissue(pixels)
     tie = np.random.default_rng(seed).permutation(values.size)
     order = np.lexsort((tie, -values.ravel()))
-    place = np.empty(values.size, np.int64)
-    place[order] = np.arange(values.size)
-    place = place.reshape(values.shape)
+    place: NDArray[np.intp] = np.argsort(order).reshape(values.shape)
     whole, nothing = float(similarity(pixels)[0]), float(similarity(filling)[0])
     shares = [(step / _STEPS) ** 2 for step in range(_STEPS + 1)]
     deleted, inserted = [whole], [nothing]

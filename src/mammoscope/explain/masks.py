@@ -66,4 +66,4 @@ def random_masks(shape: tuple[int, int], *, count: int, cells: int, keep: float,
         grid = (rng.random((down + 1, across + 1)) < keep).astype(np.float32)
         top, left = int(rng.integers(height)), int(rng.integers(width))
         enlarged = cv2.resize(grid, size, interpolation=cv2.INTER_LINEAR)
-        yield enlarged[top : top + rows, left : left + columns]
+        yield np.asarray(enlarged[top : top + rows, left : left + columns], np.float32)

@@ -59,9 +59,9 @@ def draw_heat_map(image: ReadMammogram, number: int, heat_map: HeatMap, algorith
     finding = _finding(image, number)
     plain.draw_findings([finding])
     height, width = heated.image.height, heated.image.width
-    share = np.clip(heat_map.on_file(image.mammogram.rows, image.mammogram.columns), 0.0, None)
-    share = cv2.resize(share / (heat_map.peak or 1.0), (width, height), interpolation=cv2.INTER_AREA)
-    heated.image.paste(*_layer(share))
+    heat = heat_map.on_file(image.mammogram.rows, image.mammogram.columns) / (heat_map.peak or 1.0)
+    share = cv2.resize(np.clip(heat, 0.0, 1.0), (width, height), interpolation=cv2.INTER_AREA)
+    heated.image.paste(*_layer(np.asarray(share, np.float32)))
     heated.outline(finding.box, PREDICTION)
 
     whole = max(2 * width + _GAP, _LEAST_WIDTH)
