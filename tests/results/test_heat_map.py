@@ -113,6 +113,8 @@ def test_attributes_of_the_object(make_image, algorithm, now):
     assert source.ReferencedSOPInstanceUID == "2.25.10001"
     for words in ("D-RISE, 600 masks", "0.93", tracked_findings(image, algorithm)[1].tracking_uid, "not where to cut"):
         assert words in capture.DerivationDescription
+    by_gradient = heat_map_capture(image, 2, heat_map(Box(0, 0, 50, 50), agreement=None), algorithm, now=now)
+    assert "agreement" not in by_gradient.DerivationDescription
     drawn = draw_heat_map(image, 2, heat_map(Box(0, 0, 50, 50)), algorithm)
     assert (capture.pixel_array == drawn).all()
 

@@ -99,10 +99,12 @@ def heat_map_capture(
     digest = hashlib.sha256(heat_map.values.tobytes()).hexdigest()
     dataset = new_result(ResultKind.HEAT_MAP, [image], algorithm, now, content=(str(number), heat_map.method, digest))
     dataset.InstanceNumber = number
-    derivation = (
-        f"Heat map of finding {number} ({tracked.tracking_uid}) by {heat_map.method}, {_agreement(heat_map)}, on the "
-        f"mammogram windowed and resized; explains why, not where to cut; {RESEARCH_USE}"
+    parts = (
+        f"Heat map of finding {number} ({tracked.tracking_uid}) by {heat_map.method}",
+        _agreement(heat_map),
+        f"on the mammogram windowed and resized; explains why, not where to cut; {RESEARCH_USE}",
     )
+    derivation = ", ".join(part for part in parts if part)
     set_picture(dataset, [image], pixels, printable(derivation))
     return dataset
 
@@ -152,11 +154,10 @@ def _write_legend(picture: Image.Image, heat_map: HeatMap, top: int) -> None:
     elif heat_map.noisy:
         words, colour = f"Noisy: {_agreement(heat_map)}. Do not trust this map; use more masks.", ALERT
     else:
-        words, colour = f"{_agreement(heat_map).capitalize()}.", _QUIET
+        words, colour = _agreement(heat_map).capitalize(), _QUIET
     pen.text((_GAP, top + 2 * _LINE), fitted(words, small, width), fill=colour, font=small)
 
 
 def _agreement(heat_map: HeatMap) -> str:
-    if heat_map.agreement is None:
-        return "nothing drawn at random"
-    return f"agreement with a map from other masks {heat_map.agreement:.2f}"
+    """In words; nothing to say of a map that chance has no part in."""
+    return "" if heat_map.agreement is None else f"agreement with a map from other masks {heat_map.agreement:.2f}"
