@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from mammoscope import __version__
-from mammoscope.cli import compare, dataset, demo, detect, evaluate, export, node, phantom, report, train
+from mammoscope.cli import compare, dataset, demo, detect, evaluate, explain, export, node, phantom, report, train
 from mammoscope.errors import MammoscopeError
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app.command()(compare.compare)
 app.command()(demo.demo)
 app.command()(detect.detect)
 app.command()(evaluate.evaluate)
+app.command()(explain.explain)
 app.command()(export.export)
 app.add_typer(node.app, name="node")
 app.command("phantom")(phantom.make_phantom)

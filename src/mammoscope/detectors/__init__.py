@@ -2,6 +2,8 @@
 
 from mammoscope.detectors.backbones import WeightsError
 from mammoscope.detectors.build import MassDetector, build_detector, count_parameters, to_channels_last
+from mammoscope.detectors.gradient import gradient_maps
+from mammoscope.detectors.shuffle import Part, shuffled
 from mammoscope.detectors.spec import Architecture, Backbone, DetectorSpec
 
 __all__ = [
@@ -9,8 +11,11 @@ __all__ = [
     "Backbone",
     "DetectorSpec",
     "MassDetector",
+    "Part",
     "WeightsError",
     "build_detector",
     "count_parameters",
+    "gradient_maps",
+    "shuffled",
     "to_channels_last",
 ]

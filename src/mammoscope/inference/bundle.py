@@ -3,9 +3,11 @@
 import importlib.resources
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
+import numpy as np
 import onnxruntime
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mammoscope.errors import MammoscopeError
@@ -144,6 +146,21 @@ class Bundle:
     def algorithm(self) -> Algorithm:
         """Name and version, as result objects state them."""
         return Algorithm(self.metadata.name, self.metadata.version)
+
+    def run(
+        self, pixels: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.integer[Any]]]:
+        """Boxes (n, 4) in input pixels, scores (n,) and class indices (n,) for one picture of the network's input.
+
+        Parameters
+        ----------
+        pixels
+            Shape (rows, columns), from 0 to 1 (`mammoscope.imaging.PreparedImage`).
+        """
+        boxes, scores, labels = self.session.run(
+            ["boxes", "scores", "labels"], {"image": pixels[np.newaxis, np.newaxis]}
+        )
+        return boxes, scores, labels
 
     def operating_point(self, name: str | None = None) -> OperatingPoint:
         """The operating point of that name, or the default.

@@ -51,9 +51,7 @@ class Detector:
         """Everything the network proposes, however unlikely, by falling score."""
         metadata = self.bundle.metadata
         prepared = prepare(mammogram, metadata.input.geometry)
-        boxes, scores, labels = self.bundle.session.run(
-            ["boxes", "scores", "labels"], {"image": prepared.pixels[np.newaxis, np.newaxis]}
-        )
+        boxes, scores, labels = self.bundle.run(prepared.pixels)
         return as_findings(boxes, scores, labels, metadata.classes, prepared.placement, mammogram)
 
     def read(self, mammogram: Mammogram, threshold: float | None = None) -> Reading:

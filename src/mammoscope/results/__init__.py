@@ -1,10 +1,11 @@
-"""A reading as objects that a PACS keeps and a reader sees: CAD report, marks, sheet, picture.
+"""A reading as objects that a PACS keeps and a reader sees: CAD report, marks, sheet, picture, heat map.
 
 Objects in, objects out: nothing here opens a file or a connection.
 """
 
 from mammoscope.results.cad_sr import cad_sr_obstacle, mammography_cad_sr
 from mammoscope.results.errors import ResultError
+from mammoscope.results.heat_map import draw_heat_map, heat_map_capture
 from mammoscope.results.objects import StudyResults, result_objects, study_results
 from mammoscope.results.picture import draw_reading
 from mammoscope.results.presentation import presentation_state, presentation_state_obstacle
@@ -17,7 +18,9 @@ __all__ = [
     "ResultError",
     "StudyResults",
     "cad_sr_obstacle",
+    "draw_heat_map",
     "draw_reading",
+    "heat_map_capture",
     "mammography_cad_sr",
     "presentation_state",
     "presentation_state_obstacle",

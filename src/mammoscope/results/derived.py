@@ -64,7 +64,7 @@ class _Series:
 
 
 class ResultKind(Enum):
-    """The objects that one study gets; each kind is a series of its own.
+    """The objects that one study gets, heat maps only where asked for; each kind is a series of its own.
 
     The series numbers stand far above those of a modality, so that results come last in a reader's list.
     """
@@ -72,12 +72,15 @@ class ResultKind(Enum):
     CAD_SR = _Series("cad-sr", MammographyCADSRStorage, "SR", 9001, "CAD report")
     PRESENTATION_STATE = _Series("gsps", GrayscaleSoftcopyPresentationStateStorage, "PR", 9002, "CAD marks")
     SECONDARY_CAPTURE = _Series("sc", SecondaryCaptureImageStorage, "OT", 9003, "CAD sheet")
+    HEAT_MAP = _Series("heat-map", SecondaryCaptureImageStorage, "OT", 9004, "CAD heat maps")
 
 
-def result_instance_uid(kind: ResultKind, images: Sequence[ReadMammogram], algorithm: Algorithm) -> UID:
-    """SOP Instance UID: the same for the same images, algorithm, version and findings."""
+def result_instance_uid(
+    kind: ResultKind, images: Sequence[ReadMammogram], algorithm: Algorithm, content: Sequence[str] = ()
+) -> UID:
+    """SOP Instance UID: the same for the same images, algorithm, version, findings and further content."""
     study = str(images[0].header.StudyInstanceUID)
-    return result_uid(f"{kind.value.key} instance", study, algorithm, *reading_content(images))
+    return result_uid(f"{kind.value.key} instance", study, algorithm, *reading_content(images), *content)
 
 
 def result_series_uid(kind: ResultKind, image: ReadMammogram, algorithm: Algorithm) -> UID:
@@ -107,7 +110,11 @@ def printable(text: str) -> str:
 
 
 def new_result(
-    kind: ResultKind, images: Sequence[ReadMammogram], algorithm: Algorithm, now: datetime | None = None
+    kind: ResultKind,
+    images: Sequence[ReadMammogram],
+    algorithm: Algorithm,
+    now: datetime | None = None,
+    content: Sequence[str] = (),
 ) -> FileDataset:
     """An object with everything but its content.
 
@@ -117,10 +124,12 @@ def new_result(
         Of one study; the first one lends patient and study.
     now
         Content date and time; the clock's unless given.
+    content
+        What the object holds beyond the reading, as text: another content is another object.
     """
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = kind.value.sop_class
-    meta.MediaStorageSOPInstanceUID = result_instance_uid(kind, images, algorithm)
+    meta.MediaStorageSOPInstanceUID = result_instance_uid(kind, images, algorithm, content)
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     dataset = FileDataset("", {}, file_meta=meta, preamble=_PREAMBLE)
     dataset.SOPClassUID = meta.MediaStorageSOPClassUID

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from datetime import datetime
 
+import numpy as np
+from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.dataset import FileDataset
 
@@ -44,9 +46,25 @@ def secondary_capture(
     images = in_hanging_order(images)
     pixels = draw_sheet(images, algorithm, _note, remarks)
     dataset = new_result(ResultKind.SECONDARY_CAPTURE, images, algorithm, now)
+    set_picture(dataset, images, pixels, f"Mammograms windowed and reduced, marks burned in; {RESEARCH_USE}")
+    return dataset
+
+
+def set_picture(dataset: Dataset, images: Sequence[ReadMammogram], pixels: NDArray[np.uint8], derivation: str) -> None:
+    """Put a colour picture made of mammograms into a secondary capture, with where it comes from.
+
+    Parameters
+    ----------
+    images
+        The mammograms that it shows.
+    pixels
+        Shape (rows, columns, 3), RGB.
+    derivation
+        How it was made of them, in words.
+    """
     dataset.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
     dataset.ConversionType = "WSD"
-    dataset.DerivationDescription = f"Mammograms windowed and reduced, marks burned in; {RESEARCH_USE}"
+    dataset.DerivationDescription = derivation
     dataset.SourceImageSequence = [_source(image) for image in images]
     dataset.PatientOrientation = None
     breasts = {image.laterality for image in images}
@@ -66,7 +84,6 @@ def secondary_capture(
     raw = pixels.tobytes()
     dataset.PixelData = raw + b"\0" * (len(raw) % 2)
     dataset["PixelData"].VR = "OB"
-    return dataset
 
 
 def _note(image: ReadMammogram) -> str | None:

@@ -2,6 +2,7 @@
 
 from mammoscope.training.checkpoint import Checkpoint, RunFolder
 from mammoscope.training.errors import TrainingError
+from mammoscope.training.explain import RunReader
 from mammoscope.training.export import trained_detector, write_bundle
 from mammoscope.training.loop import Step, Watcher, train
 from mammoscope.training.recipe import Recipe, load_recipe
@@ -11,6 +12,7 @@ __all__ = [
     "Checkpoint",
     "Recipe",
     "RunFolder",
+    "RunReader",
     "Step",
     "TrainingError",
     "Watcher",
