@@ -1,5 +1,6 @@
 """RetinaNet (Lin et al. 2017) with the ways of learning and of merging boxes that came after it."""
 
+import sys
 from typing import Any
 
 import torch
@@ -54,6 +55,11 @@ class AdaptiveRetinaNet(RetinaNet):  # type: ignore[misc]  # torchvision has no 
         self._class_loss = class_loss
         self._level_sizes = level_sizes
         self._vote_iou = vote_iou
+
+    def propose_everything(self) -> None:
+        """From now on return every anchor's box as it is, however unlikely and however many overlap."""
+        self.score_thresh, self._nms_iou, self._vote_iou = 0.0, 1.0, None
+        self.topk_candidates = self.detections_per_img = self._max_detections = sys.maxsize
 
     def compute_loss(
         self, targets: list[dict[str, Tensor]], head_outputs: dict[str, Tensor], anchors: list[Tensor]

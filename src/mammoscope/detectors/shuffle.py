@@ -50,5 +50,4 @@ def _propose_everything(detector: MassDetector) -> None:
         network.roi_heads.score_thresh, network.roi_heads.nms_thresh = 0.0, 1.0
         network.roi_heads.detections_per_img = _ALL
     else:
-        network.score_thresh, network.nms_thresh = 0.0, 1.0
-        network.topk_candidates = network.detections_per_img = _ALL
+        network.propose_everything()
