@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,7 +82,7 @@ class Workplace:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                start_new_session=True,
+                process_group=0,  # of its own, so that its loaders stop with it; no session, so that all end with this
             )
 
     @property
@@ -106,8 +105,12 @@ class Queue:
         try:
             self._until_the_end()
         finally:
-            self.stop()
+            self._stop()
         return all(self._place.is_done(stage.name) for stage in self._plan.stages)
+
+    def end(self, *_signal: object) -> None:
+        """Let `work` come to its end now; the handler of signals."""
+        self._ends = 0.0
 
     def _until_the_end(self) -> None:
         send_at = time.monotonic() + self._send_every
@@ -128,7 +131,7 @@ class Queue:
                 send_at = now + self._send_every
             time.sleep(_POLL_SECONDS)
 
-    def stop(self) -> None:
+    def _stop(self) -> None:
         """Stop what runs and send home how far it came."""
         for process in self._running.values():
             os.killpg(process.pid, signal.SIGINT)
@@ -204,17 +207,6 @@ def check_pack(pack: Path) -> None:
             raise PartsError(f"{pack / name} is missing or damaged: carry the pack again")
 
 
-def on_termination(stop: Callable[[], None]) -> None:
-    """Stop cleanly when the machine's owner asks for it."""
-
-    def handle(_signal: int, _frame: object) -> None:
-        stop()
-        raise SystemExit(1)
-
-    signal.signal(signal.SIGTERM, handle)
-    signal.signal(signal.SIGINT, handle)
-
-
 def main() -> int:
     """0 if the whole plan is done, 1 if something is left for the next time, 2 if nothing could be started."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -245,7 +237,8 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     queue = Queue(plan, place, outbox, ends, arguments.send_every * 60)
-    on_termination(queue.stop)
+    for asked in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(asked, queue.end)
     done = queue.work()
     print(f"{'all done' if done else 'start the same command again'}; {outbox.waiting} parts wait for the next time")
     return 0 if done and not outbox.waiting else 1
