@@ -15,6 +15,7 @@ from typing import Any
 
 MANIFEST = "manifest.json"
 MIB = 2**20
+_DRAFT = ".draft"
 _CHUNK = MIB
 
 
@@ -83,7 +84,7 @@ class Outbox:
     def put(self, name: str, worth: int, files: dict[str, Path]) -> None:
         """Make an archive of files (name in it: path) and send as much of it as there is room for."""
         made = sum(archive.name == name for archive in self._archives(every=True))
-        draft = self._memory / f"{name}.draft"
+        draft = self._memory / f"{name}{_DRAFT}"
         with tarfile.open(draft, "w:gz", compresslevel=1) as tar:
             for inside, path in sorted(files.items()):
                 tar.add(path, inside)
@@ -99,6 +100,7 @@ class Outbox:
         """Send what was not sent yet, the most worthy first; the less worthy gives way."""
         wanted = self._wanted()
         there = {path.name: path.stat().st_size for path in self._folder.iterdir() if path.name != MANIFEST}
+        self._remove(name for name in there if name.endswith(_DRAFT))
         surplus = there.keys() - wanted.keys()
         together = there | {name: part.size for name, part in wanted.items()}
         if not self._has_room(together.values()):
@@ -120,7 +122,8 @@ class Outbox:
 
     def _has_room(self, sizes: Iterable[int]) -> bool:
         sizes = list(sizes)
-        return len(sizes) < self._limits.files and sum(sizes) <= self._limits.total_bytes  # one is the manifest
+        # The manifest comes home too, and a draft may lie there when the machine is cut.
+        return len(sizes) + 2 <= self._limits.files and sum(sizes) <= self._limits.total_bytes
 
     def _remove(self, names: Iterable[str]) -> None:
         for name in names:
@@ -204,7 +207,7 @@ def _manifest(folder: Path) -> list[Archive]:
 def _unpack(archive: Archive, folders: list[Path], to: Path) -> str | None:
     """Unpack an archive into a folder of its name; else say why not."""
     to.mkdir(parents=True, exist_ok=True)
-    draft = to / f"{archive.key}.draft"
+    draft = to / f"{archive.key}{_DRAFT}"
     try:
         with draft.open("wb") as stream:
             for number, expected in enumerate(archive.parts):
@@ -247,8 +250,7 @@ def sha256_of(file: Path) -> str:
 
 def write_whole(file: Path, content: bytes) -> None:
     """Write a file that is either whole or not there (or still the one before)."""
-    # Beside the folder, not in it: what lies in an outbox when the machine is cut comes home.
-    draft = file.parent.with_name(f"{file.parent.name}.draft")
+    draft = file.with_name(f"{file.name}{_DRAFT}")
     with draft.open("wb") as stream:
         stream.write(content)
         stream.flush()

@@ -19,7 +19,7 @@ def weights(tmp_path: Path) -> Path:
     return noise(tmp_path / "weights.pt", 25_000)
 
 
-LIMITS = Limits(files=4, part_bytes=10_000, total_bytes=1_000_000)
+LIMITS = Limits(files=5, part_bytes=10_000, total_bytes=1_000_000)
 
 
 def parts_in(folder: Path) -> list[str]:
@@ -42,7 +42,7 @@ def test_what_was_cut_is_joined_byte_for_byte(tmp_path: Path, weights: Path):
 
 
 def test_what_finds_no_room_comes_with_the_next_command(tmp_path: Path, weights: Path):
-    small = Limits(files=3, part_bytes=10_000, total_bytes=1_000_000)  # the manifest and two parts
+    small = Limits(files=4, part_bytes=10_000, total_bytes=1_000_000)  # the manifest, a draft and two parts
     first = Outbox(tmp_path / "out-1", tmp_path / "memory", small)
     first.put("best", 1, {"slim.pt": weights})
     assert len(parts_in(tmp_path / "out-1")) == 2
@@ -64,7 +64,7 @@ def test_bytes_in_all_are_limited_too(tmp_path: Path, weights: Path):
 
 
 def test_the_less_worthy_gives_way_and_comes_later(tmp_path: Path):
-    two = Limits(files=3, part_bytes=10_000, total_bytes=1_000_000)
+    two = Limits(files=4, part_bytes=10_000, total_bytes=1_000_000)
     outbox = Outbox(tmp_path / "out-1", tmp_path / "memory", two)
     outbox.put("least", 5, {"a": noise(tmp_path / "a", 15_000, 2)})
     assert all(name.startswith("least") for name in parts_in(tmp_path / "out-1"))

@@ -21,7 +21,7 @@ def command(root: Path, script: str, *arguments: object) -> list[str]:
 def run_script(root: Path, script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(root / "src")}
     return subprocess.run(
-        command(root, script, *arguments), capture_output=True, text=True, check=False, timeout=300, env=environment
+        command(root, script, *arguments), capture_output=True, text=True, check=False, timeout=900, env=environment
     )
 
 
@@ -37,7 +37,8 @@ changes = ["data.dataset=data/{tiny_dataset.name}", "detector.weights=weights/tf
 """
     file = tmp_path / "plan.toml"
     second = stage.format(name="two") + 'after = "one"\nbring = "figures"\n'
-    file.write_text(stage.format(name="one") + second)
+    environment = '[environment]\nACCELERATE_MIXED_PRECISION = "bf16"\n'
+    file.write_text(environment + stage.format(name="one") + second)
     return file
 
 
@@ -50,12 +51,12 @@ def test_a_plan_is_worked_through_stopped_and_gone_on_with(root: Path, tiny_data
     def arguments(number: int) -> list[object]:
         """Each command on a machine of its own."""
         folders = {name: tmp_path / f"{name}-{number}" for name in ("pack", "out", "work")}
-        return [plan, "--minutes", 5, *(word for name, folder in folders.items() for word in (f"--{name}", folder))]
+        return [plan, "--minutes", 15, *(word for name, folder in folders.items() for word in (f"--{name}", folder))]
 
     pack(1)
     checkpoint = tmp_path / "work-1" / "runs" / "one" / "checkpoint.pt"
     with subprocess.Popen(command(root, "run.py", *arguments(1)), stdout=subprocess.DEVNULL) as first:
-        until = time.monotonic() + 200
+        until = time.monotonic() + 600
         while not checkpoint.is_file() and first.poll() is None and time.monotonic() < until:
             time.sleep(0.01)
         first.send_signal(signal.SIGTERM)
