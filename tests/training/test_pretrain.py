@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mammoscope.detectors import DetectorSpec, build_detector
-from mammoscope.training import Step, TrainingError, load_pretrain_recipe, pretrain
+from mammoscope.training import PatchFigures, TrainingError, load_pretrain_recipe, pretrain
 from mammoscope.training.pretrain_figures import patch_figures
 from mammoscope.training.pretrain_patches import PatchCutter, TrainingPatches, judged_patches
 from mammoscope.training.pretrain_recipe import PatchSection
@@ -24,19 +24,20 @@ class Watcher:
     def __init__(self, stop_after: int | None = None) -> None:
         self.stop_after = stop_after
         self.resumed_at: list[int] = []
-        self.steps: list[Step] = []
+        self.steps: list[int] = []
 
     def prepared(self, done: int, total: int) -> None: ...
 
     def resumed(self, iteration: int) -> None:
         self.resumed_at.append(iteration)
 
-    def stepped(self, step: Step) -> None:
-        self.steps.append(step)
-        if step.iteration == self.stop_after:
+    def stepped(self, iteration: int, progress: float, loss: float, minutes_left: float) -> None:
+        assert (progress == iteration / 4, loss > 0, minutes_left >= 0) == (True, True, True)
+        self.steps.append(iteration)
+        if iteration == self.stop_after:
             raise KeyboardInterrupt
 
-    def validated(self, iteration: int, figures: dict[str, Any]) -> None: ...
+    def validated(self, iteration: int, figures: PatchFigures) -> None: ...
 
 
 @pytest.fixture
@@ -80,7 +81,7 @@ def test_the_weights_fit_a_detector_with_their_statistics(write_recipe, tmp_path
     assert done.weights == tmp_path / "run" / "resnet50.pth"
     assert (done.figures.masses, done.figures.background <= 5) == (3, True)
     assert json.loads((tmp_path / "run" / "figures.json").read_text())["auc"] == done.figures.auc
-    assert [step.iteration for step in watcher.steps] == [1, 2, 3, 4]
+    assert watcher.steps == [1, 2, 3, 4]
     state = torch.load(done.weights, weights_only=True)
     assert not any(name.startswith("fc.") for name in state)
     spec = DetectorSpec(architecture="retinanet", backbone="resnet50", weights=done.weights, frozen_stages=0)
@@ -109,8 +110,8 @@ def test_a_stopped_run_ends_with_the_weights_of_an_unbroken_one(write_recipe):
     ("change", "told"),
     [
         ({"patch__size": "96"}, "no larger than the input"),
-        ({"schedule__batch": "5"}, "must be even"),
-        ({"schedule__accumulate": "2"}, "the whole batch at once"),
+        ({"schedule__batch": "5"}, "schedule.batch"),
+        ({"schedule__accumulate": "2"}, "schedule.accumulate: a recipe has no such key"),
         ({"backbone": '"tf_efficientnet_lite0"'}, "backbone"),
         ({"patch__sise": "64"}, "patch.sise: a recipe has no such key"),
     ],

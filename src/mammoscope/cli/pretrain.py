@@ -1,7 +1,7 @@
 """`mammoscope pretrain`: a backbone's first weights from patches, where there are none of ImageNet."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -10,7 +10,7 @@ from mammoscope.cli.torch_extra import needs_torch
 from mammoscope.errors import MammoscopeError
 
 if TYPE_CHECKING:
-    from mammoscope.training import Step
+    from mammoscope.training import PatchFigures
 
 
 def pretrain(
@@ -61,15 +61,14 @@ class _Lines:
         """A run goes on."""
         self._console.print(f"going on after iteration {iteration}", highlight=False)
 
-    def stepped(self, step: "Step") -> None:
+    def stepped(self, iteration: int, progress: float, loss: float, minutes_left: float) -> None:
         """An optimiser step."""
-        if step.iteration % 50 == 0:
+        if iteration % 50 == 0:
             self._console.print(
-                f"iteration {step.iteration}, {step.progress:.0%}: loss {step.loss:.3f}, "
-                f"{step.seconds_left / 60:.1f} minutes left",
+                f"iteration {iteration}, {progress:.0%}: loss {loss:.3f}, {minutes_left:.1f} minutes left",
                 highlight=False,
             )
 
-    def validated(self, iteration: int, figures: dict[str, Any]) -> None:
+    def validated(self, iteration: int, figures: "PatchFigures") -> None:
         """Figures on the way."""
-        self._console.print(f"iteration {iteration}: validation AUC {figures['auc']:.3f}", highlight=False)
+        self._console.print(f"iteration {iteration}: validation AUC {figures.auc:.3f}", highlight=False)

@@ -54,6 +54,18 @@ def open_folder(recipe: PretrainRecipe, fingerprint: str) -> RunFolder:
     return folder
 
 
+def log(folder: RunFolder, record: dict[str, Any]) -> None:
+    """Add a line to the curves (``curves.jsonl``)."""
+    try:
+        with (folder.path / "curves.jsonl").open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(record) + "\n")
+    except OSError as error:
+        raise TrainingError(
+            f"the curves of {folder.path} could not be written ({error.strerror}): the last checkpoint is safe; free "
+            "disk space and start the same command again"
+        ) from error
+
+
 def _what_decides(described: dict[str, Any]) -> list[Any]:
     recipe = {**described["recipe"], "run": described["recipe"]["run"]["seed"]}
     return [recipe, described["data_fingerprint"]]

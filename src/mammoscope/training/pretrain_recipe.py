@@ -10,7 +10,6 @@ from mammoscope.training.recipe import (
     AugmentationSection,
     InputSection,
     OptimiserSection,
-    RunSection,
     ScheduleSection,
     read_recipe_file,
     validated,
@@ -37,6 +36,43 @@ class PatchSection(BaseModel):
     clear: float = Field(default=0.1, ge=0, lt=1)
 
 
+class PretrainSchedule(BaseModel):
+    """How long: keys of a training's schedule, and what they mean there. The learning rate falls by a cosine."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    iterations: int = Field(ge=1)
+    minutes: float | None = Field(default=None, gt=0)
+    batch: int = Field(ge=2, multiple_of=2)
+    warmup: int = Field(default=0, ge=0)
+    ema: float = Field(default=0.0, ge=0, lt=1)
+
+    @property
+    def as_schedule(self) -> ScheduleSection:
+        """The same in a training's words."""
+        return ScheduleSection(
+            iterations=self.iterations,
+            minutes=self.minutes,
+            batch=self.batch,
+            decay="cosine",
+            warmup=self.warmup,
+            ema=self.ema,
+        )
+
+
+class PretrainRun(BaseModel):
+    """Where a pretraining is kept and how often it reports: keys of a training's run."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    folder: Path | None = None
+    seed: int = Field(default=1, ge=0)
+    checkpoint_every: int = Field(default=200, ge=1)
+    validate_every: int = Field(default=1000, ge=1)
+    workers: int = Field(default=0, ge=0)
+    threads: int | None = Field(default=None, ge=1)
+
+
 class PretrainRecipe(BaseModel):
     """Everything a pretraining needs; sections of a training's recipe mean the same here.
 
@@ -53,15 +89,11 @@ class PretrainRecipe(BaseModel):
     patch: PatchSection = PatchSection()
     augmentation: AugmentationSection = AugmentationSection()
     optimiser: OptimiserSection
-    schedule: ScheduleSection
-    run: RunSection = RunSection()
+    schedule: PretrainSchedule
+    run: PretrainRun = PretrainRun()
 
     @model_validator(mode="after")
-    def _the_whole_batch_at_once(self) -> "PretrainRecipe":
-        if self.schedule.accumulate != 1:
-            raise ValueError("schedule.accumulate: batch norm needs the whole batch at once; leave it out")
-        if self.schedule.batch % 2:
-            raise ValueError("schedule.batch: half of a batch are masses, so it must be even")
+    def _parts_fit(self) -> "PretrainRecipe":
         if self.optimiser.backbone_factor != 1:
             raise ValueError("optimiser.backbone_factor: there is nothing but a backbone here; leave it out")
         if self.patch.size > min(self.input.rows, self.input.columns):

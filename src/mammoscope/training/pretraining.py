@@ -9,6 +9,7 @@ import json
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -21,7 +22,6 @@ from mammoscope.detectors import Backbone
 from mammoscope.detectors.backbones import pixel_normalisation
 from mammoscope.training.checkpoint import Checkpoint, RunFolder, write_atomically
 from mammoscope.training.errors import TrainingError
-from mammoscope.training.loop import Step, Watcher
 from mammoscope.training.optimisation import (
     AveragedWeights,
     all_finite,
@@ -30,7 +30,7 @@ from mammoscope.training.optimisation import (
     progress_of,
 )
 from mammoscope.training.pretrain_figures import PatchFigures, patch_figures
-from mammoscope.training.pretrain_folder import open_folder
+from mammoscope.training.pretrain_folder import log, open_folder
 from mammoscope.training.pretrain_patches import JudgedPatches, PatchCutter, TrainingPatches, judged_patches
 from mammoscope.training.pretrain_recipe import PretrainRecipe
 from mammoscope.training.samples import prepare_samples
@@ -45,6 +45,22 @@ class Pretrained:
 
     weights: Path
     figures: PatchFigures
+
+
+class PretrainWatcher(Protocol):
+    """Told how a pretraining goes."""
+
+    def prepared(self, done: int, total: int) -> None:
+        """That many mammograms of a split are prepared."""
+
+    def resumed(self, iteration: int) -> None:
+        """The run goes on after that many iterations."""
+
+    def stepped(self, iteration: int, progress: float, loss: float, minutes_left: float) -> None:
+        """An optimiser step is done."""
+
+    def validated(self, iteration: int, figures: PatchFigures) -> None:
+        """The patches of validation were judged."""
 
 
 class PatchNetwork(nn.Module):
@@ -67,7 +83,7 @@ class PatchNetwork(nn.Module):
         return {name: value.cpu() for name, value in self.network.state_dict().items() if not name.startswith("fc.")}
 
 
-def pretrain(recipe: PretrainRecipe, watcher: Watcher) -> Pretrained:
+def pretrain(recipe: PretrainRecipe, watcher: PretrainWatcher) -> Pretrained:
     """Pretrain as a recipe says, or go on where a killed run of the same recipe left off.
 
     Learns from the split ``train`` and is judged on patches of ``val``; it uses a GPU, with bfloat16, where there
@@ -130,11 +146,12 @@ def _judge(network: PatchNetwork, judged: JudgedPatches) -> PatchFigures:
 
 
 class _Pretrainer:
-    def __init__(self, recipe: PretrainRecipe, run: RunFolder, watcher: Watcher) -> None:
+    def __init__(self, recipe: PretrainRecipe, run: RunFolder, watcher: PretrainWatcher) -> None:
         self._recipe = recipe
         self._run = run
         self._watcher = watcher
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._schedule = recipe.schedule.as_schedule
         self._network = PatchNetwork(recipe.backbone).to(self._device)
         self._optimiser = build_optimiser(self._network, recipe.optimiser)
         self._base_rates = [group["lr"] for group in self._optimiser.param_groups]
@@ -163,7 +180,7 @@ class _Pretrainer:
 
     def run_all(self, patches: TrainingPatches, judged: JudgedPatches) -> None:
         """Step until iterations or minutes are used up."""
-        schedule, every = self._recipe.schedule, self._recipe.run
+        schedule, every = self._schedule, self._recipe.run
         numbers = range(self._iteration * schedule.batch, schedule.iterations * schedule.batch)
         loader = DataLoader(
             patches,
@@ -180,8 +197,8 @@ class _Pretrainer:
             if self._iteration % every.checkpoint_every == 0:
                 self._save()
             if self._iteration % every.validate_every == 0:
-                figures = asdict(_judge(self.averaged_network(), judged))
-                self._run.log({"iteration": self._iteration, "validation": figures})
+                figures = _judge(self.averaged_network(), judged)
+                log(self._run, {"iteration": self._iteration, "validation": asdict(figures)})
                 self._watcher.validated(self._iteration, figures)
         self._save()
 
@@ -196,7 +213,7 @@ class _Pretrainer:
         return self._minutes_before + (time.monotonic() - self._started) / 60
 
     def _step(self, pixels: Tensor, masses: Tensor) -> None:
-        factor = learning_rate_factor(self._recipe.schedule, self._iteration, self._minutes)
+        factor = learning_rate_factor(self._schedule, self._iteration, self._minutes)
         for group, rate in zip(self._optimiser.param_groups, self._base_rates, strict=True):
             group["lr"] = rate * factor
         self._network.train()
@@ -219,17 +236,16 @@ class _Pretrainer:
         self._report(float(loss.detach()), self._base_rates[0] * factor)
 
     def _report(self, loss: float, rate: float) -> None:
-        schedule = self._recipe.schedule
+        schedule = self._schedule
         pace = (self._minutes - self._minutes_before) / (self._iteration - self._iteration_at_start)
         left = pace * (schedule.iterations - self._iteration)
         if schedule.minutes is not None:
             left = max(min(left, schedule.minutes - self._minutes), 0.0)
         progress = progress_of(schedule, self._iteration, self._minutes)
-        self._watcher.stepped(Step(self._iteration, progress, loss, rate, left * 60))
+        self._watcher.stepped(self._iteration, progress, loss, left)
         if self._iteration % 10 == 0:
-            self._run.log(
-                {"iteration": self._iteration, "minutes": round(self._minutes, 3), "loss": loss, "learning_rate": rate}
-            )
+            minutes = round(self._minutes, 3)
+            log(self._run, {"iteration": self._iteration, "minutes": minutes, "loss": loss, "learning_rate": rate})
 
     def _save(self) -> None:
         state = self._network.state_dict()

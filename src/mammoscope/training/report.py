@@ -5,8 +5,6 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import torch
-
 from mammoscope import __version__
 from mammoscope.datasets import AnnotatedDataset, load_dataset
 from mammoscope.detectors import MassDetector
@@ -44,8 +42,7 @@ def report_validation(run: RunFolder, progress: Progress = lambda _done, _total:
     """
     recipe = run.recipe()
     validation = _data(run, recipe).narrowed("val")
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    results = results_on(trained_detector(run).to(device), recipe.input.geometry, validation, progress)
+    results = results_on(trained_detector(run), recipe.input.geometry, validation, progress)
     try:
         metrics = validation_metrics(results, validation, recipe.name)
     except EvaluationError as error:
