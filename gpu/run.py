@@ -31,30 +31,34 @@ _FIGURES = ("recipe.json", "pretrain.json", "figures.json", "curves.jsonl", "val
 
 @dataclass
 class Workplace:
-    """The folder that commands run in: ``data``, ``weights`` and ``recipes`` are links, ``runs`` grows."""
+    """The folder that commands run in: ``data`` and ``weights`` are the pack's, ``runs`` grows."""
 
     folder: Path
     pack: Path
 
     def set_up(self, *, install: bool) -> None:
-        """Link what was packed, install its wheels, take up runs that were carried in."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "logs").mkdir(exist_ok=True)
-        for name, target in (("data", self.pack), ("weights", self.pack), ("recipes", REPOSITORY)):
-            link = self.folder / name
-            if not link.is_symlink():
-                link.symlink_to((target / name).resolve())
+        """Take in the pack, once: its files, its wheels and the runs that were carried in."""
+        ready = self.folder / "ready"
+        if ready.is_file():
+            return
+        check_pack(self.pack)
+        (self.folder / "logs").mkdir(parents=True, exist_ok=True)
+        # Copied: the pack may be carried anew each time, and prepared pictures are kept beside the data.
+        for name in ("data", "weights"):
+            shutil.copytree(self.pack / name, self.folder / name, dirs_exist_ok=True)
+        if not (self.folder / "recipes").is_symlink():
+            (self.folder / "recipes").symlink_to(REPOSITORY / "recipes")
         for carried in sorted((self.pack / "runs").glob("*")):
             run = self.run(carried.name)
-            if not run.exists():
-                shutil.copytree(carried, run)
+            if not (run / CHECKPOINT).is_file():
+                shutil.copytree(carried, run, dirs_exist_ok=True)
                 if (run / SLIM).is_file():
                     expand(run / SLIM, run)
         wheels = sorted((self.pack / "wheels").glob("*.whl"))
-        if install and wheels and not (self.folder / "site.done").exists():
+        if install and wheels:
             command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--no-compile"]
             subprocess.run([*command, "--upgrade", "--target", self._site, *wheels], check=True)
-            (self.folder / "site.done").touch()
+        ready.touch()
 
     def run(self, name: str) -> Path:
         """The folder of a stage's run."""
@@ -228,7 +232,6 @@ def main() -> int:
         (memory / "sent.json").unlink(missing_ok=True)
     try:
         plan = read_plan(arguments.plan)
-        check_pack(arguments.pack)
         place = Workplace(arguments.work, arguments.pack)
         place.set_up(install=not arguments.no_install)
         limits = Limits(arguments.files, int(arguments.part_mib * MIB), int(arguments.total_mib * MIB))
