@@ -36,7 +36,7 @@ class PatchCutter:
     def background_centre(self, index: int, rng: np.random.Generator) -> tuple[float, float] | None:
         """(x, y) of the middle of a patch of tissue without a mass; ``None`` if none was found."""
         section = self._section
-        rows, columns = self._samples.pixels.shape[1:]
+        rows, columns = self._samples.pixels[index].shape
         half = section.size / 2
         for _ in range(_TRIES):
             x, y = rng.uniform(half, columns - half), rng.uniform(half, rows - half)
