@@ -37,8 +37,7 @@ changes = ["data.dataset=data/{tiny_dataset.name}", "detector.weights=weights/tf
 """
     file = tmp_path / "plan.toml"
     second = stage.format(name="two") + 'after = "one"\nbring = "figures"\n'
-    environment = '[environment]\nACCELERATE_MIXED_PRECISION = "bf16"\n'
-    file.write_text(environment + stage.format(name="one") + second)
+    file.write_text(stage.format(name="one") + second)
     return file
 
 
