@@ -8,7 +8,20 @@ from rich.console import Console
 from rich.markup import escape
 
 from mammoscope import __version__
-from mammoscope.cli import compare, dataset, demo, detect, evaluate, explain, export, node, phantom, report, train
+from mammoscope.cli import (
+    compare,
+    dataset,
+    demo,
+    detect,
+    evaluate,
+    explain,
+    export,
+    node,
+    phantom,
+    pretrain,
+    report,
+    train,
+)
 from mammoscope.errors import MammoscopeError
 
 app = typer.Typer(
@@ -26,6 +39,7 @@ app.command()(explain.explain)
 app.command()(export.export)
 app.add_typer(node.app, name="node")
 app.command("phantom")(phantom.make_phantom)
+app.command()(pretrain.pretrain)
 app.command()(report.report)
 app.command()(train.train)
 

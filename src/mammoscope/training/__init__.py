@@ -5,11 +5,17 @@ from mammoscope.training.errors import TrainingError
 from mammoscope.training.explain import RunReader
 from mammoscope.training.export import trained_detector, write_bundle
 from mammoscope.training.loop import Step, Watcher, train
+from mammoscope.training.pretrain_figures import PatchFigures
+from mammoscope.training.pretrain_recipe import PretrainRecipe, load_pretrain_recipe
+from mammoscope.training.pretraining import Pretrained, pretrain
 from mammoscope.training.recipe import Recipe, load_recipe
 from mammoscope.training.report import export_bundle, report_validation
 
 __all__ = [
     "Checkpoint",
+    "PatchFigures",
+    "PretrainRecipe",
+    "Pretrained",
     "Recipe",
     "RunFolder",
     "RunReader",
@@ -17,7 +23,9 @@ __all__ = [
     "TrainingError",
     "Watcher",
     "export_bundle",
+    "load_pretrain_recipe",
     "load_recipe",
+    "pretrain",
     "report_validation",
     "train",
     "trained_detector",

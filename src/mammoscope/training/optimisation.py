@@ -6,11 +6,10 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from mammoscope.detectors import MassDetector
 from mammoscope.training.recipe import OptimiserSection, ScheduleSection
 
 
-def build_optimiser(detector: MassDetector, section: OptimiserSection) -> torch.optim.Optimizer:
+def build_optimiser(detector: nn.Module, section: OptimiserSection) -> torch.optim.Optimizer:
     """SGD or AdamW; the backbone has its own learning rate, biases and norms no weight decay in AdamW."""
     groups: dict[tuple[bool, bool], list[Tensor]] = {}
     for name, parameter in detector.named_parameters():

@@ -2,13 +2,15 @@
 
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mammoscope.detectors import DetectorSpec
 from mammoscope.imaging import Crop, InputGeometry
 from mammoscope.training.errors import TrainingError
+
+_Kind = TypeVar("_Kind", bound=BaseModel)
 
 
 class _Section(BaseModel):
@@ -209,6 +211,16 @@ def load_recipe(path: Path, changes: tuple[str, ...] = ()) -> Recipe:
     TrainingError
         If the file cannot be read, is not TOML, or a key or value is not one of a recipe's.
     """
+    return parse_recipe(read_recipe_file(path, changes), str(path))
+
+
+def parse_recipe(content: dict[str, Any], origin: str) -> Recipe:
+    """A recipe from TOML's plain types; `TrainingError` names the origin and the first key that is wrong."""
+    return validated(Recipe, content, origin)
+
+
+def read_recipe_file(path: Path, changes: tuple[str, ...]) -> dict[str, Any]:
+    """What a recipe's file says, changes made, unchecked; raises as `load_recipe`."""
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -219,13 +231,13 @@ def load_recipe(path: Path, changes: tuple[str, ...] = ()) -> Recipe:
         raise TrainingError(f"the recipe {path} is not TOML: {error}") from error
     for change in changes:
         _apply(content, change)
-    return parse_recipe(content, str(path))
+    return content
 
 
-def parse_recipe(content: dict[str, Any], origin: str) -> Recipe:
-    """A recipe from TOML's plain types; `TrainingError` names the origin and the first key that is wrong."""
+def validated(kind: type[_Kind], content: dict[str, Any], origin: str) -> _Kind:
+    """Plain types as a recipe of that kind; `TrainingError` names the origin and the first key that is wrong."""
     try:
-        return Recipe.model_validate(content)
+        return kind.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])

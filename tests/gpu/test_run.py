@@ -1,0 +1,130 @@
+"""The whole way on a CPU: packed, stopped in the middle, gone on with, joined, and the run evaluated."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from plan import read_plan
+
+torch = pytest.importorskip("torch")
+
+
+def command(root: Path, script: str, *arguments: object) -> list[str]:
+    return [sys.executable, str(root / "gpu" / script), *map(str, arguments)]
+
+
+def run_script(root: Path, script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(root / "src")}
+    return subprocess.run(
+        command(root, script, *arguments), capture_output=True, text=True, check=False, timeout=900, env=environment
+    )
+
+
+@pytest.fixture
+def plan(tiny_dataset: Path, tiny_recipe, tmp_path: Path) -> Path:
+    recipe = tiny_recipe(tmp_path / "unused", schedule__iterations=16)
+    stage = f"""
+[[stage]]
+name = "{{name}}"
+command = "train"
+recipe = "{recipe}"
+changes = ["data.dataset=data/{tiny_dataset.name}", "detector.weights=weights/tf_efficientnet_lite0.pth"]
+"""
+    file = tmp_path / "plan.toml"
+    second = stage.format(name="two") + 'after = "one"\nbring = "figures"\n'
+    file.write_text(stage.format(name="one") + second)
+    return file
+
+
+def test_a_plan_is_worked_through_stopped_and_gone_on_with(root: Path, tiny_dataset: Path, plan: Path, tmp_path: Path):
+    def pack(number: int, *more: object) -> None:
+        made = run_script(root, "pack.py", plan, "--data", tiny_dataset.parent, "--out", tmp_path / f"pack-{number}",
+                          "--no-wheels", "--quality", 95, *more)  # fmt: skip
+        assert made.returncode == 0, made.stderr
+
+    def arguments(number: int) -> list[object]:
+        """Each command on a machine of its own."""
+        folders = {name: tmp_path / f"{name}-{number}" for name in ("pack", "out", "work")}
+        return [plan, "--minutes", 15, *(word for name, folder in folders.items() for word in (f"--{name}", folder))]
+
+    pack(1)
+    checkpoint = tmp_path / "work-1" / "runs" / "one" / "checkpoint.pt"
+    with subprocess.Popen(command(root, "run.py", *arguments(1)), stdout=subprocess.DEVNULL) as first:
+        until = time.monotonic() + 600
+        while not checkpoint.is_file() and first.poll() is None and time.monotonic() < until:
+            time.sleep(0.01)
+        first.send_signal(signal.SIGTERM)
+    assert first.returncode == 1
+    stopped_at = torch.load(checkpoint, weights_only=True)["iteration"]
+    assert 4 <= stopped_at < 16
+    home = run_script(root, "join.py", tmp_path / "out-1", "--to", tmp_path / "home-1")
+    assert home.returncode == 0, home.stderr
+    assert torch.load(tmp_path / "home-1" / "one" / "checkpoint.pt", weights_only=True)["iteration"] == stopped_at
+
+    pack(2, "--runs", tmp_path / "home-1" / "one")
+    second = run_script(root, "run.py", *arguments(2))
+    assert second.returncode == 0, second.stdout + second.stderr
+    assert "all done; 0 parts wait" in second.stdout
+    assert f"going on after iteration {stopped_at}" in (tmp_path / "work-2" / "logs" / "one.txt").read_text()
+    home = run_script(root, "join.py", tmp_path / "out-1", tmp_path / "out-2", "--to", tmp_path / "home")
+    assert home.returncode == 0, home.stderr
+    assert {path.name for path in (tmp_path / "home").iterdir()} == {"logs", "one", "two"}
+    assert not (tmp_path / "home" / "two" / "checkpoint.pt").exists()
+    assert (tmp_path / "home" / "two" / "curves.jsonl").is_file()
+
+    trained = torch.load(tmp_path / "work-2" / "runs" / "one" / "checkpoint.pt", weights_only=True)
+    joined = torch.load(tmp_path / "home" / "one" / "checkpoint.pt", weights_only=True)
+    assert joined["iteration"] == 16
+    for name, value in trained["averaged"].items():
+        assert torch.allclose(joined["averaged"][name], value, rtol=1e-3, atol=1e-6), name
+
+
+def test_a_damaged_pack_is_refused(root: Path, plan: Path, tmp_path: Path):
+    pack = tmp_path / "pack"
+    pack.mkdir()
+    (pack / "a").write_text("as packed")
+    (pack / "pack.json").write_text(json.dumps({"a": "0" * 64}))
+    done = run_script(root, "run.py", plan, "--pack", pack, "--out", tmp_path / "out", "--work", tmp_path / "work",
+                      "--minutes", 1)  # fmt: skip
+    assert done.returncode == 2
+    assert "is missing or damaged: carry the pack again" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ('name = "one"', "two stages have one name"),
+        ('after = "three"', "no stage is called three"),
+        ('command = "fly"', "is one of train, pretrain"),
+        ("colour = 1", "colour"),
+    ],
+)
+def test_a_plan_that_is_none_is_told(tmp_path: Path, change: str, told: str):
+    lines = {"name": '"two"', "command": '"train"', "recipe": '"x.toml"'}
+    key, _, value = change.partition(" = ")
+    lines[key] = value
+    file = tmp_path / "plan.toml"
+    file.write_text(
+        '[[stage]]\nname = "one"\ncommand = "train"\nrecipe = "x.toml"\n[[stage]]\n'
+        + "\n".join(f"{key} = {value}" for key, value in lines.items())
+    )
+    from parts import PartsError
+
+    with pytest.raises(PartsError, match=told):
+        read_plan(file)
+
+
+def test_the_plan_and_its_recipes_are_sound(root: Path):
+    from mammoscope.training import load_pretrain_recipe, load_recipe
+
+    plan = read_plan(root / "gpu" / "plan.toml")
+    for stage in plan.stages:
+        load = load_recipe if stage.command == "train" else load_pretrain_recipe
+        load(root / stage.recipe, stage.changes)
+    assert plan.stages[0].name == "gpu-best"
