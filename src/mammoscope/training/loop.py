@@ -256,7 +256,7 @@ class _Trainer:
         if not section.decides:
             return
         self._selection = self._selection.after(processes.of_the_first(self._accelerator, figure), self._iteration)
-        if self._curves and section.keep == "best" and self._selection.stale == 0:
+        if self._curves and section.keep == "best" and self._selection.is_fresh:
             self._run.save_best(averaged.state_dict(), self._iteration, self._selection.figure)
 
     def _save(self) -> None:

@@ -28,10 +28,19 @@ class Selection:
     last: int = 0
 
     def after(self, figure: float, iteration: int) -> "Selection":
-        """With one more validation; of equal figures the earlier is the best. NaN, no figure, is never better."""
+        """With one more validation; of equal figures the earlier is the best.
+
+        NaN, a validation that found nothing, is never better; before the first figure it tries no patience.
+        """
         if figure > self.figure:
             return Selection(figure, iteration, 0, iteration)
-        return Selection(self.figure, self.iteration, self.stale + 1, iteration)
+        stale = self.stale if self.figure == -math.inf else self.stale + 1
+        return Selection(self.figure, self.iteration, stale, iteration)
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the last validation was the best."""
+        return self.iteration == self.last and self.figure > -math.inf
 
     def patience_is_over(self, section: SelectionSection) -> bool:
         """Whether the run should end."""
