@@ -8,7 +8,9 @@ import pytest
 import timm
 import torch
 
+from mammoscope.detectors import build_detector
 from mammoscope.training import RunFolder, Step, TrainingError, load_recipe, train
+from mammoscope.training.curves import read_curves
 
 
 class Watcher:
@@ -67,6 +69,15 @@ def test_a_killed_run_ends_with_the_weights_of_an_unbroken_one(killed_run, tiny_
     curves = [json.loads(line) for line in (unbroken.path / "curves.jsonl").read_text().splitlines()]
     assert [line["iteration"] for line in curves] == [10, 12, 20]
     assert curves[1]["validation"] == figures
+    assert sum(curves[0]["losses"].values()) == pytest.approx(curves[0]["loss"])
+
+    # After the kill the curves go on where the checkpoint was: nothing stands twice, nothing is missing.
+    resumed = read_curves(killed_run.folder)
+    assert [line["iteration"] for line in resumed] == [10, 12, 20]
+    assert resumed[2]["loss"] == pytest.approx(curves[2]["loss"], abs=1e-5)
+    starts = [json.loads(line) for line in (killed_run.folder / "starts.jsonl").read_text().splitlines()]
+    assert [start["iteration"] for start in starts] == [0, killed_run.iteration_when_killed]
+    assert starts[0]["processes"] == 1
 
 
 def test_faster_rcnn_too_goes_on_as_if_unbroken(tiny_recipe, tmp_path: Path):
@@ -84,6 +95,98 @@ def test_faster_rcnn_too_goes_on_as_if_unbroken(tiny_recipe, tmp_path: Path):
     assert again.resumed_at == [2]
     assert [step.iteration for step in again.steps] == [3, 4]
     assert_same_weights(broken, unbroken)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_in_16_bits_too_a_killed_run_goes_on_as_if_unbroken(precision: str, tiny_recipe, tmp_path: Path):
+    def recipe(folder: Path):
+        changes = {"schedule__iterations": 4, "schedule__precision": precision, "run__checkpoint_every": 2}
+        return load_recipe(tiny_recipe(folder, **changes))
+
+    unbroken = train(recipe(tmp_path / "unbroken"), Watcher())
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe(tmp_path / "broken"), Watcher(stop_after=3))
+    broken = train(recipe(tmp_path / "broken"), Watcher())
+
+    assert_same_weights(broken, unbroken)
+    saved = broken.load()
+    assert all(value.dtype != torch.bfloat16 for value in saved.detector.values())
+    assert ("scale" in saved.scale) == (precision == "fp16")
+    assert saved.scale == unbroken.load().scale
+
+
+def test_a_run_without_progress_ends_early_and_keeps_the_best(tiny_recipe, tmp_path: Path):
+    # Steps too small to move any figure: the first validation that finds something stays the best.
+    changes = {"optimiser__learning_rate": 1e-12, "schedule__iterations": 50, "run__validate_every": 2}
+    file = tiny_recipe(tmp_path / "run", run__checkpoint_every=100, **changes)
+    with file.open("a") as stream:
+        stream.write('\n[selection]\npatience = 2\nkeep = "best"\n')
+    recipe, watcher = load_recipe(file), Watcher()
+    run = train(recipe, watcher)
+
+    (first, _), *others = [(at, figures) for at, figures in watcher.validations if figures]
+    assert len(others) == 2
+    assert run.load().iteration == others[-1][0] == first + 4
+    assert watcher.stopped == (first + 4, first)
+    state, iteration = run.chosen_state()
+    assert iteration == first
+    assert list(state) == list(run.load().detector)
+
+    again = Watcher()
+    train(recipe, again)
+    assert again.steps == []
+    assert again.stopped == watcher.stopped
+
+
+def test_the_best_validation_is_kept_also_through_a_kill(tiny_recipe, tmp_path: Path):
+    def recipe(folder: Path):
+        changes = {"schedule__iterations": 12, "run__validate_every": 3, "run__checkpoint_every": 2}
+        file = tiny_recipe(folder, **changes)
+        with file.open("a") as stream:
+            stream.write('\n[selection]\nkeep = "best"\nfigure = "map50"\n')
+        return load_recipe(file)
+
+    watcher = Watcher()
+    unbroken = train(recipe(tmp_path / "unbroken"), watcher)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe(tmp_path / "broken"), Watcher(stop_after=9))
+    broken = train(recipe(tmp_path / "broken"), Watcher())
+
+    assert [at for at, _ in watcher.validations] == [3, 6, 9, 12]
+    figures = {at: shown["map50"] for at, shown in watcher.validations if shown}
+    best = max(figures, key=lambda at: (figures[at], -at))
+    assert unbroken.load().selection["iteration"] == best
+    assert broken.load().selection == unbroken.load().selection
+    (state, iteration), (other, same) = unbroken.chosen_state(), broken.chosen_state()
+    assert iteration == same == best
+    assert all(torch.allclose(state[name], other[name], rtol=0, atol=1e-6) for name in state)
+    assert read_curves(broken.path)[-1] == read_curves(unbroken.path)[-1]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "box_loss"), [("retinanet", "l1"), ("retinanet", "giou"), ("faster_rcnn", "l1")]
+)
+def test_an_image_without_masses_teaches_that_there_are_none(architecture: str, box_loss: str, tiny_recipe, tmp_path):
+    changes = {"detector__architecture": architecture, "detector__box_loss": box_loss, "detector__norm": "none"}
+    recipe = load_recipe(tiny_recipe(tmp_path, **changes))
+    torch.manual_seed(0)
+    detector = build_detector(recipe.detector, 64, 64)
+    images = torch.rand(2, 1, 64, 64)
+    nothing = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
+    optimiser = torch.optim.SGD(detector.parameters(), lr=0.01)
+    given = []
+    for _ in range(3):
+        torch.manual_seed(1)
+        losses = detector.train()(images, [nothing, nothing])
+        assert all(torch.isfinite(loss) for loss in losses.values())
+        given.append(float(sum(losses.values())))
+        optimiser.zero_grad()
+        sum(losses.values()).backward()
+        assert all(torch.isfinite(p.grad).all() for p in detector.parameters() if p.grad is not None)
+        optimiser.step()
+
+    # Every score on such an image is a false alarm: the loss presses it down.
+    assert given[0] > given[1] > given[2]
 
 
 def test_a_batch_in_parts_learns_the_same(tiny_recipe, tmp_path: Path):
