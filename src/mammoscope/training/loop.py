@@ -139,10 +139,10 @@ class _Trainer:
         self._started = time.monotonic()
         step_started = self._started
         for images, targets in build_loader(self._recipe, self._samples, self._accelerator, self._iteration):
-            self._look_at_the_clock()
             if self._is_over():
                 break
             loss, parts = self._step(images, targets)
+            self._look_at_the_clock()
             now = time.monotonic()
             self._pace.stepped(now - step_started)
             self._report(loss, parts)
@@ -253,6 +253,7 @@ class _Trainer:
             self._watcher.validated(self._iteration, figures)
             found = figures.get(section.figure)
             figure = math.nan if found is None else found
+        self._look_at_the_clock()
         if not section.decides:
             return
         self._selection = self._selection.after(processes.of_the_first(self._accelerator, figure), self._iteration)
