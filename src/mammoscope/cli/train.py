@@ -57,7 +57,9 @@ def _train_once(recipe: "Recipe", console: Console) -> None:
 
     with _Display(console) as display:
         run = run_training(recipe, display)
-        if not processes.is_first():
+        first = processes.is_first()
+        processes.end()  # together: what is left is the first's alone
+        if not first:
             return
         metrics = report_validation(run, display.prepared)
     console.print(
