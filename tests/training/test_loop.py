@@ -100,12 +100,14 @@ def test_faster_rcnn_too_goes_on_as_if_unbroken(tiny_recipe, tmp_path: Path):
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_in_16_bits_too_a_killed_run_goes_on_as_if_unbroken(precision: str, tiny_recipe, tmp_path: Path):
     def recipe(folder: Path):
-        changes = {"schedule__iterations": 4, "schedule__precision": precision, "run__checkpoint_every": 2}
+        changes = {"schedule__iterations": 3, "schedule__precision": precision, "run__checkpoint_every": 1}
+        # Smaller, the coarsest map has one pixel, for which torch 2.15's bf16 on a CPU gives random gradients.
+        changes |= {"input__rows": 256, "input__columns": 256, "schedule__batch": 2, "optimiser__kind": "sgd"}
         return load_recipe(tiny_recipe(folder, **changes))
 
     unbroken = train(recipe(tmp_path / "unbroken"), Watcher())
     with pytest.raises(KeyboardInterrupt):
-        train(recipe(tmp_path / "broken"), Watcher(stop_after=3))
+        train(recipe(tmp_path / "broken"), Watcher(stop_after=2))
     broken = train(recipe(tmp_path / "broken"), Watcher())
 
     assert_same_weights(broken, unbroken)
@@ -116,20 +118,21 @@ def test_in_16_bits_too_a_killed_run_goes_on_as_if_unbroken(precision: str, tiny
 
 
 def test_a_run_without_progress_ends_early_and_keeps_the_best(tiny_recipe, tmp_path: Path):
-    # Steps too small to move any figure: the first validation that finds something stays the best.
-    changes = {"optimiser__learning_rate": 1e-12, "schedule__iterations": 50, "run__validate_every": 2}
-    file = tiny_recipe(tmp_path / "run", run__checkpoint_every=100, **changes)
+    # After the eighth iteration steps are too small to move any figure.
+    changes = {"schedule__decay": "steps", "schedule__milestones": [8], "schedule__factor": 1e-9, "schedule__ema": 0.0}
+    file = tiny_recipe(tmp_path / "run", schedule__iterations=40, run__validate_every=4, **changes)
     with file.open("a") as stream:
         stream.write('\n[selection]\npatience = 2\nkeep = "best"\n')
     recipe, watcher = load_recipe(file), Watcher()
     run = train(recipe, watcher)
 
-    (first, _), *others = [(at, figures) for at, figures in watcher.validations if figures]
-    assert len(others) == 2
-    assert run.load().iteration == others[-1][0] == first + 4
-    assert watcher.stopped == (first + 4, first)
+    figures = {at: shown["ap50"] for at, shown in watcher.validations if shown}
+    best = max(figures, key=lambda at: (figures[at], -at))
+    assert best <= 8
+    assert run.load().iteration == best + 8 == watcher.validations[-1][0]
+    assert watcher.stopped == (best + 8, best)
     state, iteration = run.chosen_state()
-    assert iteration == first
+    assert iteration == best
     assert list(state) == list(run.load().detector)
 
     again = Watcher()
