@@ -77,7 +77,7 @@ def test_the_same_recipe_goes_on_also_with_other_workers(recipe, tmp_path: Path)
 
 
 def test_a_run_of_another_recipe_or_seed_or_other_data_is_refused(recipe, tmp_path: Path):
-    RunFolder.open(tmp_path / "run", recipe, "data")
+    RunFolder.open(tmp_path / "run", recipe, "data").save(checkpoint())
     faster = recipe.model_copy(update={"optimiser": recipe.optimiser.model_copy(update={"learning_rate": 1.0})})
     seeded = recipe.model_copy(update={"run": recipe.run.model_copy(update={"seed": 99})})
 
@@ -89,6 +89,14 @@ def test_a_run_of_another_recipe_or_seed_or_other_data_is_refused(recipe, tmp_pa
         RunFolder.open(tmp_path / "run", recipe, "other data")
 
 
+def test_a_start_that_failed_before_its_first_checkpoint_binds_nobody(recipe, tmp_path: Path):
+    RunFolder.open(tmp_path / "run", recipe, "data")
+    faster = recipe.model_copy(update={"optimiser": recipe.optimiser.model_copy(update={"learning_rate": 1.0})})
+
+    assert RunFolder.open(tmp_path / "run", faster, "other data").recipe() == faster
+    assert RunFolder(tmp_path / "run").description()["data_fingerprint"] == "other data"
+
+
 def test_a_folder_that_is_no_runs_or_cannot_be_made_is_told(recipe, tmp_path: Path):
     with pytest.raises(TrainingError, match=r"is not the folder of a run: it has no readable recipe\.json"):
         RunFolder(tmp_path).recipe()
@@ -98,7 +106,7 @@ def test_a_folder_that_is_no_runs_or_cannot_be_made_is_told(recipe, tmp_path: Pa
 
 
 def test_a_recipe_json_cut_short_is_told(recipe, tmp_path: Path):
-    RunFolder.open(tmp_path / "run", recipe, "data")
+    RunFolder.open(tmp_path / "run", recipe, "data").save(checkpoint())
     (tmp_path / "run" / "recipe.json").write_text('{"recipe": {')
     with pytest.raises(TrainingError, match="is not the folder of a run"):
         RunFolder.open(tmp_path / "run", recipe, "data")

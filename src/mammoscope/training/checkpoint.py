@@ -64,7 +64,7 @@ class RunFolder:
         ------
         TrainingError
             If it holds a run of another recipe or on other data, or cannot be written. Of ``run``, only the seed
-            makes another recipe.
+            makes another recipe. Without a checkpoint there is nothing to lose: a start that failed binds nobody.
         """
         folder = cls(path)
         described = {
@@ -74,10 +74,14 @@ class RunFolder:
             "torch": torch.__version__,
             "python": platform.python_version(),
         }
-        if not (path / _RECIPE).is_file():
+        content = json.dumps(described, indent=2).encode()
+        file = path / _RECIPE
+        if not (folder.has_checkpoint and file.is_file()):
             try:
                 path.mkdir(parents=True, exist_ok=True)
-                write_atomically(path / _RECIPE, json.dumps(described, indent=2).encode())
+                # Of several processes the first has written it: the others must not write into one file at once.
+                if not (file.is_file() and file.read_bytes() == content):
+                    write_atomically(file, content)
             except OSError as error:
                 raise TrainingError(
                     f"the run's folder {path} cannot be written: {error.strerror}; give run.folder another name"
