@@ -68,6 +68,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path):
 
 def test_the_same_recipe_goes_on_also_with_other_workers(recipe, tmp_path: Path):
     folder = RunFolder.open(tmp_path / "run", recipe, "data")
+    folder.save(checkpoint())
     more = recipe.model_copy(update={"run": recipe.run.model_copy(update={"workers": 3, "checkpoint_every": 1})})
 
     assert RunFolder.open(tmp_path / "run", recipe, "data") == folder
