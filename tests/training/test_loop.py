@@ -97,12 +97,12 @@ def test_faster_rcnn_too_goes_on_as_if_unbroken(tiny_recipe, tmp_path: Path):
     assert_same_weights(broken, unbroken)
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_in_16_bits_too_a_killed_run_goes_on_as_if_unbroken(precision: str, tiny_recipe, tmp_path: Path):
+# At 64 pixels the coarsest map has one pixel, for which torch 2.15's bf16 on a CPU gives random gradients.
+@pytest.mark.parametrize(("precision", "side"), [("bf16", 256), ("fp16", 64)])
+def test_in_16_bits_too_a_killed_run_goes_on_as_if_unbroken(precision: str, side: int, tiny_recipe, tmp_path: Path):
     def recipe(folder: Path):
         changes = {"schedule__iterations": 3, "schedule__precision": precision, "run__checkpoint_every": 1}
-        # Smaller, the coarsest map has one pixel, for which torch 2.15's bf16 on a CPU gives random gradients.
-        changes |= {"input__rows": 256, "input__columns": 256, "schedule__batch": 2, "optimiser__kind": "sgd"}
+        changes |= {"input__rows": side, "input__columns": side, "schedule__batch": 2, "optimiser__kind": "sgd"}
         return load_recipe(tiny_recipe(folder, **changes))
 
     unbroken = train(recipe(tmp_path / "unbroken"), Watcher())
