@@ -1,7 +1,7 @@
 # make demo     a synthetic study through the whole way, in under three minutes (installs the core only, no torch)
 # make test     every check: import contracts, ruff, mypy, pytest (installs what it needs)
 # make lint     the checks without the tests
-# make bench    what benchmarks/ measures, on ../shared/data
+# make bench    what benchmarks/ measures, the models on ../shared/data
 # make clean    removes what the others made
 
 PYTHON ?= python3
@@ -30,6 +30,8 @@ lint: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(VENV)/bin/python benchmarks/latency.py
 	$(VENV)/bin/python benchmarks/accuracy.py
+	$(VENV)/bin/python benchmarks/loader.py
+	$(VENV)/bin/python benchmarks/resume.py
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \

@@ -57,3 +57,18 @@ def test_errors_reach_the_user(collection):
     assert isinstance(result.exception, DatasetError)
     result = run("split", collection / "nothing")
     assert isinstance(result.exception, DatasetError)
+
+
+def test_folds_are_divided_beside_the_split(collection):
+    out = collection / "out"
+    source = ["--annotations", collection / "set.json", "--images", collection / "pictures", "--out", out]
+    run("import", "coco", *source, "--native-sizes", collection / "sizes.csv")
+    run("split", out, "--val", 0.2, "--test", 0.34)
+    done = run("split", out, "--folds", 2)
+
+    assert done.exit_code == 0, done.output
+    assert "No patient is in two folds. Locked as" in done.output
+    shown = " ".join(run("show", out).output.split())
+    assert "1 4, 2 4, none 4" in shown  # two of six patients are for the test
+    both = run("split", out, "--folds", 2, "--val", 0.2)
+    assert "--folds does not go with --val and --test" in str(both.exception)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from mammoscope.cli.train import train
+from mammoscope.errors import MammoscopeError
 from mammoscope.findings import Reading, ReadingStatus
 from mammoscope.inference import Bundle
 
@@ -83,3 +85,10 @@ def test_without_the_extra_the_commands_say_what_to_install(tmp_path: Path):
         sentence = " ".join(done.stderr.split())
         assert f"'mammoscope {arguments[0]}' needs torch, timm" in sentence
         assert "pip install '.[train]'" in sentence
+
+
+@pytest.mark.parametrize("fold", ["zero", "0", "-1", "1.5"])
+def test_a_fold_that_is_none_is_refused(fold: str, tiny_recipe, tmp_path: Path):
+    recipe = tiny_recipe(tmp_path)
+    with pytest.raises(MammoscopeError, match="--fold is a fold's number, counted from 1, or 'all'"):
+        train(recipe, fold=fold)

@@ -66,17 +66,9 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path):
         subprocess.run(["umount", str(disk)], check=True)
 
 
-def test_curves_that_cannot_be_written_are_told(tmp_path: Path):
-    if not Path("/dev/full").exists():
-        pytest.skip("this system has no /dev/full, the disk that is always full")
-    (tmp_path / "curves.jsonl").symlink_to("/dev/full")
-
-    with pytest.raises(TrainingError, match=r"curves of .* could not be written \(No space left on device\)"):
-        RunFolder(tmp_path).log({"iteration": 1})
-
-
 def test_the_same_recipe_goes_on_also_with_other_workers(recipe, tmp_path: Path):
     folder = RunFolder.open(tmp_path / "run", recipe, "data")
+    folder.save(checkpoint())
     more = recipe.model_copy(update={"run": recipe.run.model_copy(update={"workers": 3, "checkpoint_every": 1})})
 
     assert RunFolder.open(tmp_path / "run", recipe, "data") == folder
@@ -86,7 +78,7 @@ def test_the_same_recipe_goes_on_also_with_other_workers(recipe, tmp_path: Path)
 
 
 def test_a_run_of_another_recipe_or_seed_or_other_data_is_refused(recipe, tmp_path: Path):
-    RunFolder.open(tmp_path / "run", recipe, "data")
+    RunFolder.open(tmp_path / "run", recipe, "data").save(checkpoint())
     faster = recipe.model_copy(update={"optimiser": recipe.optimiser.model_copy(update={"learning_rate": 1.0})})
     seeded = recipe.model_copy(update={"run": recipe.run.model_copy(update={"seed": 99})})
 
@@ -98,6 +90,14 @@ def test_a_run_of_another_recipe_or_seed_or_other_data_is_refused(recipe, tmp_pa
         RunFolder.open(tmp_path / "run", recipe, "other data")
 
 
+def test_a_start_that_failed_before_its_first_checkpoint_binds_nobody(recipe, tmp_path: Path):
+    RunFolder.open(tmp_path / "run", recipe, "data")
+    faster = recipe.model_copy(update={"optimiser": recipe.optimiser.model_copy(update={"learning_rate": 1.0})})
+
+    assert RunFolder.open(tmp_path / "run", faster, "other data").recipe() == faster
+    assert RunFolder(tmp_path / "run").description()["data_fingerprint"] == "other data"
+
+
 def test_a_folder_that_is_no_runs_or_cannot_be_made_is_told(recipe, tmp_path: Path):
     with pytest.raises(TrainingError, match=r"is not the folder of a run: it has no readable recipe\.json"):
         RunFolder(tmp_path).recipe()
@@ -107,7 +107,7 @@ def test_a_folder_that_is_no_runs_or_cannot_be_made_is_told(recipe, tmp_path: Pa
 
 
 def test_a_recipe_json_cut_short_is_told(recipe, tmp_path: Path):
-    RunFolder.open(tmp_path / "run", recipe, "data")
+    RunFolder.open(tmp_path / "run", recipe, "data").save(checkpoint())
     (tmp_path / "run" / "recipe.json").write_text('{"recipe": {')
     with pytest.raises(TrainingError, match="is not the folder of a run"):
         RunFolder.open(tmp_path / "run", recipe, "data")

@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from mammoscope.errors import MammoscopeError
+
 if TYPE_CHECKING:
     from mammoscope.datasets import AnnotatedDataset, ImportSummary
 
@@ -79,20 +81,35 @@ def _told(summary: "ImportSummary") -> list[str]:
 @app.command()
 def split(
     folder: Annotated[Path, typer.Argument(help="The data set's folder.")],
-    val: Annotated[float, typer.Option(help="Share of images for validation.")] = 0.15,
-    test: Annotated[float, typer.Option(help="Share of images for the test.")] = 0.0,
+    val: Annotated[float | None, typer.Option(help="Share of images for validation.", show_default="0.15")] = None,
+    test: Annotated[float | None, typer.Option(help="Share of images for the test.", show_default="0")] = None,
+    folds: Annotated[
+        int | None,
+        typer.Option(help="Divide all but the test images into so many folds for cross-validation; splits stay."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Draws the patients.")] = 1,
     force: Annotated[bool, typer.Option("--force", help="Split again although it is split otherwise.")] = False,
 ) -> None:
-    """Split a data set by patient, and lock the split."""
-    from mammoscope.datasets import split_dataset
+    """Split a data set by patient, or divide it into folds, and lock that."""
+    from mammoscope.datasets import divide_into_folds, split_dataset
 
-    summary = split_dataset(folder, val, test, seed, force=force)
-    table = Table("split", "patients", "images", "boxes")
-    for name in summary.images:
-        table.add_row(name, *(str(part[name]) for part in (summary.patients, summary.images, summary.boxes)))
+    if folds is None:
+        split = split_dataset(folder, 0.15 if val is None else val, test or 0.0, seed, force=force)
+        _tell("split", {name: (split.patients[name], split.images[name], split.boxes[name]) for name in split.images})
+        typer.echo(f"No patient is in two splits. Locked as {split.hash[:12]}.")
+        return
+    if val is not None or test is not None:
+        raise MammoscopeError("--folds does not go with --val and --test: split first, then divide what is not test.")
+    made = divide_into_folds(folder, folds, seed, force=force)
+    _tell("fold", {str(fold): (made.patients[fold], made.images[fold], made.boxes[fold]) for fold in made.images})
+    typer.echo(f"No patient is in two folds. Locked as {made.hash[:12]}.")
+
+
+def _tell(what: str, counts: dict[str, tuple[int, int, int]]) -> None:
+    table = Table(what, "patients", "images", "boxes")
+    for name, numbers in counts.items():
+        table.add_row(name, *map(str, numbers))
     Console().print(table)
-    typer.echo(f"No patient is in two splits. Locked as {summary.hash[:12]}.")
 
 
 @app.command()
@@ -120,6 +137,7 @@ def _facts(dataset: "AnnotatedDataset") -> list[tuple[str, str]]:
         ("laterality", _counted([image.laterality or "unknown" for image in dataset])),
         ("view", _counted([image.view or "unknown" for image in dataset])),
         ("split", _counted([image.split or "not split" for image in dataset])),
+        ("fold", _counted([str(image.fold or "none") for image in dataset])),
         ("rows", f"{min(s[0] for s in sizes)} to {max(s[0] for s in sizes)}"),
         ("columns", f"{min(s[1] for s in sizes)} to {max(s[1] for s in sizes)}"),
         ("box side (root of the share of the image)", of_size),

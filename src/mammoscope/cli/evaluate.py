@@ -36,7 +36,11 @@ def evaluate(
         str | None, typer.Option(help="With --coco: regular expression on file names with the group 'patient'.")
     ] = None,
     label: Annotated[
-        list[str] | None, typer.Option(help="Only boxes of that label count as truth (may be repeated).")
+        list[str] | None,
+        typer.Option(
+            help="Only boxes of that label count as truth (may be repeated); of a model with several classes, only its "
+            "candidates that say so, too."
+        ),
     ] = None,
     by: Annotated[
         list[str] | None,
@@ -70,6 +74,8 @@ def evaluate(
     point = float(detector.threshold if threshold is None else threshold)
     _prepare(out)
     cases = _read_all(data, detector, point, out / _PICTURES, most_pictures)
+    if label and len(detector.bundle.metadata.classes) > 1:
+        cases = [_saying(case, label) for case in cases]
     results = [case.result for case in cases]
     metrics = figures_of(
         results,
@@ -202,6 +208,12 @@ def _read_all(
                 )
             )
     return cases
+
+
+def _saying(case: "Case", labels: Sequence[str]) -> "Case":
+    """Only the candidates of those classes: another class's is no false alarm of theirs."""
+    candidates = tuple(finding for finding in case.result.candidates if finding.label in labels)
+    return replace(case, result=replace(case.result, candidates=candidates))
 
 
 def _read(image: "AnnotatedImage", reader: "MammogramReader") -> "Mammogram":

@@ -5,6 +5,7 @@ from mammoscope.datasets.coco import read_coco
 from mammoscope.datasets.dataset import AnnotatedDataset, AnnotatedImage, load_dataset
 from mammoscope.datasets.errors import DatasetError, PatientUnknownError
 from mammoscope.datasets.files import write_json
+from mammoscope.datasets.folds import FoldSummary, divide_into_folds, folds_of, with_fold_apart
 from mammoscope.datasets.identity import FileNamePattern, ImageIdentity
 from mammoscope.datasets.importing import ImportSummary, import_coco
 from mammoscope.datasets.splitting import Split, SplitSummary, split_dataset
@@ -15,14 +16,18 @@ __all__ = [
     "CaseTables",
     "DatasetError",
     "FileNamePattern",
+    "FoldSummary",
     "ImageIdentity",
     "ImportSummary",
     "PatientUnknownError",
     "Split",
     "SplitSummary",
+    "divide_into_folds",
+    "folds_of",
     "import_coco",
     "load_dataset",
     "read_coco",
     "split_dataset",
+    "with_fold_apart",
     "write_json",
 ]

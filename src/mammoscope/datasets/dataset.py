@@ -20,6 +20,8 @@ IMAGES = "images"
 """The folder of its images; ``file_name`` in the COCO file is relative to it."""
 SPLITS = "splits.json"
 """How it was split, with a hash that shows later changes."""
+FOLDS = "folds.json"
+"""How it was divided into folds, with a hash that shows later changes."""
 
 _ROUNDING_PX = 0.01  # COCO files round boxes to two decimals: that much over the edge is not an error to report
 
@@ -42,6 +44,8 @@ class AnnotatedImage:
         Regions marked ``iscrowd``: neither a lesion to be found nor a place where a finding is wrong.
     split
         ``train``, ``val``, ``test``, or ``None`` before splitting.
+    fold
+        Its fold of a cross-validation, from 1, or ``None``.
     facts
         The COCO image entry as it stands.
     box_facts
@@ -59,6 +63,7 @@ class AnnotatedImage:
     labels: tuple[str, ...] = ()
     crowds: tuple[Box, ...] = ()
     split: str | None = None
+    fold: int | None = None
     facts: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
     box_facts: tuple[Mapping[str, Any], ...] = field(default=(), compare=False, repr=False)
 
@@ -204,7 +209,7 @@ class AnnotatedDataset:
         return digest.hexdigest()
 
 
-def load_dataset(folder: Path, split: str | None = None) -> AnnotatedDataset:
+def load_dataset(folder: Path, split: str | None = None, *, check_folds: bool = True) -> AnnotatedDataset:
     """A data set from its folder, as `import_coco` and `split_dataset` left it.
 
     Parameters
@@ -213,15 +218,19 @@ def load_dataset(folder: Path, split: str | None = None) -> AnnotatedDataset:
         Holds ``annotations.json`` and ``images/``.
     split
         ``train``, ``val`` or ``test`` for the images of that split only; ``None`` for all.
+    check_folds
+        Whether folds that cannot be used are an error; not where they are about to be replaced.
 
     Raises
     ------
     DatasetError
-        If it is not a data set's folder, an image is missing, the split is not there, a patient is in two splits, or
-        the splits were changed since they were made.
+        If it is not a data set's folder, an image is missing, the split is not there, a patient is in two splits or
+        folds, or these were changed since they were made.
     """
     dataset = read_folder(Path(folder))
     _check_splits(Path(folder), dataset)
+    if check_folds:
+        _check_folds(Path(folder), dataset)
     return dataset if split is None else dataset.narrowed(split)
 
 
@@ -258,6 +267,12 @@ def _patient_of(path: Path, image: CocoImage) -> str:
 def split_hash(images: Iterable[AnnotatedImage]) -> str:
     """SHA-256 over which image (by id and ``file_name``), of which patient, is in which split."""
     locked = sorted((image.id, str(image.facts.get("file_name")), image.patient, image.split) for image in images)
+    return hashlib.sha256(json.dumps(locked).encode()).hexdigest()
+
+
+def fold_hash(images: Iterable[AnnotatedImage]) -> str:
+    """SHA-256 over which image (by id and ``file_name``), of which patient, is in which fold."""
+    locked = sorted((image.id, str(image.facts.get("file_name")), image.patient, image.fold or 0) for image in images)
     return hashlib.sha256(json.dumps(locked).encode()).hexdigest()
 
 
@@ -315,12 +330,12 @@ def _annotated(
             boxes.append(box)
             labels.append(annotation.label)
             facts.append(annotation.facts)
-    split = image.facts.get("split")
+    split, fold = image.facts.get("split"), image.facts.get("fold")
     annotated = AnnotatedImage(
         id=image.id, path=path, rows=size[0], columns=size[1], patient=identity.patient,
         laterality=identity.laterality, view=identity.view, boxes=tuple(boxes), labels=tuple(labels),
-        crowds=tuple(crowds), split=split if isinstance(split, str) and split else None, facts=image.facts,
-        box_facts=tuple(facts),
+        crowds=tuple(crowds), split=split if isinstance(split, str) and split else None,
+        fold=fold if isinstance(fold, int) else None, facts=image.facts, box_facts=tuple(facts),
     )  # fmt: skip
     return annotated, clipped
 
@@ -345,4 +360,22 @@ def _check_splits(folder: Path, dataset: AnnotatedDataset) -> None:
                 f"the images, patients or splits in {folder / ANNOTATIONS} are not those that {SPLITS} locked: restore "
                 "the file; or split again with 'mammoscope dataset split --force', also a data set that an earlier "
                 "version split."
+            )
+
+
+def _check_folds(folder: Path, dataset: AnnotatedDataset) -> None:
+    fold_of: dict[str, int | None] = {}
+    for image in dataset:
+        if fold_of.setdefault(image.patient, image.fold) != image.fold:
+            raise DatasetError(
+                f"data set {folder} has one patient in two folds (see image {image.id}): divide it again with "
+                "'mammoscope dataset split --folds N --force'."
+            )
+    locked = folder / FOLDS
+    if locked.is_file():
+        record = read_json(locked)
+        if not isinstance(record, dict) or record.get("hash") != fold_hash(dataset):
+            raise DatasetError(
+                f"the images, patients or folds in {folder / ANNOTATIONS} are not those that {FOLDS} locked: restore "
+                "the file, or divide it again with 'mammoscope dataset split --folds N --force'."
             )

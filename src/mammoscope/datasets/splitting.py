@@ -9,7 +9,15 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
-from mammoscope.datasets.dataset import ANNOTATIONS, SPLITS, AnnotatedImage, load_dataset, read_folder, split_hash
+from mammoscope.datasets.dataset import (
+    ANNOTATIONS,
+    FOLDS,
+    SPLITS,
+    AnnotatedImage,
+    load_dataset,
+    read_folder,
+    split_hash,
+)
 from mammoscope.datasets.errors import DatasetError
 from mammoscope.datasets.files import read_json, write_json
 
@@ -51,7 +59,7 @@ def split_dataset(
     seed
         Draws the order of equal patients.
     force
-        Split again although the data set has other splits.
+        Split again although the data set has other splits; its folds, if any, go.
 
     Raises
     ------
@@ -70,14 +78,16 @@ def split_dataset(
             f"{folder} is split otherwise already: figures from before and after a new split cannot be compared; "
             "split it again with --force."
         )
-    splits = _assign(dataset.images, shares, seed, folder)
+    splits = assign_patients(dataset.images, shares, seed, folder)
     images = [replace(image, split=splits[image.patient]) for image in dataset]
     document = read_json(folder / ANNOTATIONS)
     for entry in document["images"]:
         entry["split"] = splits[str(entry["patient_id"]).strip()]
+        entry.pop("fold", None)  # drawn among other training images
     summary = _summary(images)
     try:
-        (folder / SPLITS).unlink(missing_ok=True)  # an old lock never stands beside new splits
+        for lock in (SPLITS, FOLDS):  # an old lock never stands beside new splits
+            (folder / lock).unlink(missing_ok=True)
         write_json(folder / ANNOTATIONS, document)
         write_json(
             folder / SPLITS,
@@ -98,13 +108,15 @@ def _shares(val: float, test: float) -> dict[str, float]:
     return {str(split): share for split, share in shares.items() if share > 0}
 
 
-def _assign(images: Sequence[AnnotatedImage], shares: Mapping[str, float], seed: int, folder: Path) -> dict[str, str]:
-    """The split of each patient."""
+def assign_patients(
+    images: Sequence[AnnotatedImage], shares: Mapping[str, float], seed: int, folder: Path, what: str = "splits"
+) -> dict[str, str]:
+    """The part of each patient, as `split_dataset` describes; ``what`` the parts are called in an error."""
     of_patient: dict[str, list[AnnotatedImage]] = defaultdict(list)
     for image in images:
         of_patient[image.patient].append(image)
     if len(of_patient) < len(shares):
-        raise DatasetError(f"{folder} has {len(of_patient)} patients: too few for {len(shares)} splits.")
+        raise DatasetError(f"{folder} has {len(of_patient)} patients: too few for {len(shares)} {what}.")
     n_boxes = {patient: sum(len(image.boxes) for image in theirs) for patient, theirs in of_patient.items()}
     all_boxes = sum(n_boxes.values())
 

@@ -35,6 +35,8 @@ class AdaptiveRetinaNet(RetinaNet):  # type: ignore[misc]  # torchvision has no 
         2015); ``None`` keeps boxes as they are.
     """
 
+    topk_candidates: int
+
     def __init__(
         self,
         *arguments: Any,

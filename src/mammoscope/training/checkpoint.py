@@ -3,7 +3,7 @@
 import json
 import os
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,9 @@ from mammoscope.training.errors import TrainingError
 from mammoscope.training.recipe import Recipe, parse_recipe
 
 _CHECKPOINT = "checkpoint.pt"
+_BEST = "best.pt"
 _RECIPE = "recipe.json"
+_STARTS = "starts.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,10 @@ class Checkpoint:
         The state that goes on learning.
     averaged
         The averaged state; ``None`` where the recipe asks for none.
+    scale
+        Of the loss in fp16; empty otherwise.
+    selection
+        What validation decided so far (`mammoscope.training.selection.Selection`); empty before the first.
     """
 
     iteration: int
@@ -35,16 +41,18 @@ class Checkpoint:
     detector: dict[str, Tensor]
     averaged: dict[str, Tensor] | None
     optimiser: dict[str, Any]
+    scale: dict[str, Any] = field(default_factory=dict)
+    selection: dict[str, Any] = field(default_factory=dict)
 
     @property
     def best_state(self) -> dict[str, Tensor]:
-        """The state to validate and export."""
+        """The state to validate and export: the averaged one where there is one."""
         return self.averaged if self.averaged is not None else self.detector
 
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """Everything a run leaves: recipe, data fingerprint, curves, checkpoint, validation report."""
+    """Everything a run leaves: recipe, data fingerprint, starts, curves, checkpoints, validation report."""
 
     path: Path
 
@@ -56,7 +64,7 @@ class RunFolder:
         ------
         TrainingError
             If it holds a run of another recipe or on other data, or cannot be written. Of ``run``, only the seed
-            makes another recipe.
+            makes another recipe. Without a checkpoint there is nothing to lose: a start that failed binds nobody.
         """
         folder = cls(path)
         described = {
@@ -66,10 +74,14 @@ class RunFolder:
             "torch": torch.__version__,
             "python": platform.python_version(),
         }
-        if not (path / _RECIPE).is_file():
+        content = json.dumps(described, indent=2).encode()
+        file = path / _RECIPE
+        if not (folder.has_checkpoint and file.is_file()):
             try:
                 path.mkdir(parents=True, exist_ok=True)
-                write_atomically(path / _RECIPE, json.dumps(described, indent=2).encode())
+                # Of several processes the first has written it: the others must not write into one file at once.
+                if not (file.is_file() and file.read_bytes() == content):
+                    write_atomically(file, content)
             except OSError as error:
                 raise TrainingError(
                     f"the run's folder {path} cannot be written: {error.strerror}; give run.folder another name"
@@ -113,19 +125,37 @@ class RunFolder:
         """The run's recipe."""
         return parse_recipe(self.description()["recipe"], str(self.path / _RECIPE))
 
+    def started(self, facts: dict[str, Any]) -> None:
+        """Note a start of the run (``starts.jsonl``): which code and machine, from which iteration."""
+        try:
+            with (self.path / _STARTS).open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(facts) + "\n")
+        except OSError as error:
+            raise TrainingError(
+                f"the run's folder {self.path} cannot be written: {error.strerror}; free disk space or give run.folder "
+                "another name"
+            ) from error
+
     def save(self, checkpoint: Checkpoint) -> None:
-        """Write the checkpoint; the one before stays until this one is whole on disk.
+        """Write the checkpoint to go on from; the one before stays until this one is whole on disk.
 
         Raises
         ------
         TrainingError
             If the disk is full or cannot be written.
         """
-        file = self.path / _CHECKPOINT
+        self._write(_CHECKPOINT, {field.name: getattr(checkpoint, field.name) for field in fields(Checkpoint)})
+
+    def save_best(self, state: dict[str, Tensor], iteration: int, figure: float) -> None:
+        """Write the weights of the best validation so far; raises as `save` does."""
+        self._write(_BEST, {"state": state, "iteration": iteration, "figure": figure})
+
+    def _write(self, name: str, content: dict[str, Any]) -> None:
+        file = self.path / name
         partial = file.with_suffix(".part")
         try:
             with partial.open("wb") as stream:
-                torch.save({name: getattr(checkpoint, name) for name in Checkpoint.__slots__}, stream)
+                torch.save(content, stream)
                 stream.flush()
                 os.fsync(stream.fileno())
             partial.replace(file)
@@ -152,16 +182,30 @@ class RunFolder:
         except Exception as error:
             raise TrainingError(f"the checkpoint {file} is damaged: delete it to train from the start") from error
 
-    def log(self, record: dict[str, Any]) -> None:
-        """Add a line to the curves (``curves.jsonl``)."""
-        try:
-            with (self.path / "curves.jsonl").open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(record) + "\n")
-        except OSError as error:
+    def chosen_state(self) -> tuple[dict[str, Tensor], int]:
+        """The weights to report and export, and after how many iterations they were.
+
+        The last ones, or with ``selection.keep = "best"`` those of the best validation.
+
+        Raises
+        ------
+        TrainingError
+            If there are none or they are damaged.
+        """
+        checkpoint = self.load()
+        file = self.path / _BEST
+        if self.recipe().selection.keep == "last":
+            return checkpoint.best_state, checkpoint.iteration
+        if not file.is_file():
             raise TrainingError(
-                f"the curves of {self.path} could not be written ({error.strerror}): the last checkpoint is safe; free "
-                "disk space and start the same command again"
-            ) from error
+                f"{self.path} has no {_BEST} yet, as no validation has found a lesion: train longer, or give another "
+                "run's folder"
+            )
+        try:
+            best = torch.load(file, map_location="cpu", weights_only=True)
+            return best["state"], best["iteration"]
+        except Exception as error:
+            raise TrainingError(f"the checkpoint {file} is damaged: delete the run's folder and train again") from error
 
 
 def write_atomically(file: Path, content: bytes) -> None:

@@ -18,7 +18,7 @@ _OPSET = 17
 
 
 def trained_detector(run: RunFolder) -> MassDetector:
-    """The detector of a run's last checkpoint, ready to run.
+    """The detector of a run, ready to run: its last weights, or the best where its recipe keeps those.
 
     Raises
     ------
@@ -28,7 +28,7 @@ def trained_detector(run: RunFolder) -> MassDetector:
     recipe = run.recipe()
     detector = build_detector(recipe.detector, recipe.input.rows, recipe.input.columns, load_weights=False)
     try:
-        detector.load_state_dict(run.load().best_state)
+        detector.load_state_dict(run.chosen_state()[0])
     except RuntimeError as error:
         raise TrainingError(
             f"the checkpoint in {run.path} is of another model than its recipe: delete the run's folder and train again"

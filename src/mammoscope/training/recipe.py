@@ -114,6 +114,9 @@ class ScheduleSection(_Section):
         Iterations of linear warm-up.
     ema
         Decay of the averaged weights that are validated and exported; 0 for none.
+    precision
+        Of the network's arithmetic while it learns: ``"bf16"`` and ``"fp16"`` halve time and memory on a GPU (automatic
+        mixed precision). Weights, losses and boxes are ``"fp32"`` always.
     """
 
     iterations: int = Field(ge=1)
@@ -125,12 +128,52 @@ class ScheduleSection(_Section):
     factor: float = Field(default=0.1, gt=0, lt=1)
     warmup: int = Field(default=0, ge=0)
     ema: float = Field(default=0.0, ge=0, lt=1)
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
 
     @model_validator(mode="after")
     def _parts_are_whole(self) -> "ScheduleSection":
         if self.batch % self.accumulate:
             raise ValueError(f"batch = {self.batch} does not divide into accumulate = {self.accumulate} parts")
         return self
+
+
+class SamplingSection(_Section):
+    """Which images are shown how often.
+
+    Parameters
+    ----------
+    repeat_threshold
+        Repeat-factor sampling (Gupta, Dollar and Girshick 2019): images with a class that fewer than this share of the
+        images hold are shown more often, by the root of threshold over share; 0 for none.
+    without_boxes
+        Share of the images shown that hold no box; ``None`` leaves it as the data set has it.
+    """
+
+    repeat_threshold: float = Field(default=0.0, ge=0, le=1)
+    without_boxes: float | None = Field(default=None, ge=0, lt=1)
+
+
+class SelectionSection(_Section):
+    """What the figures on validation decide.
+
+    Parameters
+    ----------
+    figure
+        Which of them; ``"map50"`` is the mean over the classes, the others count a hit whatever the class.
+    keep
+        ``"last"``: the last weights are reported and exported; ``"best"``: those of the best validation.
+    patience
+        The run ends after so many validations in a row without a better figure; ``None`` for never.
+    """
+
+    figure: Literal["ap50", "map50", "ap20", "f1", "froc_mean"] = "ap50"
+    keep: Literal["last", "best"] = "last"
+    patience: int | None = Field(default=None, ge=1)
+
+    @property
+    def decides(self) -> bool:
+        """Whether a validation changes how the run goes on."""
+        return self.keep == "best" or self.patience is not None
 
 
 class RunSection(_Section):
@@ -143,17 +186,21 @@ class RunSection(_Section):
     checkpoint_every, validate_every
         Iterations.
     workers
-        Processes that prepare batches; 0 does it in the training process.
+        Processes that prepare batches; 0 does it in the training process. ``None``: 0 on a CPU; beside a GPU one for
+        each core but one, at most 16.
     threads
         Of torch on a CPU; ``None`` leaves it to torch.
+    tensorboard
+        Whether to write the curves for TensorBoard, too.
     """
 
     folder: Path | None = None
     seed: int = Field(default=1, ge=0)
     checkpoint_every: int = Field(default=200, ge=1)
     validate_every: int = Field(default=1000, ge=1)
-    workers: int = Field(default=0, ge=0)
+    workers: int | None = Field(default=None, ge=0)
     threads: int | None = Field(default=None, ge=1)
+    tensorboard: bool = False
 
 
 class DataSection(_Section):
@@ -163,11 +210,24 @@ class DataSection(_Section):
     ----------
     source, licence
         What it is called and under which licence it may be used: they travel with the model.
+    fold
+        Validate on this fold and learn from the others (`mammoscope.datasets.divide_into_folds`); ``None`` for the
+        data set's splits.
+    label_from
+        The attribute of a box, or of its image, that is its label (``"pathology"``); ``None`` for its COCO category.
+    labels
+        Label to class; one that is not listed is its own class.
+    leave_out
+        Labels that make an image unfit to learn from or to validate on.
     """
 
     dataset: Path
     source: str
     licence: str
+    fold: int | None = Field(default=None, ge=1)
+    label_from: str | None = None
+    labels: dict[str, str] = {}
+    leave_out: tuple[str, ...] = ()
 
 
 class Recipe(_Section):
@@ -188,12 +248,15 @@ class Recipe(_Section):
     augmentation: AugmentationSection = AugmentationSection()
     optimiser: OptimiserSection
     schedule: ScheduleSection
+    sampling: SamplingSection = SamplingSection()
+    selection: SelectionSection = SelectionSection()
     run: RunSection = RunSection()
 
     @property
     def run_folder(self) -> Path:
-        """Where the run is kept."""
-        return self.run.folder or Path("runs") / self.name
+        """Where the run is kept; that of a fold lies within that of the whole."""
+        folder = self.run.folder or Path("runs") / self.name
+        return folder if self.data.fold is None else folder / f"fold-{self.data.fold}"
 
 
 def load_recipe(path: Path, changes: tuple[str, ...] = ()) -> Recipe:

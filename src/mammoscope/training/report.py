@@ -5,10 +5,12 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import torch
+
 from mammoscope import __version__
-from mammoscope.datasets import AnnotatedDataset, load_dataset
+from mammoscope.datasets import AnnotatedDataset
 from mammoscope.detectors import MassDetector
-from mammoscope.evaluation import EvaluationError, Metrics, report_markdown
+from mammoscope.evaluation import EvaluationError, ImageResult, Metrics, TableFormat, report_markdown
 from mammoscope.findings import Finding
 from mammoscope.imaging import read_mammogram
 from mammoscope.inference import (
@@ -20,10 +22,18 @@ from mammoscope.inference import (
     TrainingData,
 )
 from mammoscope.training.checkpoint import RunFolder, write_atomically
+from mammoscope.training.data import load_data
 from mammoscope.training.errors import TrainingError
 from mammoscope.training.export import cannot_be_written, trained_detector, write_bundle
 from mammoscope.training.recipe import Recipe
-from mammoscope.training.validation import THRESHOLD_RULE, candidates, results_on, validation_metrics
+from mammoscope.training.validation import (
+    THRESHOLD_RULE,
+    candidates,
+    class_table,
+    metrics_by_class,
+    results_on,
+    validation_metrics,
+)
 
 _CHECKED_IMAGES = 4
 _SCORE_TOLERANCE = 0.01
@@ -35,14 +45,22 @@ Progress = Callable[[int, int], None]
 def report_validation(run: RunFolder, progress: Progress = lambda _done, _total: None) -> Metrics:
     """Evaluate a run on its validation images and leave ``validation/metrics.json`` and ``report.md`` in its folder.
 
+    With several classes, ``validation/classes.json`` holds the figures of each.
+
     Raises
     ------
     TrainingError
         If the run has no checkpoint, its data set has changed, or its detector finds no lesion at all.
     """
+    return write_validation(run, progress)[0]
+
+
+def write_validation(run: RunFolder, progress: Progress) -> tuple[Metrics, list[ImageResult]]:
+    """As `report_validation`, with what the figures are made of."""
     recipe = run.recipe()
     validation = _data(run, recipe).narrowed("val")
-    results = results_on(trained_detector(run), recipe.input.geometry, validation, progress)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    results = results_on(trained_detector(run).to(device), recipe.input.geometry, validation, progress)
     try:
         metrics = validation_metrics(results, validation, recipe.name)
     except EvaluationError as error:
@@ -52,9 +70,15 @@ def report_validation(run: RunFolder, progress: Progress = lambda _done, _total:
         ) from error
     folder = run.path / "validation"
     folder.mkdir(exist_ok=True)
+    written = report_markdown(metrics, results)
+    if len(recipe.detector.classes) > 1:
+        by_class = metrics_by_class(results, validation, recipe.detector.classes, metrics)
+        figures = {name: part.to_json() for name, part in by_class.items()}
+        write_atomically(folder / "classes.json", json.dumps(figures, indent=2).encode())
+        written += f"\n## By class\n\n{class_table(by_class).written(TableFormat.MARKDOWN)}"
     write_atomically(folder / "metrics.json", json.dumps(metrics.to_json(), indent=2).encode())
-    write_atomically(folder / "report.md", report_markdown(metrics, results).encode())
-    return metrics
+    write_atomically(folder / "report.md", written.encode())
+    return metrics, results
 
 
 def export_bundle(
@@ -148,7 +172,7 @@ def as_figures(metrics: Metrics) -> Figures:
 
 
 def _data(run: RunFolder, recipe: Recipe) -> AnnotatedDataset:
-    data = load_dataset(recipe.data.dataset)
+    data = load_data(recipe.data)
     if data.fingerprint() != run.description()["data_fingerprint"]:
         raise TrainingError(
             f"the data set {recipe.data.dataset} is no longer the one that {run.path} was trained on: restore it"

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
 from mammoscope.datasets import AnnotatedDataset
 from mammoscope.imaging import InputGeometry, PreparedImage, prepare, read_mammogram
@@ -31,19 +31,27 @@ class PreparedSamples:
     Parameters
     ----------
     pixels
-        Shape (n, rows, columns), ``uint16``: `PreparedImage.pixels` times 65535, mapped from disk.
+        Each of shape (rows, columns), ``uint16``: `PreparedImage.pixels` times 65535, mapped from disk.
     boxes
         Per image (k, 4) in pixels of the input.
     labels
         Per image (k,), class indices.
     """
 
-    pixels: NDArray[np.uint16]
+    pixels: Sequence[NDArray[np.uint16]] | NDArray[np.uint16]
     boxes: list[NDArray[np.float64]]
     labels: list[NDArray[np.int64]]
 
     def __len__(self) -> int:
         return len(self.boxes)
+
+    def only(self, indices: Sequence[int]) -> "PreparedSamples":
+        """Those alone; nothing is copied."""
+        return PreparedSamples(
+            [self.pixels[index] for index in indices],
+            [self.boxes[index] for index in indices],
+            [self.labels[index] for index in indices],
+        )
 
 
 def prepare_samples(
@@ -62,7 +70,7 @@ def prepare_samples(
     MammogramError
         If a mammogram cannot be read.
     """
-    _check_labels(dataset, classes)
+    check_labels(dataset, classes)
     key = hashlib.sha256(json.dumps([dataset.fingerprint(), repr(geometry)]).encode()).hexdigest()[:16]
     file = cache / f"prepared-{key}.npy"
     boxes_file = cache / f"prepared-{key}.json"
@@ -80,12 +88,14 @@ def prepare_samples(
     return PreparedSamples(pixels, boxes, labels)
 
 
-def _check_labels(dataset: AnnotatedDataset, classes: tuple[str, ...]) -> None:
+def check_labels(dataset: AnnotatedDataset, classes: tuple[str, ...]) -> None:
+    """Raise `TrainingError` where a box's label is not among the classes."""
     unknown = {label for image in dataset for label in image.labels} - set(classes)
     if unknown:
         raise TrainingError(
             f"data set {dataset.name} has boxes labelled {', '.join(sorted(unknown))}, the recipe has the classes "
-            f"{', '.join(classes)}: add them to detector.classes or take the boxes out"
+            f"{', '.join(classes)}: add them to detector.classes, map them with data.labels, or name them in "
+            "data.leave_out"
         )
 
 
@@ -138,7 +148,7 @@ def _fill_cache(
 
 
 class TrainingSet(Dataset[tuple[Tensor, dict[str, Tensor]]]):
-    """Samples by (epoch, index): the pair seeds the augmentation, so that a resumed run goes on as if unbroken."""
+    """Samples by (draw, index): the pair seeds the augmentation, so that a resumed run goes on as if unbroken."""
 
     def __init__(self, samples: PreparedSamples, section: AugmentationSection, seed: int) -> None:
         self._samples = samples
@@ -151,8 +161,8 @@ class TrainingSet(Dataset[tuple[Tensor, dict[str, Tensor]]]):
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, dict[str, Tensor]]:
         """One augmented image (1, rows, columns) and its target."""
-        epoch, index = key
-        rng = np.random.default_rng((self._seed, epoch, index))
+        draw, index = key
+        rng = np.random.default_rng((self._seed, draw, index))
         pixels = self._pixels(index)
         boxes, labels = self._samples.boxes[index], self._samples.labels[index]
         if self._masses and rng.random() < self._section.copy_paste:
@@ -184,39 +194,6 @@ class TrainingSet(Dataset[tuple[Tensor, dict[str, Tensor]]]):
 
     def _pixels(self, index: int) -> NDArray[np.float32]:
         return np.asarray(self._samples.pixels[index] / np.float32(_LEVELS), dtype=np.float32)
-
-
-class EndlessShuffle(Sampler[list[tuple[int, int]]]):
-    """Batches of (epoch, index) from a given iteration on; each epoch shuffles all images by seed and epoch.
-
-    ``share`` is (number, of how many processes): each takes its part of every batch.
-    """
-
-    def __init__(
-        self, size: int, batch: int, seed: int, start: int, iterations: int, share: tuple[int, int] = (0, 1)
-    ) -> None:
-        self._size = size
-        self._batch = batch
-        self._seed = seed
-        self._start = start
-        self._iterations = iterations
-        self._share = share
-
-    def __len__(self) -> int:
-        return self._iterations - self._start
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        """Yield one batch's keys per iteration left."""
-        orders: dict[int, NDArray[np.int64]] = {}
-        for iteration in range(self._start, self._iterations):
-            keys = []
-            for position in range(iteration * self._batch, (iteration + 1) * self._batch):
-                epoch, place = divmod(position, self._size)
-                if epoch not in orders:
-                    orders = {epoch: np.random.default_rng((self._seed, epoch)).permutation(self._size)}
-                keys.append((epoch, int(orders[epoch][place])))
-            number, of = self._share
-            yield keys[number::of]
 
 
 def collate(

@@ -1,15 +1,17 @@
 """A detector in torch on the validation images: figures on the way, the report at the end."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 
-from mammoscope.datasets import AnnotatedDataset
+from mammoscope.datasets import AnnotatedDataset, AnnotatedImage
 from mammoscope.detectors import MassDetector
-from mammoscope.evaluation import EvaluationError, ImageResult, Metrics, choose_threshold, evaluate
+from mammoscope.evaluation import EvaluationError, FigureTable, ImageResult, Metrics, choose_threshold, evaluate
 from mammoscope.findings import Finding
-from mammoscope.imaging import InputGeometry, Mammogram, prepare, read_mammogram
+from mammoscope.imaging import InputGeometry, Mammogram, PreparedImage, prepare, read_mammogram
 from mammoscope.inference import as_findings
 
 THRESHOLD_RULE = "highest F1 on the validation split, IoU 0.5"
@@ -18,7 +20,10 @@ THRESHOLD_RULE = "highest F1 on the validation split, IoU 0.5"
 
 def candidates(detector: MassDetector, geometry: InputGeometry, mammogram: Mammogram) -> tuple[Finding, ...]:
     """What a detector in torch proposes; as `mammoscope.inference.Detector.candidates` does for a bundle."""
-    prepared = prepare(mammogram, geometry)
+    return _look(detector, prepare(mammogram, geometry), mammogram)
+
+
+def _look(detector: MassDetector, prepared: PreparedImage, mammogram: Mammogram) -> tuple[Finding, ...]:
     device = next(detector.parameters()).device
     with torch.no_grad():
         found = detector(torch.from_numpy(prepared.pixels)[None, None].to(device))[0]
@@ -65,12 +70,112 @@ def validation_metrics(
     )
 
 
-def figures_for_curves(
-    detector: MassDetector, geometry: InputGeometry, dataset: AnnotatedDataset, model: str
-) -> dict[str, Any]:
-    """The few figures worth following while a run goes on; empty while the detector still finds nothing."""
-    try:
-        metrics = validation_metrics(results_on(detector, geometry, dataset), dataset, model, resamples=0)
-    except EvaluationError:
-        return {}
-    return {"ap50": metrics.ap50, "ap20": metrics.ap20, "f1": metrics.f1, "froc": dict(metrics.froc)}
+def metrics_by_class(
+    results: Sequence[ImageResult], dataset: AnnotatedDataset, classes: Sequence[str], overall: Metrics
+) -> dict[str, Metrics]:
+    """The figures of each class alone: its boxes beside the candidates that say it.
+
+    Parameters
+    ----------
+    results
+        Of these very images.
+    overall
+        The figures whatever the class; its operating point and resamples are every class's.
+    """
+    label_of = {image.id: image.labels for image in dataset}
+
+    def only(result: ImageResult, name: str) -> ImageResult:
+        labels = label_of[result.image_id]
+        truth = tuple(box for box, label in zip(result.truth, labels, strict=True) if label == name)
+        candidates = tuple(finding for finding in result.candidates if finding.label == name)
+        return replace(result, truth=truth, candidates=candidates)
+
+    return {
+        name: evaluate(
+            [only(result, name) for result in results],
+            overall.threshold,
+            overall.threshold_rule,
+            resamples=overall.resamples,
+            dataset=overall.dataset,
+            split=overall.split,
+            dataset_fingerprint=overall.dataset_fingerprint,
+            model=overall.model,
+            note=f"Boxes and candidates of the class {name} only. {overall.note}",
+        )
+        for name in classes
+    }
+
+
+def class_table(by_class: Mapping[str, Metrics]) -> FigureTable:
+    """A row a class: boxes, AP50, precision, recall, F1 with intervals, as `metrics_by_class` gives them."""
+    columns = {"AP50": "ap50", "Precision": "precision", "Recall": "recall", "F1": "f1"}
+
+    def cell(metrics: Metrics, figure: str) -> str:
+        value, interval = getattr(metrics, figure), metrics.intervals.get(figure)
+        spread = "" if interval is None else f" ({interval[0]:.3f} to {interval[1]:.3f})"
+        return "undefined" if value is None else f"{value:.3f}{spread}"
+
+    return FigureTable(
+        "95 % intervals in brackets. A class's boxes beside the candidates that say it.",
+        ("Class", "Boxes", *columns),
+        tuple(
+            (name, str(metrics.n_boxes), *(cell(metrics, figure) for figure in columns.values()))
+            for name, metrics in by_class.items()
+        ),
+    )
+
+
+class ValidationImages:
+    """The validation images, prepared once: a GPU looks at one faster than a CPU can read it."""
+
+    def __init__(self, dataset: AnnotatedDataset, geometry: InputGeometry) -> None:
+        self._dataset = dataset
+        self._geometry = geometry
+        self._prepared: list[tuple[PreparedImage, Mammogram]] = []
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def figures(self, detector: MassDetector, model: str) -> dict[str, Any]:
+        """The few figures worth following while a run goes on; empty while the detector still finds nothing.
+
+        Returns
+        -------
+        ``ap50``, ``ap20``, ``f1``, ``froc_mean`` and ``froc`` whatever the class; ``map50``, the mean of the classes'
+        AP50, and with several classes each in ``ap50_by_class``.
+        """
+        results = self._results(detector)
+        try:
+            metrics = validation_metrics(results, self._dataset, model, resamples=0)
+        except EvaluationError:
+            return {}
+        classes = detector.spec.classes
+        by_class = {
+            name: part.ap50 for name, part in metrics_by_class(results, self._dataset, classes, metrics).items()
+        }
+        known = [value for value in by_class.values() if value is not None]
+        return {
+            "ap50": metrics.ap50,
+            "map50": sum(known) / len(known) if known else None,
+            "ap20": metrics.ap20,
+            "f1": metrics.f1,
+            "froc_mean": metrics.froc_mean,
+            "froc": dict(metrics.froc),
+            **({"ap50_by_class": by_class} if len(classes) > 1 else {}),
+        }
+
+    def _results(self, detector: MassDetector) -> list[ImageResult]:
+        if not self._prepared:
+            self._prepared = [_prepared(image, self._geometry) for image in self._dataset]
+        return [
+            ImageResult(image.id, image.patient, image.boxes, _look(detector, prepared, mammogram), image.crowds)
+            for image, (prepared, mammogram) in zip(self._dataset, self._prepared, strict=True)
+        ]
+
+
+def _prepared(image: AnnotatedImage, geometry: InputGeometry) -> tuple[PreparedImage, Mammogram]:
+    mammogram = read_mammogram(image.path)
+    # Only its size is needed from here on: one pixel stands for all.
+    return prepare(mammogram, geometry), replace(
+        mammogram, pixels=np.broadcast_to(np.uint16(0), mammogram.pixels.shape), header=None
+    )
