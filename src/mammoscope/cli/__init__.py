@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from mammoscope import __version__
-from mammoscope.cli import compare, dataset, demo, detect, evaluate, export, node, phantom, report, train
+from mammoscope.cli import calibrate, compare, dataset, demo, detect, evaluate, export, node, phantom, report, train
 from mammoscope.errors import MammoscopeError
 
 app = typer.Typer(
@@ -18,6 +18,7 @@ app = typer.Typer(
 )
 
 app.add_typer(dataset.app, name="dataset")
+app.command()(calibrate.calibrate)
 app.command()(compare.compare)
 app.command()(demo.demo)
 app.command()(detect.detect)

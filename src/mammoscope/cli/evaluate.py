@@ -171,7 +171,7 @@ def _prepare(out: Path) -> None:
 def _read_all(
     data: "AnnotatedDataset", detector: "Detector", threshold: float, folder: Path, most_pictures: int | None
 ) -> "list[Case]":
-    from mammoscope.evaluation import Case, ImageResult, attributes_of
+    from mammoscope.evaluation import case_of
     from mammoscope.imaging import MammogramReader
 
     columns = (TextColumn("reading"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -188,19 +188,7 @@ def _read_all(
             else:
                 if most_pictures is None or len(cases) < most_pictures:
                     picture = _draw(mammogram, image, candidates, threshold, folder)
-            result = ImageResult(image.id, image.patient, image.boxes, candidates, image.crowds, unreadable)
-            attributes, box_attributes = attributes_of(image)
-            cases.append(
-                Case(
-                    result,
-                    image.facts.get("file_name", image.name),
-                    image.rows,
-                    image.columns,
-                    attributes,
-                    box_attributes,
-                    picture,
-                )
-            )
+            cases.append(case_of(image, candidates, unreadable=unreadable, picture=picture))
     return cases
 
 

@@ -10,7 +10,7 @@ from mammoscope.evaluation.cases import Report
 from mammoscope.evaluation.errors import EvaluationError
 from mammoscope.evaluation.figures import Floats, average_precision, count_at
 from mammoscope.evaluation.matching import ImageResult, match
-from mammoscope.evaluation.metrics import bootstrap_weights, interval_of
+from mammoscope.evaluation.resampling import bootstrap_weights, interval_of
 from mammoscope.evaluation.tables import FigureTable
 
 _COLUMNS = (("Precision", "precision"), ("Recall", "recall"), ("F1", "f1"), ("AP50", "ap50"))

@@ -12,7 +12,7 @@ from mammoscope.evaluation.cases import Attributes, Case
 from mammoscope.evaluation.errors import EvaluationError
 from mammoscope.evaluation.figures import Floats, average_precision, count_at, sensitivity_at
 from mammoscope.evaluation.matching import Matches, match
-from mammoscope.evaluation.metrics import bootstrap_weights, interval_of
+from mammoscope.evaluation.resampling import bootstrap_weights, interval_of
 
 SIZE = "size"
 """The attribute that every lesion has: small, medium or large, by thirds of the lesions evaluated."""

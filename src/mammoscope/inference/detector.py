@@ -48,12 +48,17 @@ class Detector:
         return f"the bundle's operating point '{point.name}': {point.rule} ({point.chosen_on})"
 
     def candidates(self, mammogram: Mammogram) -> tuple[Finding, ...]:
-        """Everything the network proposes, however unlikely, by falling score."""
+        """Everything the network proposes, however unlikely, by falling score.
+
+        Where the bundle holds a calibration, scores are probabilities.
+        """
         metadata = self.bundle.metadata
         prepared = prepare(mammogram, metadata.input.geometry)
         boxes, scores, labels = self.bundle.session.run(
             ["boxes", "scores", "labels"], {"image": prepared.pixels[np.newaxis, np.newaxis]}
         )
+        if metadata.calibration is not None:
+            scores = metadata.calibration.probability(scores)
         return as_findings(boxes, scores, labels, metadata.classes, prepared.placement, mammogram)
 
     def read(self, mammogram: Mammogram, threshold: float | None = None) -> Reading:

@@ -4,16 +4,31 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from mammoscope import __version__
 from mammoscope.datasets import AnnotatedDataset, load_dataset
 from mammoscope.detectors import MassDetector
-from mammoscope.evaluation import EvaluationError, Metrics, report_markdown
-from mammoscope.findings import Finding
+from mammoscope.evaluation import (
+    CASES,
+    METRICS,
+    PREDICTIONS,
+    EvaluationError,
+    ImageResult,
+    Metrics,
+    calibrated,
+    case_of,
+    cases_to_coco,
+    fit_calibration,
+    predictions_to_coco,
+    report_markdown,
+)
+from mammoscope.findings import Box, Finding
 from mammoscope.imaging import read_mammogram
 from mammoscope.inference import (
     BundleInput,
     BundleMetadata,
+    Calibration,
     Detector,
     Figures,
     OperatingPoint,
@@ -33,16 +48,29 @@ Progress = Callable[[int, int], None]
 
 
 def report_validation(run: RunFolder, progress: Progress = lambda _done, _total: None) -> Metrics:
-    """Evaluate a run on its validation images and leave ``validation/metrics.json`` and ``report.md`` in its folder.
+    """Evaluate a run on its validation images and leave the report's files in ``validation/`` in its folder.
+
+    Scores are calibrated on these images, as the bundle's will be.
 
     Raises
     ------
     TrainingError
         If the run has no checkpoint, its data set has changed, or its detector finds no lesion at all.
     """
+    return _validated(run, progress)[0]
+
+
+def _validated(run: RunFolder, progress: Progress) -> tuple[Metrics, Calibration | None]:
+    """As `report_validation`, and the calibration of the scores, which the figures are given with."""
     recipe = run.recipe()
     validation = _data(run, recipe).narrowed("val")
-    results = results_on(trained_detector(run), recipe.input.geometry, validation, progress)
+    raw = results_on(trained_detector(run), recipe.input.geometry, validation, progress)
+    calibration = fit_calibration(raw, fitted_on=_named(validation))
+    cases = [
+        case_of(image, result.candidates)
+        for image, result in zip(validation, calibrated(raw, calibration), strict=True)
+    ]
+    results = [case.result for case in cases]
     try:
         metrics = validation_metrics(results, validation, recipe.name)
     except EvaluationError as error:
@@ -52,9 +80,15 @@ def report_validation(run: RunFolder, progress: Progress = lambda _done, _total:
         ) from error
     folder = run.path / "validation"
     folder.mkdir(exist_ok=True)
-    write_atomically(folder / "metrics.json", json.dumps(metrics.to_json(), indent=2).encode())
+    facts = {"calibration": calibration and calibration.model_dump(mode="json")}
+    for name, content in (
+        (CASES, cases_to_coco(cases, validation.category_ids)),
+        (PREDICTIONS, predictions_to_coco(cases, validation.category_ids)),
+        (METRICS, metrics.to_json() | facts | {"data": {"source": recipe.data.source, "licence": recipe.data.licence}}),
+    ):
+        write_atomically(folder / name, json.dumps(content, indent=2).encode())
     write_atomically(folder / "report.md", report_markdown(metrics, results).encode())
-    return metrics
+    return metrics, calibration
 
 
 def export_bundle(
@@ -95,7 +129,7 @@ def export_bundle(
     except OSError as error:
         raise cannot_be_written(out, error) from error
     detector = trained_detector(run)
-    metrics = report_validation(run, progress)
+    metrics, calibration = _validated(run, progress)
     metadata = BundleMetadata(
         name=name or f"mammoscope-{recipe.name}",
         version=version or f"{__version__}+{_hash_of_weights(detector)}",
@@ -106,11 +140,13 @@ def export_bundle(
                 name="default",
                 threshold=metrics.threshold,
                 rule=THRESHOLD_RULE,
-                chosen_on=f"{data.name}, split val, {metrics.n_images} images of {metrics.n_patients} patients",
+                chosen_on=_named(data.narrowed("val")),
             ),
         ),
         training_data=(_training_data(recipe, data),),
         figures=(as_figures(metrics),),
+        calibration=calibration,
+        recipe=published_recipe(recipe),
         made_with=f"mammoscope {__version__}, torch {run.description()['torch']}",
     )
     try:
@@ -128,10 +164,13 @@ def as_figures(metrics: Metrics) -> Figures:
         "ap50": metrics.ap50,
         "ap20": metrics.ap20,
         "ap10": metrics.ap10,
+        "ap50_95": metrics.ap50_95,
         "precision": metrics.precision,
         "recall": metrics.recall,
         "f1": metrics.f1,
         **{f"froc_{fppi}": value for fppi, value in metrics.froc.items()},
+        **{f"froc_iou20_{fppi}": value for fppi, value in metrics.froc_iou20.items()},
+        "calibration_error": metrics.calibration_error,
     }
     return Figures(
         dataset=metrics.dataset,
@@ -145,6 +184,19 @@ def as_figures(metrics: Metrics) -> Figures:
             if name in values
         },
     )
+
+
+def published_recipe(recipe: Recipe) -> dict[str, Any]:
+    """A recipe as a bundle keeps it: without places on this machine, weights of a file by the file's name."""
+    described = recipe.model_dump(mode="json")
+    described["run"] = {"seed": recipe.run.seed}
+    described["data"].pop("dataset")
+    described["detector"]["weights"] = Path(str(described["detector"]["weights"])).name
+    return described
+
+
+def _named(data: AnnotatedDataset) -> str:
+    return f"{data.name}, split {data.split}, {len(data)} images of {len(data.patients)} patients"
 
 
 def _data(run: RunFolder, recipe: Recipe) -> AnnotatedDataset:
@@ -179,9 +231,9 @@ def _check_agreement(detector: MassDetector, bundle: Detector, recipe: Recipe, d
     """A bundle that reads otherwise than the network it came from must not leave the house."""
     for image in data.images[:_CHECKED_IMAGES]:
         mammogram = read_mammogram(image.path)
-        expected = candidates(detector, recipe.input.geometry, mammogram)
+        expected = _as_the_bundle_scores(bundle, candidates(detector, recipe.input.geometry, mammogram))
         given = bundle.candidates(mammogram)
-        lowest = recipe.detector.score_threshold
+        lowest = _as_the_bundle_scores(bundle, [Finding(Box(0, 0, 1, 1), recipe.detector.score_threshold)])[0].score
         if max(len(expected), len(given)) >= recipe.detector.max_detections:
             lowest = max(found[-1].score for found in (expected, given) if found)
         if not agree(expected, given, lowest):
@@ -189,6 +241,11 @@ def _check_agreement(detector: MassDetector, bundle: Detector, recipe: Recipe, d
                 f"the bundle reads {image.name} otherwise than the network in torch and was not kept: report this "
                 "with the versions of torch and onnxruntime"
             )
+
+
+def _as_the_bundle_scores(bundle: Detector, findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    result = ImageResult(0, "", (), tuple(findings))
+    return calibrated([result], bundle.bundle.metadata.calibration)[0].candidates
 
 
 def agree(one: Sequence[Finding], other: Sequence[Finding], lowest: float) -> bool:
