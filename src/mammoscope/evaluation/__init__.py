@@ -12,6 +12,7 @@ from mammoscope.evaluation.cases import (
     cases_to_coco,
     predictions_to_coco,
     read_report,
+    report_folder,
 )
 from mammoscope.evaluation.comparison import (
     Difference,
@@ -99,6 +100,7 @@ __all__ = [
     "read_report",
     "recalibrated_metadata",
     "reliability",
+    "report_folder",
     "report_html",
     "report_markdown",
     "roc_auc",

@@ -157,6 +157,12 @@ def predictions_to_coco(cases: Sequence[Case], category_ids: Mapping[str, int]) 
     ]
 
 
+def report_folder(folder: Path) -> Path:
+    """The report's folder: itself, or ``validation`` in the folder of a run."""
+    inside = folder / "validation"
+    return inside if (inside / METRICS).is_file() and not (folder / METRICS).is_file() else folder
+
+
 def read_report(folder: Path) -> Report:
     """The figures, truth and candidates that `mammoscope evaluate` left in a folder.
 
