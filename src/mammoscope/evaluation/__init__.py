@@ -42,6 +42,7 @@ from mammoscope.evaluation.metrics import Metrics, evaluate
 from mammoscope.evaluation.reliability import ReliabilityBin, calibration_error, reliability
 from mammoscope.evaluation.report import named_figures, report_markdown
 from mammoscope.evaluation.roc import RatedUnits, Unit, rate, roc_auc, roc_curve
+from mammoscope.evaluation.run_record import RunRecord, read_run, recipe_lines
 from mammoscope.evaluation.subgroups import Subgroup, check_attributes, figures_by
 from mammoscope.evaluation.tables import FigureTable, TableFormat
 
@@ -66,6 +67,7 @@ __all__ = [
     "RatedUnits",
     "ReliabilityBin",
     "Report",
+    "RunRecord",
     "Subgroup",
     "TableFormat",
     "Unit",
@@ -98,7 +100,9 @@ __all__ = [
     "predictions_to_coco",
     "rate",
     "read_report",
+    "read_run",
     "recalibrated_metadata",
+    "recipe_lines",
     "reliability",
     "report_folder",
     "report_html",

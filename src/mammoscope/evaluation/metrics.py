@@ -104,6 +104,11 @@ class Metrics:
     model_version: str
     note: str
 
+    @property
+    def froc_mean(self) -> float | None:
+        """Mean of ``froc``."""
+        return self.froc_means["froc"]["mean"]
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types."""
         return {field.name: _as_json(getattr(self, field.name)) for field in fields(self)}
