@@ -8,7 +8,20 @@ from rich.console import Console
 from rich.markup import escape
 
 from mammoscope import __version__
-from mammoscope.cli import calibrate, compare, dataset, demo, detect, evaluate, export, node, phantom, report, train
+from mammoscope.cli import (
+    calibrate,
+    compare,
+    dataset,
+    demo,
+    detect,
+    evaluate,
+    export,
+    model_card,
+    node,
+    phantom,
+    report,
+    train,
+)
 from mammoscope.errors import MammoscopeError
 
 app = typer.Typer(
@@ -24,6 +37,7 @@ app.command()(demo.demo)
 app.command()(detect.detect)
 app.command()(evaluate.evaluate)
 app.command()(export.export)
+app.command("model-card")(model_card.model_card)
 app.add_typer(node.app, name="node")
 app.command("phantom")(phantom.make_phantom)
 app.command()(report.report)

@@ -39,6 +39,7 @@ from mammoscope.evaluation.figures import (
 from mammoscope.evaluation.html_report import report_html
 from mammoscope.evaluation.matching import CENTRE, MAX_CANDIDATES, ImageResult, Matches, match, match_by
 from mammoscope.evaluation.metrics import Metrics, evaluate
+from mammoscope.evaluation.model_card import model_card_markdown, read_metrics
 from mammoscope.evaluation.reliability import ReliabilityBin, calibration_error, reliability
 from mammoscope.evaluation.report import named_figures, report_markdown
 from mammoscope.evaluation.roc import RatedUnits, Unit, rate, roc_auc, roc_curve
@@ -93,12 +94,14 @@ __all__ = [
     "match",
     "match_by",
     "mended_precision",
+    "model_card_markdown",
     "model_names",
     "named_figures",
     "paired_differences",
     "precision_recall_curve",
     "predictions_to_coco",
     "rate",
+    "read_metrics",
     "read_report",
     "read_run",
     "recalibrated_metadata",

@@ -49,7 +49,7 @@ def data_card(report: Report) -> DataCard:
         *_attribute_counts(cases),
     ]
     sizes = lesion_sizes(cases)
-    edges = _SIZE_STEP * np.arange(int(sizes.max(initial=0.0) / _SIZE_STEP) + 2)
+    edges = _SIZE_STEP * np.arange(int(sizes.max(initial=0.0) / _SIZE_STEP) + 2, dtype=np.float64)
     counts, _ = np.histogram(sizes, edges)
     return DataCard(tuple(facts), edges, counts.astype(np.intp))
 

@@ -8,7 +8,9 @@ from typing import Any
 
 from mammoscope.evaluation.errors import EvaluationError
 
-_NOT_SHOWN = {"data.dataset", "run.folder"}  # places on the machine that trained
+_NOT_SHOWN = {  # places on the machine that trained, and what changes only how a run is carried out
+    "data.dataset", "run.folder", "run.checkpoint_every", "run.validate_every", "run.workers", "run.threads",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
