@@ -18,8 +18,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = (
     "CBIS-DDSM, mass cases, official test split. R. S. Lee, F. Gimenez, A. Hoogi, K. K. Miyake, M. Gorovoy, D. L. "
-    "Rubin: A curated mammography data set for use in computer-aided detection and diagnosis research. Scientific Data 4, "
-    "170177 (2017); The Cancer Imaging Archive, doi 10.7937/K9/TCIA.2016.7O02S9CY"
+    "Rubin: A curated mammography data set for use in computer-aided detection and diagnosis research. Scientific "
+    "Data 4, 170177 (2017); The Cancer Imaging Archive, doi 10.7937/K9/TCIA.2016.7O02S9CY"
 )
 ATTRIBUTES = ("size", "view", "laterality", "density", "pathology", "margins", "subtlety")
 
