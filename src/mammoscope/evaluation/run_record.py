@@ -11,6 +11,7 @@ from mammoscope.evaluation.errors import EvaluationError
 _NOT_SHOWN = {  # places on the machine that trained, and what changes only how a run is carried out
     "data.dataset", "run.folder", "run.checkpoint_every", "run.validate_every", "run.workers", "run.threads",
 }  # fmt: skip
+_FILES = {"detector.weights", "start"}  # shown by their names
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,4 +84,4 @@ def _written(path: str, setting: Any) -> str:
         return str(setting).lower()
     if isinstance(setting, list | tuple):
         return ", ".join(str(part) for part in setting) or "none"
-    return Path(str(setting)).name if path == "detector.weights" else str(setting)
+    return Path(str(setting)).name if path in _FILES else str(setting)

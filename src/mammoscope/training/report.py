@@ -14,7 +14,6 @@ from mammoscope.evaluation import (
     METRICS,
     PREDICTIONS,
     EvaluationError,
-    ImageResult,
     Metrics,
     calibrated,
     case_of,
@@ -23,7 +22,7 @@ from mammoscope.evaluation import (
     predictions_to_coco,
     report_markdown,
 )
-from mammoscope.findings import Box, Finding
+from mammoscope.findings import Finding
 from mammoscope.imaging import read_mammogram
 from mammoscope.inference import (
     BundleInput,
@@ -33,6 +32,7 @@ from mammoscope.inference import (
     Figures,
     OperatingPoint,
     TrainingData,
+    rewrite_metadata,
 )
 from mammoscope.training.checkpoint import RunFolder, write_atomically
 from mammoscope.training.errors import TrainingError
@@ -150,8 +150,10 @@ def export_bundle(
         made_with=f"mammoscope {__version__}, torch {run.description()['torch']}",
     )
     try:
-        write_bundle(detector, recipe, metadata, draft)
+        # Compared as the network scores: calibrated, low scores lie too close together to tell differences.
+        write_bundle(detector, recipe, metadata.model_copy(update={"calibration": None}), draft)
         _check_agreement(detector, Detector(draft), recipe, data.narrowed("val"))
+        rewrite_metadata(draft, metadata, draft)
         draft.replace(out)
     finally:
         draft.unlink(missing_ok=True)
@@ -192,6 +194,8 @@ def published_recipe(recipe: Recipe) -> dict[str, Any]:
     described["run"] = {"seed": recipe.run.seed}
     described["data"].pop("dataset")
     described["detector"]["weights"] = Path(str(described["detector"]["weights"])).name
+    if described.get("start"):
+        described["start"] = Path(str(described["start"])).name
     return described
 
 
@@ -231,9 +235,9 @@ def _check_agreement(detector: MassDetector, bundle: Detector, recipe: Recipe, d
     """A bundle that reads otherwise than the network it came from must not leave the house."""
     for image in data.images[:_CHECKED_IMAGES]:
         mammogram = read_mammogram(image.path)
-        expected = _as_the_bundle_scores(bundle, candidates(detector, recipe.input.geometry, mammogram))
+        expected = candidates(detector, recipe.input.geometry, mammogram)
         given = bundle.candidates(mammogram)
-        lowest = _as_the_bundle_scores(bundle, [Finding(Box(0, 0, 1, 1), recipe.detector.score_threshold)])[0].score
+        lowest = recipe.detector.score_threshold
         if max(len(expected), len(given)) >= recipe.detector.max_detections:
             lowest = max(found[-1].score for found in (expected, given) if found)
         if not agree(expected, given, lowest):
@@ -241,11 +245,6 @@ def _check_agreement(detector: MassDetector, bundle: Detector, recipe: Recipe, d
                 f"the bundle reads {image.name} otherwise than the network in torch and was not kept: report this "
                 "with the versions of torch and onnxruntime"
             )
-
-
-def _as_the_bundle_scores(bundle: Detector, findings: Sequence[Finding]) -> tuple[Finding, ...]:
-    result = ImageResult(0, "", (), tuple(findings))
-    return calibrated([result], bundle.bundle.metadata.calibration)[0].candidates
 
 
 def agree(one: Sequence[Finding], other: Sequence[Finding], lowest: float) -> bool:
