@@ -31,7 +31,11 @@ def evaluate(
         str | None, typer.Option(help="With --coco: regular expression on file names with the group 'patient'.")
     ] = None,
     label: Annotated[
-        list[str] | None, typer.Option(help="Only boxes of that label count as truth (may be repeated).")
+        list[str] | None,
+        typer.Option(
+            help="Only boxes of that label count as truth (may be repeated); of a model with several classes, only its "
+            "candidates that say so, too."
+        ),
     ] = None,
     by: Annotated[
         list[str] | None,
@@ -62,6 +66,7 @@ def evaluate(
     options = EvaluationOptions(
         threshold=threshold,
         groups=by or DEFAULT_GROUPS,
+        labels=label or (),
         most_pictures=most_pictures,
         resamples=resamples,
         seed=seed,

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,8 @@ class EvaluationOptions:
         Operating point; ``None`` for the bundle's own.
     groups
         Attributes to split figures by.
+    labels
+        Of a model with several classes only the candidates that say one of these count; all for none.
     most_pictures
         How many cases to draw; ``None`` for all.
     notes
@@ -43,6 +45,7 @@ class EvaluationOptions:
 
     threshold: float | None = None
     groups: Sequence[str] = DEFAULT_GROUPS
+    labels: Sequence[str] = ()
     most_pictures: int | None = 0
     resamples: int = 1000
     seed: int = 0
@@ -68,6 +71,8 @@ def evaluate_into(
     point = float(detector.threshold if given is None else given)
     _prepare(out)
     cases = _read_all(data, detector, point, out / _PICTURES, options.most_pictures)
+    if options.labels and len(detector.bundle.metadata.classes) > 1:
+        cases = [_saying(case, options.labels) for case in cases]
     metrics = figures_of(
         [case.result for case in cases],
         point,
@@ -123,6 +128,12 @@ def _read_all(
                     picture = _draw(mammogram, image, candidates, threshold, folder)
             cases.append(case_of(image, candidates, unreadable=unreadable, picture=picture))
     return cases
+
+
+def _saying(case: "Case", labels: Sequence[str]) -> "Case":
+    """Only the candidates of those classes: another class's is no false alarm of theirs."""
+    candidates = tuple(finding for finding in case.result.candidates if finding.label in labels)
+    return replace(case, result=replace(case.result, candidates=candidates))
 
 
 def _read(image: "AnnotatedImage", reader: "MammogramReader") -> "Mammogram":
