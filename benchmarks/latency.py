@@ -1,6 +1,6 @@
 """Latency: file in, reading out, one mammogram at a time, beside torchvision's RetinaNet in the same run.
 
-    python benchmarks/latency.py [--bundle B] [--threads 2] [--repeats 5] [--shared ../shared]
+    python benchmarks/latency.py [--bundle B] [--threads 2] [--repeats 5] [--out latency.json] [--shared ../shared]
 
 The peer is `retinanet_resnet50_fpn` in eager mode at torchvision's own size (short side 800, long side at most 1333)
 with random weights, given the same pixels from the same reader: what the paper's kind of model costs on this machine.
@@ -8,6 +8,7 @@ It finds nothing with random weights, so its non-maximum suppression is free; th
 """
 
 import argparse
+import json
 import os
 import statistics
 import tempfile
@@ -37,6 +38,7 @@ def main() -> None:
     parser.add_argument(
         "--shared", type=Path, default=Path(os.environ.get("MAMMOSCOPE_SHARED") or ROOT.parent / "shared")
     )
+    parser.add_argument("--out", type=Path, default=None, help="JSON of the medians, for 'mammoscope model-card'")
     arguments = parser.parse_args()
 
     torch.set_num_threads(arguments.threads)
@@ -54,6 +56,7 @@ def main() -> None:
         title=f"Seconds a mammogram, median of {arguments.repeats} (slowest), {arguments.threads} threads, "
         f"{detector.algorithm.name} {detector.algorithm.version}",
     )
+    medians: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory() as folder, MammogramReader() as reader:
         for what, path in mammograms(Path(folder), arguments.shared / "data"):
             mammogram = reader.read(path)  # once before the clock runs: files in cache, networks warm
@@ -65,16 +68,34 @@ def main() -> None:
                 reading.append(seconds)
                 ours.append(clocked(lambda mammogram=mammogram: detector.read(mammogram))[0])
                 theirs.append(clocked(lambda mammogram=mammogram: run_peer(peer, mammogram))[0])
+            both = [a + b for a, b in zip(reading, ours, strict=True)]
+            medians.append(
+                {"mammogram": what, "rows": mammogram.rows, "columns": mammogram.columns}
+                | {
+                    name: round(statistics.median(seconds), 4)
+                    for name, seconds in (("model", ours), ("file_to_reading", both), ("peer", theirs))
+                }
+            )
             table.add_row(
                 what,
                 f"{mammogram.rows} x {mammogram.columns}",
                 spread(reading),
                 spread(ours),
-                spread([a + b for a, b in zip(reading, ours, strict=True)]),
+                spread(both),
                 spread(theirs),
                 spread([a + b for a, b in zip(reading, theirs, strict=True)]),
             )
     Console(width=150).print(table)
+    if arguments.out is not None:
+        measured = {
+            "model": detector.algorithm.name,
+            "version": detector.algorithm.version,
+            "threads": arguments.threads,
+            "repeats": arguments.repeats,
+            "peer": "torchvision RetinaNet R50-FPN at 800/1333",
+            "rows": medians,
+        }
+        arguments.out.write_text(json.dumps(measured, indent=2) + "\n", encoding="utf-8")
 
 
 def mammograms(folder: Path, data: Path) -> list[tuple[str, Path]]:

@@ -1,6 +1,7 @@
 """`mammoscope evaluate` with a detector whose answers are known: it finds squares by their brightness."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import cv2
@@ -133,6 +134,23 @@ def test_another_threshold(coco):
     assert figures["precision"] == pytest.approx(2 / 3)
     assert figures["threshold_rule"] == "given with --threshold"
     assert figures["ap50"] == pytest.approx(67 / 101)
+
+
+def test_of_several_classes_only_the_candidates_of_that_label(coco, monkeypatch):
+    class TwoClasses(SquareFinder):
+        def __init__(self, bundle=None, *, threads=None):
+            super().__init__(bundle, threads=threads)
+            self.bundle.metadata = self.bundle.metadata.model_copy(update={"classes": ("Mass", "Calcification")})
+
+        def candidates(self, mammogram):
+            found = super().candidates(mammogram)
+            return tuple(replace(f, label="Calcification") if f.score < MASS else f for f in found)
+
+    run(coco, "--label", "Mass", "--threshold", "0.1")
+    assert metrics(coco)["false_positives"] == 1
+    monkeypatch.setattr("mammoscope.inference.Detector", TwoClasses)
+    run(coco, "--label", "Mass", "--threshold", "0.1")
+    assert (metrics(coco)["true_positives"], metrics(coco)["false_positives"]) == (2, 0)
 
 
 def test_one_label_only(coco):

@@ -1,3 +1,5 @@
+from dataclasses import asdict
+
 import pytest
 
 from mammoscope.evaluation import CENTRE, ImageResult, match, match_by, reliability
@@ -44,17 +46,20 @@ def test_each_rule_has_a_line_of_its_name():
 
 def test_empty_bins_have_no_dot():
     matches = match(results(), 0.5)
-    chart = reliability_chart(
-        [{"n": b.n, "mean_score": b.mean_score, "share_of_hits": b.share_of_hits} for b in reliability(matches)]
-    )
-    assert [(x / SIDE, y / SIDE) for x, y, _ in chart.dots] == [
-        pytest.approx(pair, abs=1e-3) for pair in ((0.7, 0), (0.8, 1), (0.9, 0))
+    bins = [asdict(b) for b in reliability(matches)]
+    chart = reliability_chart({"now": bins, "before": bins[:8]}, {"reliability_0.9": (0.5, 1.0)})
+    assert [(number, x / SIDE, y / SIDE) for number, x, y, _ in chart.dots] == [
+        pytest.approx(pair, abs=1e-3) for pair in ((1, 0.7, 0), (1, 0.8, 1), (1, 0.9, 0), (2, 0.7, 0))
     ]
     assert chart.diagonal
+    assert [(number, x / SIDE, low / SIDE, high / SIDE) for number, x, low, high in chart.spans] == [
+        pytest.approx((1, 0.9, 0.5, 0.0), abs=1e-3)
+    ]
 
 
 def test_nothing_found_draws_empty_charts():
     nothing = match([ImageResult(1, "p", (A,), ())], 0.5)
     assert precision_recall_chart([nothing]).lines[0].points == ""
     assert points(froc_chart([nothing]).lines[0]) == [(0, 1), (1, 1)]
-    assert reliability_chart([{"n": 0, "mean_score": None, "share_of_hits": None}]).dots == ()
+    empty = {"low": 0.0, "n": 0, "mean_score": None, "share_of_hits": None}
+    assert reliability_chart({"now": [empty]}, {}).dots == ()

@@ -91,3 +91,23 @@ def test_the_table_of_differences(tmp_path):
     table = differences_table(pair, resamples=99)
     assert table.rows == (("two", "+1.000 (+1.000 to +1.000)", "0.020", "+1.000 (+1.000 to +1.000)", "0.020"),)
     assert "Minus one" in table.caption
+
+
+def test_p_is_twice_the_share_of_resamples_without_a_difference():
+    # The second model finds one lesion more, the first patient's, and is never worse. The difference vanishes in the
+    # resamples that leave that patient out: (2/3)^3 = 8/27 of them, counted by hand. p = 2 * 8/27.
+    one, two = results("-+-"), results("++-")
+    p = paired_differences((one, 0.5), (two, 0.5), resamples=20_000)["f1"].p
+    assert p == pytest.approx(16 / 27, abs=0.02)
+    # the other way round the same resamples stand on the other side
+    assert paired_differences((two, 0.5), (one, 0.5), resamples=20_000)["f1"].p == p
+
+
+def test_p_is_below_five_per_cent_when_the_interval_leaves_out_zero():
+    one, two = results("-" * 8 + "+" * 40), results("+" * 48)
+    better = paired_differences((one, 0.5), (two, 0.5), resamples=2000)["f1"]
+    assert better.interval[0] > 0
+    assert better.p < 0.05
+    same = paired_differences((results("-+" * 20), 0.5), (results("+-" * 20), 0.5), resamples=2000)["f1"]
+    assert same.interval[0] < 0 < same.interval[1]
+    assert same.p > 0.05

@@ -2,13 +2,14 @@
 
 import base64
 import io
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from mammoscope.evaluation import Case, ImageResult, Report, evaluate, figures_by, report_html
+from mammoscope.evaluation import Case, ImageResult, Report, RunRecord, evaluate, figures_by, report_html
 from mammoscope.findings import Box, Finding
 from mammoscope.imaging import Crop
 from mammoscope.inference import BundleInput, BundleMetadata, OperatingPoint, TrainingData
@@ -102,8 +103,6 @@ def test_a_case_without_a_picture_says_so(report):
 
 
 def test_a_picture_outside_the_reports_folder_is_not_taken(report, tmp_path):
-    from dataclasses import replace
-
     outside = tmp_path.parent / "outside.jpg"
     (tmp_path / "pictures/one.jpg").rename(outside)
     cases = tuple(replace(case, picture="../outside.jpg") for case in report.cases)
@@ -111,8 +110,53 @@ def test_a_picture_outside_the_reports_folder_is_not_taken(report, tmp_path):
 
 
 def test_the_gallery_is_as_long_as_asked(report):
-    assert not [tag for tag, _ in Page(report_html(report, gallery=0)).elements if tag == "img"]
-    assert "None." in Page(report_html(report, gallery=0)).texts
+    assert "three.png" in Page(report_html(report)).texts  # the second of the misses
+    assert "three.png" not in Page(report_html(report, gallery=1)).texts
+    without = Page(report_html(report, gallery=0))
+    assert not [tag for tag, _ in without.elements if tag == "img"]
+    assert "This page was made without images of the worst cases." in without.texts
+    assert "<b>one</b>.png" not in without.texts  # no file's name either
+
+
+def test_the_data_card_the_recipe_and_the_checklist_are_on_it(report):
+    bundle = BUNDLE | {"recipe": {"detector": {"backbone": "resnet50"}}}
+    texts = Page(report_html(replace(report, metrics=report.metrics | {"bundle": bundle}))).texts
+    for text in ("images by view", "Sizes of the lesions", "detector.backbone", "resnet50", "CLAIM checklist", "44"):
+        assert text in texts, text
+    assert "Not known: give the run's folder with --run." in Page(report_html(report)).texts
+
+
+def test_the_curves_of_the_run(report):
+    assert "Training loss" not in Page(report_html(report)).texts
+    steps = {10: {"loss": 1.0, "learning_rate": 0.1}, 20: {"loss": 0.5, "learning_rate": 0.05}}
+    run = RunRecord({"schedule": {"batch": 8}}, {"torch": "2.11"}, steps, {20: {"ap50": 0.4}})
+    texts = Page(report_html(report, run=run)).texts
+    for text in ("Training", "Training loss", "Learning rate, highest 0.1", "On validation", "schedule.batch"):
+        assert text in texts, text
+
+
+def test_reliability_before_and_after(report):
+    assert "The model's scores are not calibrated." in " ".join(Page(report_html(report)).texts)
+    # log odds doubled: the hit at 0.9 was 0.75 for the network, the miss at 0.8 was 2/3
+    curve = {"slope": 2.0, "intercept": 0.0, "rule": "a mark hits", "fitted_on": "val"}
+    texts = Page(
+        report_html(replace(report, metrics=report.metrics | {"bundle": BUNDLE | {"calibration": curve}}))
+    ).texts
+    said = " ".join(texts)
+    assert "before calibration" in texts
+    assert "Expected calibration error 0.450" in said  # (|0.9 - 1| + |0.8 - 0|) / 2
+    assert f"before calibration {(0.25 + 2 / 3) / 2:.3f}." in said
+    assert "a score is the probability that a mark hits" in said
+
+
+def test_roc_curves_where_there_are_normals(report):
+    assert "ROC" not in Page(report_html(report)).texts
+    normal = Case(ImageResult(9, "s", (), (Finding(A, 0.3),), laterality="L"), "n.png", 100, 100)
+    cases = (*report.cases, normal)
+    metrics = evaluate([case.result for case in cases], 0.5, "by hand", resamples=5).to_json()
+    texts = Page(report_html(replace(report, cases=cases, metrics=metrics))).texts
+    assert "ROC" in texts
+    assert "ROC AUC by image (3 with a lesion, 1 without)" in texts
 
 
 def test_an_evaluation_in_which_everything_is_undefined(tmp_path):

@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -25,7 +26,12 @@ def test_all_figures_of_a_small_set():
     assert content["precision"] == content["recall"] == content["f1"] == pytest.approx(2 / 3)
     assert content["froc"] == pytest.approx({"0.25": 2 / 3, "0.5": 2 / 3, "1": 2 / 3, "2": 2 / 3})
     assert content["ap50_95"] == pytest.approx(content["ap50"])  # the hits are exact
-    assert content["ap50_area"] == content["froc_mean"] == content["froc_centre_mean"] == pytest.approx(2 / 3)
+    assert (
+        content["ap50_area"]
+        == content["froc_means"]["froc"]["mean"]
+        == content["froc_means"]["froc_centre"]["mean"]
+        == pytest.approx(2 / 3)
+    )
     assert (content["true_positives"], content["false_positives"], content["false_negatives"]) == (2, 1, 1)
     assert (content["n_images"], content["n_boxes"], content["n_patients"]) == (3, 3, 2)
     assert content["fppi"] == pytest.approx(1 / 3)
@@ -80,8 +86,41 @@ def test_mean_sensitivity_is_that_of_the_froc_points():
     ]
     metrics = evaluate(results, 0.5, "given")
     assert metrics.froc == {"0.25": 0.5, "0.5": 0.5, "1": 0.5, "2": 1}
-    assert metrics.froc_mean == pytest.approx(2.5 / 4)
+    assert metrics.froc_means["froc"]["mean"] == pytest.approx(2.5 / 4)
     assert set(metrics.intervals) >= {"froc_mean", "froc_iou20_mean", "froc_centre_mean", "froc_centre_2", "ap50_area"}
+
+
+def test_mean_sensitivity_by_the_conventions_of_the_field():
+    # ten images with a lesion each; the k-th is found after k - 1 false positives more, all before at higher scores
+    results = []
+    for k in range(10):
+        alarms = (Finding(NOWHERE, 0.9 - 0.02 * k),) * k
+        results.append(ImageResult(k, str(k), (A,), (*alarms, Finding(A, 0.895 - 0.02 * k))))
+    # after k lesions 0 + 1 + ... + (k - 1) false positives on ten images: 1, 3, 6, 10, 15, 21, 28, 36, 45
+    metrics = evaluate(results, 0.5, "given", resamples=0)
+    at = {0.125: 0.2, 0.25: 0.2, 0.5: 0.3, 1: 0.5, 2: 0.6, 3: 0.8, 4: 0.9, 8: 1.0}
+    assert metrics.froc == pytest.approx({"0.25": at[0.25], "0.5": at[0.5], "1": at[1], "2": at[2]})
+    assert metrics.froc_means["froc_iou10"] == pytest.approx(
+        {
+            "mean": (at[0.25] + at[0.5] + at[1] + at[2]) / 4,
+            "cpm": (at[0.125] + at[0.25] + at[0.5] + at[1] + at[2] + at[4] + at[8]) / 7,
+            "camelyon16": (at[0.25] + at[0.5] + at[1] + at[2] + at[4] + at[8]) / 6,
+            "dbtex": (at[1] + at[2] + at[3] + at[4]) / 4,
+        }
+    )
+
+
+def test_every_figure_has_an_interval():
+    metrics = evaluate([found(1, "p"), missed(2, "q"), found(3, "r")], 0.25, "given", resamples=30)
+    content = metrics.to_json()
+    plain = {name for name, value in content.items() if isinstance(value, float)} - {"threshold", "iou"}
+    counts = {"true_positives", "false_positives", "false_negatives"}
+    rules = {
+        f"{rule}_{key}" for rule in content["froc_means"] for key in (*content[rule], *content["froc_means"][rule])
+    }
+    kinds = {f"{what}_{kind}" for kind in content["errors"] for what in ("errors", "dap50")}
+    bins = {f"reliability_{b['low']:g}" for b in content["reliability"] if b["n"]}
+    assert set(metrics.intervals) == plain | counts | rules | kinds | bins
 
 
 def test_undefined_figures_are_null():
@@ -91,8 +130,12 @@ def test_undefined_figures_are_null():
     assert content["recall"] is None
     assert content["precision"] is None
     assert content["froc"]["1"] is None
-    assert content["intervals"] == {}
-    assert content["note"] == ""
+    assert set(content["intervals"]) == {  # counts are defined: there is nothing
+        "true_positives", "false_positives", "false_negatives", "fppi", "fppi_without_boxes", "errors_missed",
+        "errors_localisation", "errors_duplicate", "errors_background",
+    }  # fmt: skip
+    assert content["fppi"] == content["fppi_without_boxes"] == 0
+    assert content["auc_patient"] is None
     assert "undefined" in report_markdown(metrics)
 
 
@@ -106,11 +149,17 @@ def test_an_unreadable_image_counts_as_one_without_findings():
 
 
 def test_images_without_boxes_count_false_positives_and_drop_the_note():
-    normal = ImageResult(2, "q", (), (Finding(NOWHERE, 0.95),))
-    metrics = evaluate([found(1, "p"), normal], 0.5, "given")
-    assert metrics.froc["0.25"] == 0  # the false positive comes first: 0.5 per image
+    normals = [
+        ImageResult(2, "q", (), (Finding(NOWHERE, 0.95),), laterality="L"),
+        ImageResult(3, "r", (), (Finding(NOWHERE, 0.4),), laterality="L"),
+    ]
+    metrics = evaluate([replace(found(1, "p"), laterality="R"), *normals], 0.5, "given")
+    assert metrics.froc["0.25"] == 0  # the false positive comes first: one on three images
     assert metrics.froc["0.5"] == 1
-    assert metrics.n_images_without_boxes == 1
+    assert metrics.n_images_without_boxes == 2
+    assert metrics.fppi == pytest.approx(1 / 3)
+    assert metrics.fppi_without_boxes == pytest.approx(1 / 2)
+    assert metrics.intervals["fppi_without_boxes"] == (0, 1)
     assert metrics.note == ""
 
 

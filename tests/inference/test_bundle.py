@@ -1,13 +1,22 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from pydantic import ValidationError
 
 from mammoscope.findings import Algorithm
-from mammoscope.imaging import Crop, InputGeometry
-from mammoscope.inference import METADATA_KEY, Bundle, BundleError, BundleMetadata
+from mammoscope.imaging import Crop, InputGeometry, Mammogram
+from mammoscope.inference import (
+    METADATA_KEY,
+    Bundle,
+    BundleError,
+    BundleMetadata,
+    Calibration,
+    Detector,
+    rewrite_metadata,
+)
 
 METADATA = {
     "name": "small",
@@ -120,3 +129,39 @@ def test_two_operating_points_of_one_name_are_refused():
     twice = {**METADATA, "operating_points": METADATA["operating_points"][:1] * 2}
     with pytest.raises(ValidationError, match="two operating points have the same name"):
         BundleMetadata.model_validate(twice)
+
+
+CURVE = {"slope": 2.0, "intercept": 0.0, "rule": "a mark hits", "fitted_on": "val"}
+
+
+def test_a_calibrated_bundle_gives_probabilities(tmp_path: Path):
+    image = Mammogram(np.full((64, 32), 40000, np.uint16), "m")
+    plain = Detector(write_model(tmp_path / "plain.onnx", changed()), threads=1)
+    calibrated = Detector(write_model(tmp_path / "calibrated.onnx", changed(calibration=CURVE)), threads=1)
+
+    [before], [after] = plain.candidates(image), calibrated.candidates(image)
+    assert before.score == pytest.approx(0.3)
+    assert after.score == pytest.approx(9 / 58)  # odds 3/7, squared: 9/49
+    assert (after.box, after.label) == (before.box, before.label)
+    assert calibrated.read(image, 9 / 58 - 1e-6).findings == (after,)
+    assert calibrated.read(image, 9 / 58 + 1e-6).findings == ()
+
+
+def test_other_metadata_on_the_same_network(tmp_path: Path):
+    file = write_model(tmp_path / "a.onnx", changed())
+    metadata = Bundle.open(file).metadata
+    other = metadata.model_copy(update={"version": "2", "calibration": Calibration(**CURVE)})
+
+    rewrite_metadata(file, other, tmp_path / "new" / "b.onnx")
+    assert Bundle.open(tmp_path / "new" / "b.onnx").metadata == other
+    assert onnx.load(str(tmp_path / "new" / "b.onnx")).graph == onnx.load(str(file)).graph
+    rewrite_metadata(file, other, file)  # in place
+    assert Bundle.open(file).metadata == other
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.onnx", "new"]
+
+
+def test_metadata_that_cannot_be_written_is_told(tmp_path: Path):
+    file = write_model(tmp_path / "a.onnx", changed())
+    metadata = Bundle.open(file).metadata
+    with pytest.raises(BundleError, match=r"the bundle .* cannot be written: .*; choose another --out"):
+        rewrite_metadata(file, metadata, file / "b.onnx")

@@ -4,6 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from mammoscope.datasets import load_dataset
+from mammoscope.evaluation import case_of, count_at, match, read_report
+from mammoscope.imaging import read_mammogram
 from mammoscope.training import RunFolder, TrainingError, export_bundle, report_validation
 from mammoscope.training import report as report_module
 
@@ -64,3 +67,31 @@ def test_name_and_version_as_they_were_given(run: RunFolder, tmp_path: Path):
     algorithm = export_bundle(run, tmp_path / "b.onnx", name="mine", version="7").algorithm
 
     assert (algorithm.name, algorithm.version) == ("mine", "7")
+
+
+def test_a_bundle_is_calibrated_and_keeps_its_operating_point(run: RunFolder, tiny_dataset: Path, tmp_path: Path):
+    detector = export_bundle(run, tmp_path / "b.onnx")
+    metadata = detector.bundle.metadata
+    closing = read_report(run.path / "validation")
+
+    assert metadata.calibration.fitted_on == metadata.operating_points[0].chosen_on
+    assert closing.metrics["calibration"] == metadata.calibration.model_dump()
+    assert closing.metrics["threshold"] == detector.threshold
+    results = [
+        case_of(image, detector.candidates(read_mammogram(image.path))).result
+        for image in load_dataset(tiny_dataset, "val")
+    ]
+    found = count_at(match(results, 0.5), detector.threshold)
+    assert found.f1[0] == pytest.approx(metadata.figures[0].values["f1"], abs=1e-4)
+    for ours, theirs in zip(results, closing.results, strict=True):
+        assert [f.score for f in ours.candidates][:3] == pytest.approx(
+            [f.score for f in theirs.candidates][:3], abs=1e-3
+        )
+
+
+def test_a_bundle_holds_its_recipe_without_places_on_the_machine(run: RunFolder, tmp_path: Path):
+    recipe = export_bundle(run, tmp_path / "b.onnx").bundle.metadata.recipe
+    assert recipe["run"] == {"seed": 3}
+    assert recipe["schedule"]["iterations"] == 24
+    assert str(tmp_path.parent) not in json.dumps(recipe)
+    assert "dataset" not in recipe["data"]

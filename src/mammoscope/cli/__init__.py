@@ -9,6 +9,7 @@ from rich.markup import escape
 
 from mammoscope import __version__
 from mammoscope.cli import (
+    calibrate,
     compare,
     dataset,
     demo,
@@ -16,6 +17,7 @@ from mammoscope.cli import (
     evaluate,
     explain,
     export,
+    model_card,
     node,
     phantom,
     pretrain,
@@ -31,12 +33,14 @@ app = typer.Typer(
 )
 
 app.add_typer(dataset.app, name="dataset")
+app.command()(calibrate.calibrate)
 app.command()(compare.compare)
 app.command()(demo.demo)
 app.command()(detect.detect)
 app.command()(evaluate.evaluate)
 app.command()(explain.explain)
 app.command()(export.export)
+app.command("model-card")(model_card.model_card)
 app.add_typer(node.app, name="node")
 app.command("phantom")(phantom.make_phantom)
 app.command()(pretrain.pretrain)

@@ -1,26 +1,21 @@
 """`mammoscope evaluate`: a bundle's figures on annotated mammograms, with a picture of each case."""
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from mammoscope.cli.evaluating import DEFAULT_GROUPS, REPORT, EvaluationOptions, evaluate_into
 from mammoscope.errors import MammoscopeError
 
 if TYPE_CHECKING:
     from mammoscope.datasets import AnnotatedDataset, AnnotatedImage
-    from mammoscope.evaluation import Case, Metrics, Subgroup
-    from mammoscope.findings import Finding
-    from mammoscope.imaging import Mammogram, MammogramReader
-    from mammoscope.inference import Detector
+    from mammoscope.evaluation import Metrics
 
-_REPORT, _PICTURES = "report.md", "pictures"
 _TRAINING = "All splits were evaluated together, images for training among them."
 _NO_PATIENTS = "No patient is known: each image is taken for another patient, so the intervals are over images."
 
@@ -55,44 +50,30 @@ def evaluate(
     resamples: Annotated[int, typer.Option(min=0, help="Bootstrap resamples for the intervals.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Draws the resamples.")] = 0,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of the model.")] = None,
+    source: Annotated[str | None, typer.Option(help="What the data are and how to cite them, for the report.")] = None,
+    licence: Annotated[str | None, typer.Option(help="Under which licence they may be used, for the report.")] = None,
 ) -> None:
     """Evaluate a model: AP, precision, recall, F1, FROC, with 95 % intervals and a picture per case.
 
     Exit code 1 says that some images could not be read: they count as images without findings.
     """
-    from mammoscope.evaluation import attributes_of, check_attributes, figures_by
-    from mammoscope.evaluation import evaluate as figures_of
     from mammoscope.inference import Detector
 
     most_pictures = _number_of_pictures(pictures)
-    data, notes = _data(dataset, split, coco, images, patient_pattern)
+    data, notes = annotated_data(dataset, split, coco, images, patient_pattern)
     if label:
         data = _with_labels(data, label)
-    groups = by or ["size", "view", "laterality"]
-    check_attributes(groups, map(attributes_of, data), data.name)
-    detector = Detector(bundle, threads=threads)
-    point = float(detector.threshold if threshold is None else threshold)
-    _prepare(out)
-    cases = _read_all(data, detector, point, out / _PICTURES, most_pictures)
-    if label and len(detector.bundle.metadata.classes) > 1:
-        cases = [_saying(case, label) for case in cases]
-    results = [case.result for case in cases]
-    metrics = figures_of(
-        results,
-        point,
-        detector.threshold_rule if threshold is None else "given with --threshold",
+    options = EvaluationOptions(
+        threshold=threshold,
+        groups=by or DEFAULT_GROUPS,
+        labels=label or (),
+        most_pictures=most_pictures,
         resamples=resamples,
         seed=seed,
-        dataset=data.name,
-        split=data.split,
-        dataset_fingerprint=data.fingerprint(),
-        model=detector.algorithm.name,
-        model_version=detector.algorithm.version,
-        note=" ".join(notes),
+        notes=notes,
+        about={"source": source, "licence": licence},
     )
-    subgroups = figures_by(cases, groups, point, resamples=resamples, seed=seed)
-    bundle_facts = detector.bundle.metadata.model_dump(mode="json")
-    _write(out, data, metrics, cases, subgroups, bundle_facts)
+    metrics, cases = evaluate_into(out, Detector(bundle, threads=threads), data, options)
     _tell(metrics, out)
     unreadable = [case for case in cases if case.result.unreadable is not None]
     for case in unreadable:
@@ -114,7 +95,7 @@ def _number_of_pictures(text: str) -> int | None:
     return int(text)
 
 
-def _data(
+def annotated_data(
     folder: Path | None, split: str | None, coco: Path | None, images: Path | None, patient_pattern: str | None
 ) -> "tuple[AnnotatedDataset, list[str]]":
     """The images to evaluate, and what a reader of the figures has to know about them."""
@@ -160,133 +141,6 @@ def _with_labels(data: "AnnotatedDataset", labels: Sequence[str]) -> "AnnotatedD
     return replace(data, images=tuple(only(image) for image in data))
 
 
-def _prepare(out: Path) -> None:
-    """Make the folder; pictures of an earlier evaluation go, so that none stands beside another's figures."""
-    from mammoscope.evaluation import METRICS
-
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        if (out / METRICS).is_file():
-            shutil.rmtree(out / _PICTURES, ignore_errors=True)
-            (out / METRICS).unlink()
-        (out / _PICTURES).mkdir(exist_ok=True)
-    except OSError as error:
-        raise MammoscopeError(f"{out} cannot be written: {error.strerror}.") from None
-
-
-def _read_all(
-    data: "AnnotatedDataset", detector: "Detector", threshold: float, folder: Path, most_pictures: int | None
-) -> "list[Case]":
-    from mammoscope.evaluation import Case, ImageResult, attributes_of
-    from mammoscope.imaging import MammogramReader
-
-    columns = (TextColumn("reading"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    cases: list[Case] = []
-    with MammogramReader() as reader, Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        for image in progress.track(data.images):
-            candidates: tuple[Finding, ...] = ()
-            unreadable = picture = None
-            try:
-                mammogram = _read(image, reader)
-                candidates = detector.candidates(mammogram)
-            except MammoscopeError as error:
-                unreadable = str(error)
-            else:
-                if most_pictures is None or len(cases) < most_pictures:
-                    picture = _draw(mammogram, image, candidates, threshold, folder)
-            result = ImageResult(image.id, image.patient, image.boxes, candidates, image.crowds, unreadable)
-            attributes, box_attributes = attributes_of(image)
-            cases.append(
-                Case(
-                    result,
-                    image.facts.get("file_name", image.name),
-                    image.rows,
-                    image.columns,
-                    attributes,
-                    box_attributes,
-                    picture,
-                )
-            )
-    return cases
-
-
-def _saying(case: "Case", labels: Sequence[str]) -> "Case":
-    """Only the candidates of those classes: another class's is no false alarm of theirs."""
-    candidates = tuple(finding for finding in case.result.candidates if finding.label in labels)
-    return replace(case, result=replace(case.result, candidates=candidates))
-
-
-def _read(image: "AnnotatedImage", reader: "MammogramReader") -> "Mammogram":
-    mammogram = reader.read(image.path)
-    if (mammogram.rows, mammogram.columns) != (image.rows, image.columns):
-        raise MammoscopeError(
-            f"{image.name} has {mammogram.rows} rows and {mammogram.columns} columns, but its annotations are for "
-            f"{image.rows} and {image.columns}."
-        )
-    return mammogram
-
-
-def _draw(
-    mammogram: "Mammogram", image: "AnnotatedImage", candidates: "Sequence[Finding]", threshold: float, folder: Path
-) -> str:
-    """Draw a case; its picture's path relative to the report's folder."""
-    from PIL import Image
-
-    from mammoscope.findings import Reading, ReadingStatus
-    from mammoscope.results import draw_reading
-
-    found = tuple(finding for finding in candidates if finding.score >= threshold)
-    status = ReadingStatus.FOUND if found else ReadingStatus.NOTHING_FOUND
-    reading = Reading(
-        mammogram.name, status, found, rows=mammogram.rows, columns=mammogram.columns, threshold=threshold
-    )
-    name = folder / f"{image.path.stem}.jpg"
-    if name.exists():  # two images of one name in different folders
-        name = folder / f"{image.path.stem}_{image.id}.jpg"
-    picture = Image.fromarray(draw_reading(mammogram, reading, image.boxes))
-    picture.save(name, quality=90, subsampling=0)  # thin coloured lines fade when colour is stored at half size
-    return f"{folder.name}/{name.name}"
-
-
-def _write(
-    out: Path,
-    data: "AnnotatedDataset",
-    metrics: "Metrics",
-    cases: "Sequence[Case]",
-    subgroups: "Sequence[Subgroup]",
-    bundle: dict[str, Any],
-) -> None:
-    from PIL import Image
-
-    from mammoscope.datasets import write_json
-    from mammoscope.evaluation import (
-        CASES,
-        METRICS,
-        PREDICTIONS,
-        cases_to_coco,
-        draw_froc,
-        draw_precision_recall,
-        match,
-        predictions_to_coco,
-        report_markdown,
-    )
-
-    results = [case.result for case in cases]
-    matches = match(results, metrics.iou)
-    try:
-        Image.fromarray(draw_precision_recall(matches)).save(out / "precision_recall.png")
-        Image.fromarray(draw_froc(matches)).save(out / "froc.png")
-        curves = "\n![Precision-recall](precision_recall.png)\n![FROC](froc.png)\n"
-        (out / _REPORT).write_text(report_markdown(metrics, results, subgroups) + curves, encoding="utf-8")
-        write_json(out / PREDICTIONS, predictions_to_coco(cases, data.category_ids))
-        write_json(out / CASES, cases_to_coco(cases, data.category_ids))
-        write_json(
-            out / METRICS, metrics.to_json() | {"subgroups": [group.to_json() for group in subgroups], "bundle": bundle}
-        )
-    except OSError as error:
-        raise MammoscopeError(f"{out} cannot be written: {error.strerror}.") from None
-
-
 def _tell(metrics: "Metrics", out: Path) -> None:
     from mammoscope.evaluation import named_figures
 
@@ -302,4 +156,4 @@ def _tell(metrics: "Metrics", out: Path) -> None:
     )
     if metrics.note:
         typer.echo(metrics.note)
-    typer.echo(f"Report: {out / _REPORT}")
+    typer.echo(f"Report: {out / REPORT}")

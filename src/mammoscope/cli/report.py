@@ -9,14 +9,24 @@ from mammoscope.errors import MammoscopeError
 
 
 def report(
-    folder: Annotated[Path, typer.Argument(help="The folder that 'mammoscope evaluate' made.")],
+    folder: Annotated[Path, typer.Argument(help="The folder that 'mammoscope evaluate' made, or that of a run.")],
     out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("report.html"),
-    gallery: Annotated[int, typer.Option(min=0, help="How many misses, and false alarms, to show at most.")] = 12,
+    run: Annotated[Path | None, typer.Option(help="The run that the model comes from, for its curves.")] = None,
+    gallery: Annotated[
+        int,
+        typer.Option(min=0, help="How many misses, and false alarms, to show at most; 0: no images at all."),
+    ] = 12,
 ) -> None:
-    """Write an evaluation as one HTML page with everything in it: figures, curves, errors, the worst cases."""
-    from mammoscope.evaluation import read_report, report_html
+    """Write an evaluation as one HTML page with everything in it: figures, curves, errors, the worst cases, the data.
 
-    page = report_html(read_report(folder), gallery)
+    Of a run's folder this is its evaluation on validation.
+    """
+    from mammoscope.evaluation import read_report, read_run, report_folder, report_html
+
+    evaluated = read_report(report_folder(folder))
+    if run is None and evaluated.folder != folder:
+        run = folder
+    page = report_html(evaluated, gallery, None if run is None else read_run(run))
     try:
         out.write_text(page, encoding="utf-8")
     except OSError as error:

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mammoscope.datasets import DatasetError, read_coco
+from mammoscope.datasets import AnnotatedImage, DatasetError, read_coco
 from mammoscope.datasets.coco import CocoDocument, CocoImage
 from mammoscope.datasets.files import read_json
+from mammoscope.evaluation.attributes import UNKNOWN, attributes_of
 from mammoscope.evaluation.errors import EvaluationError
 from mammoscope.evaluation.matching import ImageResult
 from mammoscope.findings import Box, Finding
@@ -51,6 +52,28 @@ class Case:
                 f"image {self.result.image_id} has {len(self.result.truth)} lesions and attributes of "
                 f"{len(self.box_attributes)}"
             )
+
+
+def case_of(
+    image: AnnotatedImage,
+    candidates: tuple[Finding, ...],
+    *,
+    unreadable: str | None = None,
+    picture: str | None = None,
+) -> Case:
+    """A data set's image with what a detector proposed on it.
+
+    Parameters
+    ----------
+    unreadable
+        Why the image could not be read, or ``None``.
+    picture
+        As `Case.picture`.
+    """
+    side = None if image.laterality is None else str(image.laterality)
+    result = ImageResult(image.id, image.patient, image.boxes, candidates, image.crowds, unreadable, side)
+    name = image.facts.get("file_name", image.name)
+    return Case(result, name, image.rows, image.columns, *attributes_of(image), picture)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +157,12 @@ def predictions_to_coco(cases: Sequence[Case], category_ids: Mapping[str, int]) 
     ]
 
 
+def report_folder(folder: Path) -> Path:
+    """The report's folder: itself, or ``validation`` in the folder of a run."""
+    inside = folder / "validation"
+    return inside if (inside / METRICS).is_file() and not (folder / METRICS).is_file() else folder
+
+
 def read_report(folder: Path) -> Report:
     """The figures, truth and candidates that `mammoscope evaluate` left in a folder.
 
@@ -152,6 +181,7 @@ def read_report(folder: Path) -> Report:
         metrics, predictions = read_json(folder / METRICS), read_json(folder / PREDICTIONS)
         cases = _cases(document, predictions)
         float(metrics["threshold"])
+        dict(metrics["froc_means"])
         dict(metrics["intervals"])
     except DatasetError as error:
         raise EvaluationError(str(error)) from None
@@ -180,6 +210,7 @@ def _case(image: CocoImage, candidates: tuple[Finding, ...]) -> Case:
             candidates=candidates,
             crowds=tuple(annotation.box for annotation in image.annotations if annotation.crowd),
             unreadable=image.facts["unreadable"],
+            laterality=None if (side := image.facts["attributes"].get("laterality", UNKNOWN)) == UNKNOWN else side,
         ),
         file_name=image.file_name,
         rows=int(image.rows or 0),

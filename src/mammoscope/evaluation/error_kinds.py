@@ -46,11 +46,18 @@ class ErrorFigures:
     dap50: float | None
 
 
-def count_errors(matches: Matches, threshold: float) -> dict[ErrorKind, int]:
-    """How many errors of each kind are left at an operating point."""
+def count_errors(matches: Matches, threshold: float, weights: Floats | None = None) -> dict[ErrorKind, Floats]:
+    """How many errors of each kind are left at an operating point; by kind, each of shape (resamples,)."""
     reported = matches.kept(matches.score >= threshold)
     kinds = _kinds(reported)
-    return {kind: int(kinds[kind].sum()) for kind in ErrorKind}
+    weights = np.ones((1, matches.n_patients)) if weights is None else weights
+
+    def counted(kind: ErrorKind) -> Floats:
+        image = reported.image_of_lesion if kind is ErrorKind.MISSED else reported.image
+        of_patients = np.bincount(reported.patient[image[kinds[kind]]], minlength=matches.n_patients)
+        return weights @ of_patients.astype(np.float64)
+
+    return {kind: counted(kind) for kind in ErrorKind}
 
 
 def mended_precision(matches: Matches, weights: Floats | None = None) -> dict[ErrorKind, Floats]:

@@ -109,6 +109,12 @@ def count_at(matches: Matches, threshold: float, weights: Floats | None = None) 
     return Counts(found, false, _per_patient(matches, matches.n_truth) @ weights.T - found)
 
 
+def false_positives_per_image(matches: Matches, threshold: float, weights: Floats | None = None) -> Floats:
+    """False positives with that score or more, over all images; shape (resamples,), NaN where there is no image."""
+    n_images = _or_ones(matches, weights) @ _per_patient(matches, np.ones_like(matches.patient))
+    return _ratio(count_at(matches, threshold, weights).false_positives, n_images)
+
+
 def choose_threshold(results: Sequence[ImageResult], iou: float = 0.5) -> float:
     """The operating point with the highest F1, to be chosen on VALIDATION and kept for every other set.
 

@@ -3,6 +3,8 @@
 import base64
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +12,28 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image, UnidentifiedImageError
 
 from mammoscope import __version__
+from mammoscope.evaluation.calibration import uncalibrated
 from mammoscope.evaluation.cases import Report
-from mammoscope.evaluation.charts import SIDE, froc_chart, precision_recall_chart, reliability_chart
+from mammoscope.evaluation.charts import (
+    SIDE,
+    Chart,
+    froc_chart,
+    precision_recall_chart,
+    reliability_chart,
+    roc_chart,
+    size_chart,
+)
+from mammoscope.evaluation.claim import claim_checklist
+from mammoscope.evaluation.data_card import data_card
 from mammoscope.evaluation.gallery import Mistake, worst_false_alarms, worst_misses
-from mammoscope.evaluation.matching import CENTRE, match_by
+from mammoscope.evaluation.matching import CENTRE, match, match_by
+from mammoscope.evaluation.reliability import calibration_error, reliability
 from mammoscope.evaluation.report import named_figures, subgroup_table
+from mammoscope.evaluation.roc import Unit, rate
+from mammoscope.evaluation.run_record import RunRecord, recipe_lines
 from mammoscope.evaluation.subgroups import Subgroup
+from mammoscope.evaluation.training_charts import training_charts
+from mammoscope.inference import Calibration
 
 _PICTURE_SIDE = 640
 _KINDS = {
@@ -26,43 +44,89 @@ _KINDS = {
 }
 
 
-def report_html(report: Report, gallery: int = 12) -> str:
+def report_html(report: Report, gallery: int = 12, run: RunRecord | None = None) -> str:
     """The report as one HTML document with everything in it.
 
     Parameters
     ----------
     gallery
-        How many cases with misses, and with false alarms, are shown at most.
+        How many cases with misses, and with false alarms, are shown at most; 0 for a page without any image.
+    run
+        The run that the model comes from, for its curves and recipe.
     """
     metrics = report.metrics
-    threshold, iou = float(metrics["threshold"]), float(metrics["iou"])
-    at_iou, at_20, by_centre = match_by(report.results, (iou, 0.2, CENTRE))
+    bundle = metrics.get("bundle") or {}
+    recipe = run.recipe if run else bundle.get("recipe") or {}
     subgroups = [Subgroup.from_json(group) for group in metrics.get("subgroups", ())]
+    card = data_card(report)
+    calibration = _calibration(metrics)
+    raw_bins, raw_error = _as_the_network_scores(report, calibration)
     environment = Environment(
         loader=PackageLoader("mammoscope.evaluation"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     return environment.get_template("report.html").render(
         m=metrics,
         figures=[(name, value, metrics["intervals"].get(key)) for name, value, key in named_figures(metrics)],
-        charts=[
-            precision_recall_chart((at_iou, at_20)),
-            froc_chart((at_iou, at_20, by_centre)),
-            reliability_chart(metrics["reliability"]),
-        ],
+        charts=_charts(report, raw_bins),
+        training=training_charts(run) if run else [],
         side=SIDE,
+        calibration=calibration,
+        raw_error=raw_error,
         kinds=[
-            (kind, _KINDS.get(kind, ""), error, metrics["intervals"].get(f"dap50_{kind}"))
+            (kind, _KINDS.get(kind, ""), error, *map(metrics["intervals"].get, (f"errors_{kind}", f"dap50_{kind}")))
             for kind, error in metrics["errors"].items()
         ],
         subgroups=subgroup_table(subgroups) if subgroups else None,
-        galleries=[
-            ("Worst misses", _shown(worst_misses(report.cases, threshold, iou, gallery), report.folder)),
-            ("Worst false alarms", _shown(worst_false_alarms(report.cases, threshold, iou, gallery), report.folder)),
+        galleries=_galleries(report, gallery) if gallery else None,
+        card=card.facts,
+        sizes=size_chart(card.size_edges, card.size_counts) if card.size_counts.any() else None,
+        facts=_model_facts(bundle),
+        recipe=recipe_lines(recipe),
+        made_with=run.made_with if run else {},
+        checklist=[
+            (section, list(items))
+            for section, items in groupby(claim_checklist(metrics, recipe, card.facts), lambda item: item.section)
         ],
-        facts=_model_facts(metrics.get("bundle")),
         unreadable=[case.result.unreadable for case in report.cases if case.result.unreadable is not None],
         version=__version__,
     )
+
+
+def _charts(report: Report, raw_bins: Sequence[Mapping[str, Any]]) -> list[Chart]:
+    at_iou, at_20, at_10, by_centre = match_by(report.results, (float(report.metrics["iou"]), 0.2, 0.1, CENTRE))
+    bins = {"as reported": report.metrics["reliability"]}
+    if raw_bins:
+        bins["before calibration"] = raw_bins
+    found = [
+        froc_chart((at_iou, at_20, at_10, by_centre)),
+        precision_recall_chart((at_iou, at_20, at_10)),
+        reliability_chart(bins, report.metrics["intervals"]),
+        roc_chart({unit: rate(report.results, unit) for unit in Unit}),
+    ]
+    return [chart for chart in found if chart]
+
+
+def _calibration(metrics: Mapping[str, Any]) -> Calibration | None:
+    stored = (metrics.get("bundle") or metrics).get("calibration")
+    return Calibration.model_validate(stored) if stored else None
+
+
+def _as_the_network_scores(
+    report: Report, calibration: Calibration | None
+) -> tuple[list[Mapping[str, Any]], float | None]:
+    """The reliability bins and the calibration error before calibration; nothing where there was none."""
+    if calibration is None:
+        return [], None
+    matches = match(uncalibrated(report.results, calibration), float(report.metrics["iou"]))
+    return [asdict(b) for b in reliability(matches)], float(calibration_error(matches)[0])
+
+
+def _galleries(report: Report, most: int) -> list[tuple[str, list[tuple[str, str, str | None]]]]:
+    threshold, iou = float(report.metrics["threshold"]), float(report.metrics["iou"])
+    return [
+        (title, _shown(worst(report.cases, threshold, iou, most), report.folder))
+        for title, worst in (("Worst misses", worst_misses), ("Worst false alarms", worst_false_alarms))
+    ]
 
 
 def _shown(mistakes: Sequence[Mistake], folder: Path) -> list[tuple[str, str, str | None]]:

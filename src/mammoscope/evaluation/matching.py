@@ -38,6 +38,8 @@ class ImageResult:
         Regions marked ``iscrowd``: a candidate that finds no lesion but lies in one counts neither way.
     unreadable
         Why the image could not be read, or ``None``. It counts all the same, as an image without candidates.
+    laterality
+        Which breast (``"L"`` or ``"R"``), or ``None`` where that is not known.
     """
 
     image_id: int
@@ -46,6 +48,7 @@ class ImageResult:
     candidates: tuple[Finding, ...]
     crowds: tuple[Box, ...] = ()
     unreadable: str | None = None
+    laterality: str | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

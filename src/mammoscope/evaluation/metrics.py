@@ -5,29 +5,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-import numpy as np
-
-from mammoscope.evaluation.calibration import ReliabilityBin, calibration_error, reliability
-from mammoscope.evaluation.error_kinds import ErrorFigures, ErrorKind, count_errors, mended_precision
+from mammoscope.evaluation.error_kinds import ErrorFigures, ErrorKind
 from mammoscope.evaluation.errors import EvaluationError
-from mammoscope.evaluation.figures import (
-    Floats,
-    area_under_precision_recall,
-    average_precision,
-    count_at,
-    sensitivity_at,
-)
-from mammoscope.evaluation.matching import CENTRE, ImageResult, Matches, match_by
+from mammoscope.evaluation.figure_set import FPPI, FROC_MEANS, FROC_RULES, FigureSet
+from mammoscope.evaluation.matching import ImageResult
+from mammoscope.evaluation.reliability import ReliabilityBin, reliability
+from mammoscope.evaluation.resampling import bootstrap_weights, interval_of
+from mammoscope.evaluation.roc import Unit
 
-FPPI = (0.25, 0.5, 1.0, 2.0)
-"""False positives per image at which the sensitivity is given."""
-IOUS = tuple(np.linspace(0.5, 0.95, 10).tolist())
-"""The IoUs over which COCO averages AP."""
-_LEVEL = (2.5, 97.5)
 _NO_NORMALS = (
     "Every image holds at least one marked lesion: false positives per image are counted on images with a lesion and "
     "say nothing about normal mammograms."
 )
+_PLURAL = {Unit.IMAGE: "images", Unit.BREAST: "breasts", Unit.PATIENT: "patients"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,22 +36,27 @@ class Metrics:
         AP at IoU 0.5 as `area_under_precision_recall`, the paper's equation 4.
     precision, recall, f1, fppi, true_positives, false_positives, false_negatives
         At ``threshold``, matched at ``iou``.
+    fppi_without_boxes
+        False positives per image over the images without a lesion, at ``threshold``.
     threshold_rule
         How the threshold came about, in words.
-    froc, froc_iou20, froc_centre
-        Sensitivity by false positives per image (``"0.25"``), matched at ``iou``, at IoU 0.2, and with a hit where the
-        candidate's centre lies in the lesion's box.
-    froc_mean, froc_iou20_mean, froc_centre_mean
-        Mean sensitivity over those points.
+    froc, froc_iou20, froc_iou10, froc_centre
+        Sensitivity by false positives per image (``"0.25"``), matched at ``iou``, at IoU 0.2 and 0.1, and with a hit
+        where the candidate's centre lies in the lesion's box.
+    froc_means
+        Mean sensitivity by each of these rules (``"froc_iou20"``) and by each convention of `FROC_MEANS`.
+    auc_image, auc_breast, auc_patient, auc_units
+        Area under the ROC curve by the highest score of a unit, and how many units hold a lesion and how many do not.
     errors
         Kinds of error at IoU 0.5 by `ErrorKind`, as TIDE counts them; the interval of ``dap50`` is called
         ``dap50_missed`` and so on.
     calibration_error, reliability
         Expected calibration error of the candidates' scores, matched at ``iou``, and the bins it is made of.
     intervals
-        95 % interval [low, high] by figure; those of ``froc`` are called ``froc_0.25``, of ``froc_iou20``
-        ``froc_iou20_0.25``. Percentiles of ``resamples`` bootstrap resamples over patients, drawn from ``seed``. A
-        figure that is undefined has none.
+        95 % interval [low, high] by figure; those of ``froc`` are called ``froc_0.25``, of ``froc_means``
+        ``froc_iou20_cpm``, of the counts of ``errors`` ``errors_missed``, of the share of hits in a bin of
+        ``reliability`` ``reliability_0.3``. Percentiles of ``resamples`` bootstrap resamples over patients, drawn
+        from ``seed``. A figure that is undefined has none.
     note
         What a reader of the figures has to know.
     """
@@ -75,15 +70,19 @@ class Metrics:
     recall: float | None
     f1: float | None
     fppi: float
+    fppi_without_boxes: float | None
     threshold: float
     threshold_rule: str
     iou: float
     froc: Mapping[str, float | None]
     froc_iou20: Mapping[str, float | None]
+    froc_iou10: Mapping[str, float | None]
     froc_centre: Mapping[str, float | None]
-    froc_mean: float | None
-    froc_iou20_mean: float | None
-    froc_centre_mean: float | None
+    froc_means: Mapping[str, Mapping[str, float | None]]
+    auc_image: float | None
+    auc_breast: float | None
+    auc_patient: float | None
+    auc_units: Mapping[str, tuple[int, int]]
     errors: Mapping[str, ErrorFigures]
     calibration_error: float | None
     reliability: tuple[ReliabilityBin, ...]
@@ -104,6 +103,11 @@ class Metrics:
     model: str
     model_version: str
     note: str
+
+    @property
+    def froc_mean(self) -> float | None:
+        """Mean of ``froc``."""
+        return self.froc_means["froc"]["mean"]
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types."""
@@ -147,17 +151,11 @@ def evaluate(
     """
     if not math.isfinite(threshold):
         raise EvaluationError(f"the threshold must be a number, not {threshold}.")
-    levels = tuple(dict.fromkeys((*IOUS, 0.2, 0.1, CENTRE, iou)))
-    at = dict(zip(levels, match_by(results, levels), strict=True))
-    n_patients = at[iou].n_patients
-
-    def figures(weights: Floats) -> dict[str, Floats]:
-        return _figures(at, iou, threshold, weights)
-
-    figure = {name: _or_none(values[0]) for name, values in figures(np.ones((1, n_patients))).items()}
-    spread = figures(bootstrap_weights(n_patients, resamples, seed)) if resamples else {}
-    counts = count_at(at[iou], threshold)
-    without_boxes = sum(not result.truth for result in results)
+    figure_set = FigureSet(results, iou, threshold)
+    n_patients = figure_set.matches.n_patients
+    figure = {name: _or_none(values[0]) for name, values in figure_set.figures().items()}
+    spread = figure_set.figures(bootstrap_weights(n_patients, resamples, seed)) if resamples else {}
+    sensitivities = {rule: {f"{x:g}": figure[f"{rule}_{x:g}"] for x in FPPI} for rule in FROC_RULES}
     return Metrics(
         ap50=figure["ap50"],
         ap20=figure["ap20"],
@@ -167,29 +165,32 @@ def evaluate(
         precision=figure["precision"],
         recall=figure["recall"],
         f1=figure["f1"],
-        froc_mean=figure["froc_mean"],
-        froc_iou20_mean=figure["froc_iou20_mean"],
-        froc_centre_mean=figure["froc_centre_mean"],
-        fppi=float(counts.false_positives[0]) / len(results),
+        fppi=figure["fppi"] or 0.0,
+        fppi_without_boxes=figure["fppi_without_boxes"],
         threshold=threshold,
         threshold_rule=threshold_rule,
         iou=iou,
-        froc={_key(x): figure[f"froc_{_key(x)}"] for x in FPPI},
-        froc_iou20={_key(x): figure[f"froc_iou20_{_key(x)}"] for x in FPPI},
-        froc_centre={_key(x): figure[f"froc_centre_{_key(x)}"] for x in FPPI},
+        froc=sensitivities["froc"],
+        froc_iou20=sensitivities["froc_iou20"],
+        froc_iou10=sensitivities["froc_iou10"],
+        froc_centre=sensitivities["froc_centre"],
+        froc_means={rule: {name: figure[f"{rule}_{name}"] for name in FROC_MEANS} for rule in FROC_RULES},
         errors={
-            kind.value: ErrorFigures(count, figure[f"dap50_{kind}"])
-            for kind, count in count_errors(at[0.5], threshold).items()
+            kind.value: ErrorFigures(_whole(figure[f"errors_{kind}"]), figure[f"dap50_{kind}"]) for kind in ErrorKind
         },
+        auc_image=figure["auc_image"],
+        auc_breast=figure["auc_breast"],
+        auc_patient=figure["auc_patient"],
+        auc_units={unit.value: (rated.n_with, rated.n_without) for unit, rated in figure_set.units.items()},
         calibration_error=figure["calibration_error"],
-        reliability=reliability(at[iou]),
-        true_positives=int(counts.true_positives[0]),
-        false_positives=int(counts.false_positives[0]),
-        false_negatives=int(counts.false_negatives[0]),
+        reliability=reliability(figure_set.matches),
+        true_positives=_whole(figure["true_positives"]),
+        false_positives=_whole(figure["false_positives"]),
+        false_negatives=_whole(figure["false_negatives"]),
         n_images=len(results),
         n_boxes=sum(len(result.truth) for result in results),
         n_patients=n_patients,
-        n_images_without_boxes=without_boxes,
+        n_images_without_boxes=sum(not result.truth for result in results),
         n_unreadable=sum(result.unreadable is not None for result in results),
         intervals={
             name: interval
@@ -203,47 +204,23 @@ def evaluate(
         dataset_fingerprint=dataset_fingerprint,
         model=model,
         model_version=model_version,
-        note=" ".join(part for part in (note, "" if without_boxes else _NO_NORMALS) if part),
+        note=" ".join(part for part in (note, *_notes(results, figure_set)) if part),
     )
 
 
-def _figures(at: Mapping[float | None, Matches], iou: float, threshold: float, weights: Floats) -> dict[str, Floats]:
-    """Every figure that gets an interval, each of shape (resamples,)."""
-    counts = count_at(at[iou], threshold, weights)
-    coco = [average_precision(at[level], weights) for level in IOUS]
-    found = {
-        "ap50": coco[0],
-        "ap20": average_precision(at[0.2], weights),
-        "ap10": average_precision(at[0.1], weights),
-        "ap50_95": np.mean(coco, axis=0),
-        "ap50_area": area_under_precision_recall(at[0.5], weights),
-        "precision": counts.precision,
-        "recall": counts.recall,
-        "f1": counts.f1,
-    }
-    for name, level in (("froc", iou), ("froc_iou20", 0.2), ("froc_centre", CENTRE)):
-        sensitivity = sensitivity_at(at[level], FPPI, weights)
-        found |= {f"{name}_{_key(x)}": sensitivity[:, index] for index, x in enumerate(FPPI)}
-        found[f"{name}_mean"] = sensitivity.mean(axis=1)
-    gains = mended_precision(at[0.5], weights)
-    found |= {f"dap50_{kind}": gains[kind] for kind in ErrorKind}
-    found["calibration_error"] = calibration_error(at[iou], weights)
-    return found
-
-
-def bootstrap_weights(n_patients: int, resamples: int, seed: int) -> Floats:
-    """How often each patient was drawn, shape (resamples, patients)."""
-    drawn = np.random.default_rng(seed).multinomial(n_patients, np.full(n_patients, 1 / n_patients), size=resamples)
-    return drawn.astype(np.float64)
-
-
-def interval_of(values: Floats) -> tuple[float, float] | None:
-    """2.5th and 97.5th percentile of what is defined among the resamples' values; ``None`` where nothing is."""
-    defined = values[~np.isnan(values)]
-    if not len(defined):
-        return None
-    low, high = np.percentile(defined, _LEVEL)
-    return float(low), float(high)
+def _notes(results: Sequence[ImageResult], figure_set: FigureSet) -> list[str]:
+    """What the data leave unsaid: false positives on normal mammograms, ROC curves without normals."""
+    notes = [] if any(not result.truth for result in results) else [_NO_NORMALS]
+    undefined = [unit for unit, rated in figure_set.units.items() if not (rated.n_with and rated.n_without)]
+    if undefined:
+        *others, last = (_PLURAL[unit] for unit in undefined)
+        named = f"{', '.join(others)} and {last}" if others else last
+        notes.append(f"There is no ROC AUC over {named}: it takes some with a marked lesion and some without.")
+    sideless = sum(result.laterality is None for result in results)
+    if sideless:
+        are, belong = ("image is", "belongs") if sideless == 1 else ("images are", "belong")
+        notes.append(f"{sideless} {are} of an unknown side and {belong} to no breast.")
+    return notes
 
 
 def _or_none(value: float) -> float | None:
@@ -258,5 +235,5 @@ def _as_json(value: Any) -> Any:
     return [_as_json(part) for part in value] if isinstance(value, tuple) else value
 
 
-def _key(fppi: float) -> str:
-    return f"{fppi:g}"
+def _whole(value: float | None) -> int:
+    return 0 if value is None else round(value)

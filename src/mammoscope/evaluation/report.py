@@ -8,6 +8,14 @@ from mammoscope.evaluation.metrics import Metrics
 from mammoscope.evaluation.subgroups import Subgroup
 from mammoscope.evaluation.tables import FigureTable, TableFormat
 
+_RULES = {"froc": "", "froc_iou20": ", IoU 0.2", "froc_iou10": ", IoU 0.1", "froc_centre": ", centre in the box"}
+_MEANS = {
+    "mean": "Mean of these sensitivities",
+    "cpm": "Mean sensitivity at 1/8 to 8 FPPI (CPM)",
+    "camelyon16": "Mean sensitivity at 1/4 to 8 FPPI (CAMELYON16)",
+    "dbtex": "Mean sensitivity at 1 to 4 FPPI (DBTex)",
+}
+
 
 def report_markdown(metrics: Metrics, results: Sequence[ImageResult] = (), subgroups: Sequence[Subgroup] = ()) -> str:
     """The report in Markdown.
@@ -111,9 +119,16 @@ def named_figures(figures: Mapping[str, Any]) -> list[tuple[str, float | None, s
         "f1": "F1",
     }
     rows = [(name, figures[key], key) for key, name in names.items()]
-    for key, rule in (("froc", ""), ("froc_iou20", ", IoU 0.2"), ("froc_centre", ", centre in the box")):
+    for key, rule in _RULES.items():
         rows += [(f"Sensitivity at {x} FPPI{rule}", value, f"{key}_{x}") for x, value in figures[key].items()]
-        rows.append((f"Mean of these sensitivities{rule}", figures[f"{key}_mean"], f"{key}_mean"))
+        rows += [(f"{name}{rule}", figures["froc_means"][key][mean], f"{key}_{mean}") for mean, name in _MEANS.items()]
+    rows.append(("False positives per image", figures["fppi"], "fppi"))
+    if figures["n_images_without_boxes"]:
+        rows.append(("The same on images without a lesion", figures["fppi_without_boxes"], "fppi_without_boxes"))
+    for unit, (n_with, n_without) in figures["auc_units"].items():
+        if n_with and n_without:
+            name = f"ROC AUC by {unit} ({n_with} with a lesion, {n_without} without)"
+            rows.append((name, figures[f"auc_{unit}"], f"auc_{unit}"))
     return rows
 
 

@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from mammoscope.evaluation.attributes import UNKNOWN
 from mammoscope.evaluation.cases import Attributes, Case
+from mammoscope.evaluation.data_card import lesion_sizes
 from mammoscope.evaluation.errors import EvaluationError
 from mammoscope.evaluation.figures import Floats, average_precision, count_at, sensitivity_at
 from mammoscope.evaluation.matching import Matches, match
-from mammoscope.evaluation.metrics import bootstrap_weights, interval_of
+from mammoscope.evaluation.resampling import bootstrap_weights, interval_of
 
 SIZE = "size"
 """The attribute that every lesion has: small, medium or large, by thirds of the lesions evaluated."""
@@ -194,7 +195,7 @@ def _of_lesions(cases: Sequence[Case], attribute: str) -> tuple[NDArray[np.str_]
 
 def _sizes(cases: Sequence[Case]) -> tuple[NDArray[np.str_], list[str]]:
     """As `_of_lesions`: thirds of the lesions by the root of their box's share of the image."""
-    sides = np.array([100 * np.sqrt(b.area / (c.rows * c.columns)) for c in cases for b in c.result.truth])
+    sides = lesion_sizes(cases)
     if not len(sides):
         return np.empty(0, np.str_), []
     low, high = np.quantile(sides, (1 / 3, 2 / 3))

@@ -1,12 +1,16 @@
 """A table of figures as plain text, Markdown, LaTeX or HTML."""
 
 import html
+import re
+import textwrap
 from dataclasses import dataclass
 from enum import StrEnum
 
 _LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"} | {
     sign: f"\\{sign}" for sign in "&%$#_{}"
 }
+_MINUS = re.compile(r"(?<!\w)-(?=\d)")  # before a number, LaTeX would set a hyphen
+_CAPTION_WIDTH = 120
 
 
 class TableFormat(StrEnum):
@@ -47,7 +51,7 @@ class FigureTable:
             return "  ".join([first, *others]).rstrip()
 
         return [
-            self.caption,
+            *textwrap.wrap(self.caption, _CAPTION_WIDTH),
             "",
             line(self.header),
             line(tuple("-" * width for width in widths)),
@@ -63,11 +67,11 @@ class FigureTable:
 
     def _latex(self) -> list[str]:
         def line(cells: tuple[str, ...]) -> str:
-            return " & ".join("".join(_LATEX.get(sign, sign) for sign in cell) for cell in cells) + r" \\"
+            return " & ".join(_MINUS.sub("$-$", _in_latex(cell)) for cell in cells) + r" \\"
 
-        caption = "".join(_LATEX.get(sign, sign) for sign in self.caption)
         columns = "l" + "r" * (len(self.header) - 1)
-        return [r"\begin{table}", rf"\caption{{{caption}}}", rf"\begin{{tabular}}{{{columns}}}", r"\hline",
+        return [r"\begin{table}", rf"\caption{{{_in_latex(self.caption)}}}",
+                rf"\begin{{tabular}}{{{columns}}}", r"\hline",
                 line(self.header), r"\hline", *map(line, self.rows), r"\hline", r"\end{tabular}",
                 r"\end{table}"]  # fmt: skip
 
@@ -78,3 +82,7 @@ class FigureTable:
         head = line(self.header, "th")
         return ["<table>", f"<caption>{html.escape(self.caption)}</caption>", f"<thead>{head}</thead>",
                 "<tbody>", *(line(row, "td") for row in self.rows), "</tbody>", "</table>"]  # fmt: skip
+
+
+def _in_latex(text: str) -> str:
+    return "".join(_LATEX.get(sign, sign) for sign in text)

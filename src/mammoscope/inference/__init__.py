@@ -9,8 +9,10 @@ from mammoscope.inference.bundle import (
     Figures,
     OperatingPoint,
     TrainingData,
+    rewrite_metadata,
     shipped_bundle,
 )
+from mammoscope.inference.calibration import Calibration, log_odds
 from mammoscope.inference.detector import Detector, as_findings
 
 __all__ = [
@@ -19,10 +21,13 @@ __all__ = [
     "BundleError",
     "BundleInput",
     "BundleMetadata",
+    "Calibration",
     "Detector",
     "Figures",
     "OperatingPoint",
     "TrainingData",
     "as_findings",
+    "log_odds",
+    "rewrite_metadata",
     "shipped_bundle",
 ]

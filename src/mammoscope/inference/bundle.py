@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from mammoscope.errors import MammoscopeError
 from mammoscope.findings import Algorithm
 from mammoscope.imaging import Crop, InputGeometry
+from mammoscope.inference.calibration import Calibration
 
 METADATA_KEY = "mammoscope"
 """Under it the metadata lies in the ONNX file's metadata properties, as JSON."""
@@ -74,7 +75,17 @@ class Figures(_Part):
 
 
 class BundleMetadata(_Part):
-    """Everything a bundle says about itself. The first operating point is the default."""
+    """Everything a bundle says about itself.
+
+    Parameters
+    ----------
+    operating_points
+        The first is the default.
+    calibration
+        What makes probabilities of the network's scores; thresholds are on their scale. ``None``: scores as they are.
+    recipe
+        How the network was trained, without places on the machine that did it; empty where that is not known.
+    """
 
     format: Literal[1] = 1
     name: str = Field(min_length=1)
@@ -84,6 +95,8 @@ class BundleMetadata(_Part):
     operating_points: tuple[OperatingPoint, ...] = Field(min_length=1)
     training_data: tuple[TrainingData, ...]
     figures: tuple[Figures, ...] = ()
+    calibration: Calibration | None = None
+    recipe: dict[str, Any] = {}
     made_with: str
     notice: str = "Research use only; not a medical device."
 
@@ -176,6 +189,31 @@ class Bundle:
         if name not in points:
             raise BundleError(f"{self.path} has no operating point '{name}': it has {', '.join(points)}")
         return points[name]
+
+
+def rewrite_metadata(bundle: Path, metadata: BundleMetadata, out: Path) -> None:
+    """The same network with other metadata; needs the package onnx, which comes with the extra ``train``.
+
+    Raises
+    ------
+    BundleError
+        If the file cannot be written.
+    """
+    import onnx
+
+    model = onnx.load(str(bundle))
+    onnx.helper.set_model_props(model, {METADATA_KEY: metadata.model_dump_json()})
+    model.doc_string = f"{metadata.name} {metadata.version}. {metadata.notice}"
+    draft = out.with_name(f"{out.name}.part")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_bytes(model.SerializeToString())
+        draft.replace(out)
+    except OSError as error:
+        raise BundleError(f"the bundle {out} cannot be written: {error.strerror}; choose another --out") from error
+    finally:
+        if draft.parent.is_dir():
+            draft.unlink(missing_ok=True)
 
 
 def _metadata(path: Path, session: onnxruntime.InferenceSession) -> BundleMetadata:

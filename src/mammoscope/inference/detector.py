@@ -48,10 +48,14 @@ class Detector:
         return f"the bundle's operating point '{point.name}': {point.rule} ({point.chosen_on})"
 
     def candidates(self, mammogram: Mammogram) -> tuple[Finding, ...]:
-        """Everything the network proposes, however unlikely, by falling score."""
+        """Everything the network proposes, however unlikely, by falling score.
+
+        Where the bundle holds a calibration, scores are probabilities.
+        """
         metadata = self.bundle.metadata
         prepared = prepare(mammogram, metadata.input.geometry)
-        boxes, scores, labels = self.bundle.run(prepared.pixels)
+        boxes, raw, labels = self.bundle.run(prepared.pixels)
+        scores = raw if metadata.calibration is None else metadata.calibration.probability(raw)
         return as_findings(boxes, scores, labels, metadata.classes, prepared.placement, mammogram)
 
     def read(self, mammogram: Mammogram, threshold: float | None = None) -> Reading:

@@ -113,8 +113,9 @@ def cross_validate(
         begins(fold, len(folds))
         run = train(in_fold(recipe, fold), watcher)
         if processes.is_first():
-            metrics[fold], found = write_validation(run, progress)
-            results += found
+            validated = write_validation(run, progress)
+            metrics[fold] = validated.metrics
+            results += validated.results
     if not processes.is_first():
         return None
     summary = CrossValidation(metrics, validation_metrics(results, learnable(data), recipe.name))

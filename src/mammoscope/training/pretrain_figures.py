@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mammoscope.evaluation.metrics import bootstrap_weights, interval_of
+from mammoscope.evaluation.resampling import bootstrap_weights, interval_of
 
 _RESAMPLES = 1000
 

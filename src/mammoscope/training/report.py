@@ -3,23 +3,41 @@
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from mammoscope import __version__
 from mammoscope.datasets import AnnotatedDataset
 from mammoscope.detectors import MassDetector
-from mammoscope.evaluation import EvaluationError, ImageResult, Metrics, TableFormat, report_markdown
+from mammoscope.evaluation import (
+    CASES,
+    METRICS,
+    PREDICTIONS,
+    EvaluationError,
+    ImageResult,
+    Metrics,
+    TableFormat,
+    calibrated,
+    case_of,
+    cases_to_coco,
+    fit_calibration,
+    predictions_to_coco,
+    report_markdown,
+)
 from mammoscope.findings import Finding
 from mammoscope.imaging import read_mammogram
 from mammoscope.inference import (
     BundleInput,
     BundleMetadata,
+    Calibration,
     Detector,
     Figures,
     OperatingPoint,
     TrainingData,
+    rewrite_metadata,
 )
 from mammoscope.training.checkpoint import RunFolder, write_atomically
 from mammoscope.training.data import load_data
@@ -43,7 +61,9 @@ Progress = Callable[[int, int], None]
 
 
 def report_validation(run: RunFolder, progress: Progress = lambda _done, _total: None) -> Metrics:
-    """Evaluate a run on its validation images and leave ``validation/metrics.json`` and ``report.md`` in its folder.
+    """Evaluate a run on its validation images and leave the report's files in ``validation/`` in its folder.
+
+    Scores are calibrated on these images, as the bundle's will be.
 
     With several classes, ``validation/classes.json`` holds the figures of each.
 
@@ -52,15 +72,30 @@ def report_validation(run: RunFolder, progress: Progress = lambda _done, _total:
     TrainingError
         If the run has no checkpoint, its data set has changed, or its detector finds no lesion at all.
     """
-    return write_validation(run, progress)[0]
+    return write_validation(run, progress).metrics
 
 
-def write_validation(run: RunFolder, progress: Progress) -> tuple[Metrics, list[ImageResult]]:
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """A run on its validation images: figures, what they are made of, and how the scores became probabilities."""
+
+    metrics: Metrics
+    results: list[ImageResult]
+    calibration: Calibration | None
+
+
+def write_validation(run: RunFolder, progress: Progress) -> Validation:
     """As `report_validation`, with what the figures are made of."""
     recipe = run.recipe()
     validation = _data(run, recipe).narrowed("val")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    results = results_on(trained_detector(run).to(device), recipe.input.geometry, validation, progress)
+    raw = results_on(trained_detector(run).to(device), recipe.input.geometry, validation, progress)
+    calibration = fit_calibration(raw, fitted_on=_named(validation))
+    cases = [
+        case_of(image, result.candidates)
+        for image, result in zip(validation, calibrated(raw, calibration), strict=True)
+    ]
+    results = [case.result for case in cases]
     try:
         metrics = validation_metrics(results, validation, recipe.name)
     except EvaluationError as error:
@@ -76,9 +111,15 @@ def write_validation(run: RunFolder, progress: Progress) -> tuple[Metrics, list[
         figures = {name: part.to_json() for name, part in by_class.items()}
         write_atomically(folder / "classes.json", json.dumps(figures, indent=2).encode())
         written += f"\n## By class\n\n{class_table(by_class).written(TableFormat.MARKDOWN)}"
-    write_atomically(folder / "metrics.json", json.dumps(metrics.to_json(), indent=2).encode())
+    facts = {"calibration": calibration and calibration.model_dump(mode="json")}
+    for name, content in (
+        (CASES, cases_to_coco(cases, validation.category_ids)),
+        (PREDICTIONS, predictions_to_coco(cases, validation.category_ids)),
+        (METRICS, metrics.to_json() | facts | {"data": {"source": recipe.data.source, "licence": recipe.data.licence}}),
+    ):
+        write_atomically(folder / name, json.dumps(content, indent=2).encode())
     write_atomically(folder / "report.md", written.encode())
-    return metrics, results
+    return Validation(metrics, results, calibration)
 
 
 def export_bundle(
@@ -119,7 +160,8 @@ def export_bundle(
     except OSError as error:
         raise cannot_be_written(out, error) from error
     detector = trained_detector(run)
-    metrics = report_validation(run, progress)
+    validated = write_validation(run, progress)
+    metrics = validated.metrics
     metadata = BundleMetadata(
         name=name or f"mammoscope-{recipe.name}",
         version=version or f"{__version__}+{_hash_of_weights(detector)}",
@@ -130,16 +172,20 @@ def export_bundle(
                 name="default",
                 threshold=metrics.threshold,
                 rule=THRESHOLD_RULE,
-                chosen_on=f"{data.name}, split val, {metrics.n_images} images of {metrics.n_patients} patients",
+                chosen_on=_named(data.narrowed("val")),
             ),
         ),
         training_data=(_training_data(recipe, data),),
         figures=(as_figures(metrics),),
+        calibration=validated.calibration,
+        recipe=published_recipe(recipe),
         made_with=f"mammoscope {__version__}, torch {run.description()['torch']}",
     )
     try:
-        write_bundle(detector, recipe, metadata, draft)
+        # Compared as the network scores: calibrated, low scores lie too close together to tell differences.
+        write_bundle(detector, recipe, metadata.model_copy(update={"calibration": None}), draft)
         _check_agreement(detector, Detector(draft), recipe, data.narrowed("val"))
+        rewrite_metadata(draft, metadata, draft)
         draft.replace(out)
     finally:
         draft.unlink(missing_ok=True)
@@ -152,10 +198,13 @@ def as_figures(metrics: Metrics) -> Figures:
         "ap50": metrics.ap50,
         "ap20": metrics.ap20,
         "ap10": metrics.ap10,
+        "ap50_95": metrics.ap50_95,
         "precision": metrics.precision,
         "recall": metrics.recall,
         "f1": metrics.f1,
         **{f"froc_{fppi}": value for fppi, value in metrics.froc.items()},
+        **{f"froc_iou20_{fppi}": value for fppi, value in metrics.froc_iou20.items()},
+        "calibration_error": metrics.calibration_error,
     }
     return Figures(
         dataset=metrics.dataset,
@@ -169,6 +218,21 @@ def as_figures(metrics: Metrics) -> Figures:
             if name in values
         },
     )
+
+
+def published_recipe(recipe: Recipe) -> dict[str, Any]:
+    """A recipe as a bundle keeps it: without places on this machine, weights of a file by the file's name."""
+    described = recipe.model_dump(mode="json")
+    described["run"] = {"seed": recipe.run.seed}
+    described["data"].pop("dataset")
+    described["detector"]["weights"] = Path(str(described["detector"]["weights"])).name
+    if described.get("start"):
+        described["start"] = Path(str(described["start"])).name
+    return described
+
+
+def _named(data: AnnotatedDataset) -> str:
+    return f"{data.name}, split {data.split}, {len(data)} images of {len(data.patients)} patients"
 
 
 def _data(run: RunFolder, recipe: Recipe) -> AnnotatedDataset:
