@@ -2,12 +2,15 @@
 
 from mammoscope.detectors.backbones import WeightsError
 from mammoscope.detectors.build import MassDetector, build_detector, count_parameters, to_channels_last
-from mammoscope.detectors.spec import Architecture, Backbone, DetectorSpec
+from mammoscope.detectors.detectron2_options import Detectron2Options
+from mammoscope.detectors.spec import Architecture, Backbone, DetectorSpec, Layout
 
 __all__ = [
     "Architecture",
     "Backbone",
+    "Detectron2Options",
     "DetectorSpec",
+    "Layout",
     "MassDetector",
     "WeightsError",
     "build_detector",

