@@ -19,7 +19,11 @@ def image(seed: int) -> NDArray[np.uint8]:
     y, x = np.mgrid[:ROWS, :COLUMNS]
     picture = generator.normal(60, 12, (ROWS, COLUMNS))
     for _ in range(6):
-        row, column, size = generator.uniform(10, ROWS - 10), generator.uniform(10, COLUMNS - 10), generator.uniform(6, 30)
+        row, column, size = (
+            generator.uniform(10, ROWS - 10),
+            generator.uniform(10, COLUMNS - 10),
+            generator.uniform(6, 30),
+        )
         picture += 130 * np.exp(-((y - row) ** 2 + (x - column) ** 2) / (2 * size**2))
     return np.clip(picture, 0, 255).astype(np.uint8)
 
@@ -51,13 +55,13 @@ def _drawn(name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
 _GAIN = {
     # The stem takes pixels of 0 to 255 less a mean.
     "backbone.bottom_up.stem.conv1.weight": 0.02,
-    "head.cls_score.weight": 0.5,
+    "head.cls_score.weight": 1.5,
     "head.bbox_pred.weight": 0.15,
     "proposal_generator.rpn_head.anchor_deltas.weight": 0.15,
-    "roi_heads.box_predictor.cls_score.weight": 1.0,
+    "roi_heads.box_predictor.cls_score.weight": 3.0,
     "roi_heads.box_predictor.bbox_pred.weight": 0.5,
 }
 _BIAS = {
-    "head.cls_score.bias": np.float32(-3),
+    "head.cls_score.bias": np.float32(-4),
     "roi_heads.box_predictor.cls_score.bias": np.array([0, 0, 2], np.float32),
 }

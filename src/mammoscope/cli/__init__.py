@@ -8,7 +8,19 @@ from rich.console import Console
 from rich.markup import escape
 
 from mammoscope import __version__
-from mammoscope.cli import compare, dataset, demo, detect, evaluate, export, node, phantom, report, train
+from mammoscope.cli import (
+    compare,
+    dataset,
+    demo,
+    detect,
+    evaluate,
+    export,
+    import_detectron2,
+    node,
+    phantom,
+    report,
+    train,
+)
 from mammoscope.errors import MammoscopeError
 
 app = typer.Typer(
@@ -23,6 +35,8 @@ app.command()(demo.demo)
 app.command()(detect.detect)
 app.command()(evaluate.evaluate)
 app.command()(export.export)
+app.command("import-checkpoint")(import_detectron2.import_checkpoint)
+app.command("import-detectron2")(import_detectron2.import_checkpoint)
 app.add_typer(node.app, name="node")
 app.command("phantom")(phantom.make_phantom)
 app.command()(report.report)

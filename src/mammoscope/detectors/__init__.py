@@ -8,8 +8,8 @@ from mammoscope.detectors.spec import Architecture, Backbone, DetectorSpec, Layo
 __all__ = [
     "Architecture",
     "Backbone",
-    "Detectron2Options",
     "DetectorSpec",
+    "Detectron2Options",
     "Layout",
     "MassDetector",
     "WeightsError",

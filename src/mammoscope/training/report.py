@@ -114,7 +114,7 @@ def export_bundle(
         made_with=f"mammoscope {__version__}, torch {run.description()['torch']}",
     )
     try:
-        write_bundle(detector, recipe, metadata, draft)
+        write_bundle(detector, metadata, draft)
         _check_agreement(detector, Detector(draft), recipe, data.narrowed("val"))
         draft.replace(out)
     finally:

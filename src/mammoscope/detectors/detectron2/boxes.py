@@ -35,18 +35,18 @@ class Anchors(nn.Module):
         super().__init__()
         self._strides = tuple(strides)
         self._offset = offset
-        self._cells = [_cell(*level) for level in zip(sizes, ratios, strict=True)]
+        self.cells = [_cell(*level) for level in zip(sizes, ratios, strict=True)]
 
     @property
     def per_place(self) -> int:
         """How many anchors share a centre."""
-        return len(self._cells[0])
+        return len(self.cells[0])
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Per level, boxes (rows * columns * per place, 4)."""
         return [
             self._level(cell.to(level.device), stride, int(level.shape[-2]), int(level.shape[-1]))
-            for cell, stride, level in zip(self._cells, self._strides, maps, strict=True)
+            for cell, stride, level in zip(self.cells, self._strides, maps, strict=True)
         ]
 
     def _level(self, cell: Tensor, stride: int, rows: int, columns: int) -> Tensor:

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models.detection._utils import BoxCoder
 
-from mammoscope.detectors.detectron2.boxes import FOREGROUND, Anchors, box_loss, decode, match, sample
+from mammoscope.detectors.detectron2.boxes import Anchors, box_loss, decode, match, sample
 from mammoscope.detectors.detectron2.pictures import Pictures
 from mammoscope.detectors.detectron2.pooling import pool_regions
 from mammoscope.detectors.detectron2.proposals import ProposalNetwork

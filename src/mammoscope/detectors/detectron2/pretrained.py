@@ -68,7 +68,8 @@ def _renamed(state: dict[str, Tensor]) -> dict[str, Tensor]:
         rules = _TORCHVISION
     renamed = {}
     for name, value in state.items():
+        new = name
         for pattern, replacement in rules:
-            name = re.sub(pattern, replacement, name)
-        renamed[name] = value
+            new = re.sub(pattern, replacement, new)
+        renamed[new] = value
     return renamed

@@ -88,7 +88,9 @@ class ProposalNetwork(nn.Module):
         sides = clipped[:, 2:] - clipped[:, :2]
         large = (sides > options.proposal_min_size).all(-1)
         clipped = clipped[large]
-        kept = batched_nms(clipped, torch.cat(scores)[large].float(), torch.cat(levels)[large], options.proposal_nms_iou)
+        kept = batched_nms(
+            clipped, torch.cat(scores)[large].float(), torch.cat(levels)[large], options.proposal_nms_iou
+        )
         return clipped[kept[: options.proposals[in_use]]]
 
 
