@@ -119,7 +119,8 @@ def box_loss(kind: str, beta: float, coder: BoxCoder, predicted: Tensor, anchors
         Encoded, shape (n, 4), as are ``anchors`` and ``truth`` as boxes.
     """
     if kind == "giou":
-        return generalized_box_iou_loss(decode(coder, predicted, anchors), truth, reduction="sum")
+        loss: Tensor = generalized_box_iou_loss(decode(coder, predicted, anchors), truth, reduction="sum")
+        return loss
     encoded = coder.encode_single(truth, anchors)
     if beta == 0:
         return functional.l1_loss(predicted, encoded, reduction="sum")
