@@ -64,6 +64,25 @@ def test_a_checkpoint_that_would_run_a_program_is_not_opened(name: str, tmp_path
 
 
 @pytest.mark.parametrize(
+    "made_by",
+    [
+        (np.ndarray, ((1,), "O", b"12345678")),  # bytes taken for the place of an object
+        (np.dtype, ("O", False, True)),
+        (np.zeros(0).__reduce__()[0], (Path, (0,), b"b")),
+    ],
+)
+def test_an_array_that_is_none_of_numbers_is_not_opened(made_by, tmp_path: Path):
+    class Odd:
+        def __reduce__(self):
+            return made_by
+
+    (tmp_path / "odd.pkl").write_bytes(pickle.dumps({"model": {"weight": Odd()}}))
+
+    with pytest.raises(WeightsError, match=r"not opened|not a pickle of arrays"):
+        read_tensors(tmp_path / "odd.pkl")
+
+
+@pytest.mark.parametrize(
     ("name", "content", "said"),
     [
         ("empty.pkl", b"", "not a pickle of arrays"),

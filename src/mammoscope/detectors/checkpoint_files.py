@@ -7,10 +7,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mammoscope.detectors.backbones import WeightsError
 
+# numpy's own rebuilders, by the way numpy itself pickles: their module has had more than one name.
+_SCALAR: Any = np.float64(0).__reduce__()[0]
+_FROM_BUFFER: Any = np.zeros(1).__reduce_ex__(5)[0]
 _WRAPPINGS = ("model", "state_dict", "model_state_dict", "blobs")
 
 
@@ -46,7 +50,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 def _read_torch(path: Path) -> Any:
     # A trainer's own state beside the weights may hold numpy's numbers.
-    numbers = [np._core.multiarray.scalar, np.dtype, np.dtypes.Float64DType, np.dtypes.Float32DType]
+    numbers = [_SCALAR, np.dtype, np.dtypes.Float64DType, np.dtypes.Float32DType]
     try:
         with torch.serialization.safe_globals(numbers):
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -90,12 +94,26 @@ def _encode(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
+def _empty_array(_kind: str, _shape: tuple[int, ...], _code: bytes) -> NDArray[np.int8]:
+    """What a pickle then fills with type, shape and numbers."""
+    return np.empty(0, np.int8)
+
+
+def _number_type(code: str, *flags: bool) -> np.dtype[Any]:
+    """A type of numbers; one of objects could name places in memory."""
+    kind = np.dtype(code, *flags)
+    if kind.kind not in "fiub":
+        raise ValueError(f"weights are no {kind}")
+    return kind
+
+
 _ADMITTED: dict[tuple[str, str], Any] = {
-    ("numpy._core.multiarray", "_reconstruct"): np._core.multiarray._reconstruct,
-    ("numpy._core.multiarray", "scalar"): np._core.multiarray.scalar,
-    ("numpy._core.numeric", "_frombuffer"): np._core.numeric._frombuffer,
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
+    ("numpy._core.multiarray", "_reconstruct"): _empty_array,
+    ("numpy._core.multiarray", "scalar"): _SCALAR,
+    ("numpy._core.numeric", "_frombuffer"): _FROM_BUFFER,
+    # Only ever handed to the one above: called by itself, it would take bytes for objects.
+    ("numpy", "ndarray"): "ndarray",
+    ("numpy", "dtype"): _number_type,
     ("collections", "OrderedDict"): OrderedDict,
     ("_codecs", "encode"): _encode,
 }

@@ -10,7 +10,8 @@ from pydantic import ValidationError
 
 from mammoscope.detectors.backbones import WeightsError
 from mammoscope.detectors.detectron2 import defaults
-from mammoscope.detectors.spec import Architecture, DetectorSpec
+from mammoscope.detectors.detectron2_options import Detectron2Options
+from mammoscope.detectors.spec import Architecture, Backbone, DetectorSpec, Layout
 
 _ARCHITECTURES = {"RetinaNet": Architecture.RETINANET, "GeneralizedRCNN": Architecture.FASTER_RCNN}
 _DEEPEST_BASE = 8
@@ -83,12 +84,13 @@ def _load(path: Path) -> dict[str, Any]:
     return content
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
     """Plain values, tuples, and the one expression that Detectron2's own files hold."""
 
 
 def _tuple(loader: yaml.SafeLoader, node: yaml.SequenceNode) -> list[Any]:
-    return loader.construct_sequence(node, deep=True)
+    values: list[Any] = loader.construct_sequence(node, deep=True)
+    return values
 
 
 def _expression(loader: yaml.SafeLoader, node: yaml.SequenceNode) -> Any:
@@ -176,8 +178,8 @@ def _spec(content: dict[str, Any]) -> DetectorSpec:
     giou = is_retina and retina["BBOX_REG_LOSS_TYPE"] == "giou"
     return DetectorSpec(
         architecture=architecture,
-        backbone=f"resnet{resnets['DEPTH']}",
-        layout="detectron2",
+        backbone=Backbone(f"resnet{resnets['DEPTH']}"),
+        layout=Layout.DETECTRON2,
         weights="none",
         frozen_stages=model["BACKBONE"]["FREEZE_AT"],
         fpn_channels=model["FPN"]["OUT_CHANNELS"],
@@ -188,44 +190,46 @@ def _spec(content: dict[str, Any]) -> DetectorSpec:
         score_threshold=max(head["SCORE_THRESH_TEST"], 1e-9),
         nms_iou=head["NMS_THRESH_TEST"],
         max_detections=content["TEST"]["DETECTIONS_PER_IMAGE"],
-        detectron2={
-            "pixel_mean": model["PIXEL_MEAN"],
-            "pixel_std": model["PIXEL_STD"],
-            "stride_in_1x1": resnets["STRIDE_IN_1X1"],
-            "backbone_norm": "group" if resnets["NORM"] == "GN" else "frozen_batch",
-            "pyramid_norm": "group" if model["FPN"]["NORM"] == "GN" else "none",
-            "anchor_sizes": _nested(anchors["SIZES"]),
-            "anchor_ratios": _nested(anchors["ASPECT_RATIOS"]),
-            "anchor_offset": anchors["OFFSET"],
-            "head_convolutions": retina["NUM_CONVS"],
-            "prior": retina["PRIOR_PROB"],
-            "anchor_iou": retina["IOU_THRESHOLDS"],
-            "box_weights": retina["BBOX_REG_WEIGHTS"],
-            "focal_alpha": retina["FOCAL_LOSS_ALPHA"],
-            "focal_gamma": retina["FOCAL_LOSS_GAMMA"],
-            "smooth_l1_beta": retina["SMOOTH_L1_LOSS_BETA"],
-            "candidates": retina["TOPK_CANDIDATES_TEST"],
-            "proposal_iou": rpn["IOU_THRESHOLDS"],
-            "proposal_sample": rpn["BATCH_SIZE_PER_IMAGE"],
-            "proposal_positive": rpn["POSITIVE_FRACTION"],
-            "proposal_box_weights": rpn["BBOX_REG_WEIGHTS"],
-            "proposal_smooth_l1_beta": rpn["SMOOTH_L1_BETA"],
-            "proposal_candidates": (rpn["PRE_NMS_TOPK_TRAIN"], rpn["PRE_NMS_TOPK_TEST"]),
-            "proposals": (rpn["POST_NMS_TOPK_TRAIN"], rpn["POST_NMS_TOPK_TEST"]),
-            "proposal_nms_iou": rpn["NMS_THRESH"],
-            "proposal_min_size": model["PROPOSAL_GENERATOR"]["MIN_SIZE"],
-            "region_iou": regions["IOU_THRESHOLDS"][0],
-            "region_sample": regions["BATCH_SIZE_PER_IMAGE"],
-            "region_positive": regions["POSITIVE_FRACTION"],
-            "region_box_weights": box["BBOX_REG_WEIGHTS"],
-            "region_smooth_l1_beta": box["SMOOTH_L1_BETA"],
-            "region_pixels": box["POOLER_RESOLUTION"],
-            "region_sampling": box["POOLER_SAMPLING_RATIO"],
-            "region_layers": max(box["NUM_FC"], 1),
-            "region_width": box["FC_DIM"],
-            "region_box_per_class": not box["CLS_AGNOSTIC_BBOX_REG"],
-            "append_truth": regions["PROPOSAL_APPEND_GT"],
-        },
+        detectron2=Detectron2Options.model_validate(
+            {
+                "pixel_mean": model["PIXEL_MEAN"],
+                "pixel_std": model["PIXEL_STD"],
+                "stride_in_1x1": resnets["STRIDE_IN_1X1"],
+                "backbone_norm": "group" if resnets["NORM"] == "GN" else "frozen_batch",
+                "pyramid_norm": "group" if model["FPN"]["NORM"] == "GN" else "none",
+                "anchor_sizes": _nested(anchors["SIZES"]),
+                "anchor_ratios": _nested(anchors["ASPECT_RATIOS"]),
+                "anchor_offset": anchors["OFFSET"],
+                "head_convolutions": retina["NUM_CONVS"],
+                "prior": retina["PRIOR_PROB"],
+                "anchor_iou": retina["IOU_THRESHOLDS"],
+                "box_weights": retina["BBOX_REG_WEIGHTS"],
+                "focal_alpha": retina["FOCAL_LOSS_ALPHA"],
+                "focal_gamma": retina["FOCAL_LOSS_GAMMA"],
+                "smooth_l1_beta": retina["SMOOTH_L1_LOSS_BETA"],
+                "candidates": retina["TOPK_CANDIDATES_TEST"],
+                "proposal_iou": rpn["IOU_THRESHOLDS"],
+                "proposal_sample": rpn["BATCH_SIZE_PER_IMAGE"],
+                "proposal_positive": rpn["POSITIVE_FRACTION"],
+                "proposal_box_weights": rpn["BBOX_REG_WEIGHTS"],
+                "proposal_smooth_l1_beta": rpn["SMOOTH_L1_BETA"],
+                "proposal_candidates": (rpn["PRE_NMS_TOPK_TRAIN"], rpn["PRE_NMS_TOPK_TEST"]),
+                "proposals": (rpn["POST_NMS_TOPK_TRAIN"], rpn["POST_NMS_TOPK_TEST"]),
+                "proposal_nms_iou": rpn["NMS_THRESH"],
+                "proposal_min_size": model["PROPOSAL_GENERATOR"]["MIN_SIZE"],
+                "region_iou": regions["IOU_THRESHOLDS"][0],
+                "region_sample": regions["BATCH_SIZE_PER_IMAGE"],
+                "region_positive": regions["POSITIVE_FRACTION"],
+                "region_box_weights": box["BBOX_REG_WEIGHTS"],
+                "region_smooth_l1_beta": box["SMOOTH_L1_BETA"],
+                "region_pixels": box["POOLER_RESOLUTION"],
+                "region_sampling": box["POOLER_SAMPLING_RATIO"],
+                "region_layers": max(box["NUM_FC"], 1),
+                "region_width": box["FC_DIM"],
+                "region_box_per_class": not box["CLS_AGNOSTIC_BBOX_REG"],
+                "append_truth": regions["PROPOSAL_APPEND_GT"],
+            }
+        ),
     )
 
 

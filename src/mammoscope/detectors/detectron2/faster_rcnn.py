@@ -9,7 +9,7 @@ from mammoscope.detectors.detectron2.boxes import Anchors, box_loss, decode, mat
 from mammoscope.detectors.detectron2.pictures import Pictures
 from mammoscope.detectors.detectron2.pooling import pool_regions
 from mammoscope.detectors.detectron2.proposals import ProposalNetwork
-from mammoscope.detectors.detectron2.pyramid import Pyramid, xavier
+from mammoscope.detectors.detectron2.pyramid import Pyramid, normal, xavier
 from mammoscope.detectors.detectron2.retinanet import suppress
 from mammoscope.detectors.spec import DetectorSpec
 
@@ -38,7 +38,8 @@ class FasterRCNN(nn.Module):
         levels = [maps[name] for name in _REGION_LEVELS]
         if self.training:
             assert targets is not None
-            return losses | self.roi_heads.losses(levels, proposals, targets)
+            of_regions: dict[str, Tensor] = self.roi_heads.losses(levels, proposals, targets)
+            return losses | of_regions
         return [self.roi_heads.detections(levels, image, boxes, size) for image, boxes in enumerate(proposals)]
 
 
@@ -57,12 +58,7 @@ class RegionHeads(nn.Module):
             self.box_head.add_module(f"fc{number + 1}", layer)
             inward = options.region_width
         boxes = len(spec.classes) if options.region_box_per_class else 1
-        self.box_predictor = nn.Module()
-        self.box_predictor.cls_score = nn.Linear(inward, len(spec.classes) + 1)
-        self.box_predictor.bbox_pred = nn.Linear(inward, boxes * 4)
-        for layer, deviation in ((self.box_predictor.cls_score, 0.01), (self.box_predictor.bbox_pred, 0.001)):
-            nn.init.normal_(layer.weight, std=deviation)
-            nn.init.zeros_(layer.bias)
+        self.box_predictor = _Predictor(inward, len(spec.classes) + 1, boxes)
         self._coder = BoxCoder(options.region_box_weights)
 
     def losses(
@@ -118,4 +114,17 @@ class RegionHeads(nn.Module):
         features = pool_regions(levels, regions, options.region_pixels, options.region_sampling).flatten(1)
         for layer in self.box_head.children():
             features = functional.relu(layer(features))
-        return self.box_predictor.cls_score(features), self.box_predictor.bbox_pred(features)
+        predicted: tuple[Tensor, Tensor] = self.box_predictor(features)
+        return predicted
+
+
+class _Predictor(nn.Module):
+    def __init__(self, inward: int, classes: int, boxes: int) -> None:
+        super().__init__()
+        self.cls_score = nn.Linear(inward, classes)
+        self.bbox_pred = nn.Linear(inward, boxes * 4)
+        normal(self.cls_score, 0.01)
+        normal(self.bbox_pred, 0.001)
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        return self.cls_score(features), self.bbox_pred(features)

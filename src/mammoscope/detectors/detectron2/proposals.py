@@ -17,6 +17,7 @@ from mammoscope.detectors.detectron2.boxes import (
     match,
     sample,
 )
+from mammoscope.detectors.detectron2.pyramid import normal
 from mammoscope.detectors.detectron2_options import Detectron2Options
 
 
@@ -91,7 +92,8 @@ class ProposalNetwork(nn.Module):
         kept = batched_nms(
             clipped, torch.cat(scores)[large].float(), torch.cat(levels)[large], options.proposal_nms_iou
         )
-        return clipped[kept[: options.proposals[in_use]]]
+        proposals: Tensor = clipped[kept[: options.proposals[in_use]]]
+        return proposals
 
 
 class _Head(nn.Module):
@@ -101,8 +103,7 @@ class _Head(nn.Module):
         self.objectness_logits = nn.Conv2d(channels, anchors, 1)
         self.anchor_deltas = nn.Conv2d(channels, anchors * 4, 1)
         for layer in (self.conv, self.objectness_logits, self.anchor_deltas):
-            nn.init.normal_(layer.weight, std=0.01)
-            nn.init.zeros_(layer.bias)
+            normal(layer, 0.01)
 
     def forward(self, level: Tensor) -> tuple[Tensor, Tensor]:
         hidden = functional.relu(self.conv(level))

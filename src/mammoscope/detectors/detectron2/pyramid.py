@@ -47,7 +47,8 @@ class Pyramid(nn.Module):
             coarser = merged
             maps[f"p{number}"] = self.get_submodule(f"fpn_output{number}")(merged)
         found = {name: maps[name] for name in reversed(maps)}
-        return found | self.top_block(features["res5"], found["p5"])
+        coarsest: dict[str, Tensor] = self.top_block(features["res5"], found["p5"])
+        return found | coarsest
 
 
 class PooledTop(nn.Module):
@@ -77,6 +78,13 @@ class ConvolvedTop(nn.Module):
 def xavier(layer: nn.Conv2d | nn.Linear) -> None:
     """Caffe2's XavierFill: uniform by the number of inputs, bias 0."""
     nn.init.kaiming_uniform_(layer.weight, a=1)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+
+
+def normal(layer: nn.Conv2d | nn.Linear, deviation: float) -> None:
+    """Normal weights, bias 0."""
+    nn.init.normal_(layer.weight, std=deviation)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
 

@@ -9,7 +9,7 @@ from torchvision.ops import batched_nms, clip_boxes_to_image, remove_small_boxes
 
 from mammoscope.detectors.detectron2.boxes import IGNORED, Anchors, box_loss, by_anchor, decode, match
 from mammoscope.detectors.detectron2.pictures import Pictures
-from mammoscope.detectors.detectron2.pyramid import Pyramid
+from mammoscope.detectors.detectron2.pyramid import Pyramid, normal
 from mammoscope.detectors.detectron2.resnet import Norm
 from mammoscope.detectors.spec import DetectorSpec
 
@@ -124,8 +124,8 @@ class RetinaNetHead(nn.Module):
         self.bbox_pred = nn.Conv2d(channels, anchors * 4, 3, padding=1)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
-                nn.init.normal_(module.weight, std=0.01)
-                nn.init.zeros_(module.bias)
+                normal(module, 0.01)
+        assert self.cls_score.bias is not None
         nn.init.constant_(self.cls_score.bias, -math.log((1 - prior) / prior))
 
     def logits(self, level: Tensor) -> Tensor:
