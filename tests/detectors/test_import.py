@@ -207,4 +207,6 @@ def test_the_layout_needs_a_resnet_and_weights_that_fit_its_strides():
         DetectorSpec(**common, backbone="resnet50", weights="imagenet")
     with pytest.raises(ValueError, match='works with layout = "detectron2" only'):
         DetectorSpec(architecture="retinanet", backbone="resnet50", detectron2={"prior": 0.02})
+    with pytest.raises(ValueError, match="a multiple of 32"):
+        DetectorSpec(**common, backbone="resnet50", weights="none", norm="group", fpn_channels=48)
     DetectorSpec(**common, backbone="resnet50", weights="imagenet", detectron2={"stride_in_1x1": False})

@@ -95,6 +95,8 @@ class DetectorSpec(BaseModel):
             return self
         if not self.backbone.is_resnet:
             raise ValueError(f'layout = "detectron2" works with ResNets only, not with {self.backbone}')
+        if "group" in (self.norm, options.pyramid_norm) and self.fpn_channels % 32:
+            raise ValueError("Detectron2's group norm has 32 groups: make fpn_channels a multiple of 32")
         if self.weights == "imagenet" and options.stride_in_1x1:
             raise ValueError(
                 "torchvision's ImageNet weights have the stride in the 3x3 convolution: set detectron2.stride_in_1x1 = "
