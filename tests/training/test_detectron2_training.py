@@ -68,7 +68,7 @@ def test_the_papers_recipes_are_detectron2s(name: str, root: Path):
     options = recipe.detector.detectron2
 
     assert recipe.detector.layout == "detectron2"
-    assert recipe.detector.backbone == name.partition("-r")[2].join(["resnet", ""])
+    assert recipe.detector.backbone == "resnet" + name.rpartition("-r")[2]
     # What Detectron2's documentation asks for with torchvision's ImageNet weights.
     assert options.stride_in_1x1 is False
     assert (options.pixel_mean, options.pixel_std) == ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))

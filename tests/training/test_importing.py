@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -12,6 +13,7 @@ import torch
 from torchvision.models.detection import fasterrcnn_resnet50_fpn, retinanet_resnet50_fpn_v2
 
 from mammoscope.detectors import DetectorSpec, WeightsError, build_detector
+from mammoscope.detectors.detectron2.configuration import read_configuration
 from mammoscope.detectors.foreign import Origin, read_foreign
 from mammoscope.imaging import Mammogram
 from mammoscope.inference import Detector
@@ -187,3 +189,45 @@ def test_a_bundle_of_drawn_weights_reads_a_mammogram(two_classes: Path, tmp_path
     reading = Detector(tmp_path / "read.onnx", threads=1).read(Mammogram(pixels, "noise"))
     assert {finding.label for finding in reading.findings} <= {"Mass"}
     assert all(0 <= finding.box.x0 < finding.box.x1 <= 60 for finding in reading.findings)
+
+
+SMALL = """
+_BASE_: Base-RetinaNet.yaml
+INPUT: {MIN_SIZE_TEST: 64}
+MODEL:
+  RESNETS: {NORM: GN}
+  FPN: {OUT_CHANNELS: 32}
+  ANCHOR_GENERATOR: {SIZES: [[12, 16, 20]], ASPECT_RATIOS: [[1.0]]}
+  RETINANET: {NUM_CLASSES: 1, SCORE_THRESH_TEST: 0.0, NMS_THRESH_TEST: 0.7}
+TEST: {DETECTIONS_PER_IMAGE: 300}
+"""
+
+
+def small_checkpoint(folder: Path) -> ImportOptions:
+    """A small network of random weights in ``model.pth``, whose many candidates hit some masses by chance."""
+    (folder / "config.yaml").write_text(SMALL)
+    torch.manual_seed(0)
+    detector = build_detector(read_configuration(folder / "config.yaml").spec, 64, 64)
+    torch.nn.init.normal_(detector.network.head.cls_score.weight, std=0.5)
+    torch.save({"model": detector.network.state_dict(), "iteration": 7}, folder / "model.pth")
+    return ImportOptions(configuration=folder / "config.yaml")
+
+
+def test_a_data_set_chooses_the_operating_point_and_gives_figures(tiny_dataset: Path, tmp_path: Path):
+    options = replace(small_checkpoint(tmp_path), dataset=tiny_dataset, source="a hospital", licence="its own")
+    seen = []
+    detector = import_checkpoint(
+        tmp_path / "model.pth", tmp_path / "my.onnx", options, lambda done, total: seen.append((done, total))
+    )
+
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    metadata = detector.bundle.metadata
+    assert (metadata.input.rows, metadata.input.columns) == (96, 64)  # 128 x 96 to a short side of 64: 85.3 x 64
+    assert metadata.operating_points[0].chosen_on.endswith("split val, 4 images of 2 patients")
+    (figures,) = metadata.figures
+    assert figures.split == "val"
+    assert 0 < figures.values["f1"] <= 1
+    assert (metadata.training_data[0].name, metadata.training_data[0].licence) == ("a hospital", "its own")
+    given = import_checkpoint(tmp_path / "model.pth", tmp_path / "my.onnx", replace(options, threshold=0.125))
+    assert given.threshold == 0.125
+    assert given.bundle.metadata.figures == metadata.figures

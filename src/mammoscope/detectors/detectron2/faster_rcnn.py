@@ -103,7 +103,7 @@ class RegionHeads(nn.Module):
         """What one image's regions hold."""
         classes = len(self._spec.classes)
         logits, deltas = self._predict([level[image : image + 1] for level in levels], [regions])
-        scores = logits.softmax(-1)[:, :classes]
+        scores = logits.float().softmax(-1)[:, :classes]
         boxes = decode(self._coder, deltas, regions).reshape(-1, deltas.shape[1] // 4, 4)
         region, label = torch.where(scores > self._spec.score_threshold)
         boxes = boxes[region, label if self._options.region_box_per_class else torch.zeros_like(label)]

@@ -28,7 +28,7 @@ def pool_regions(levels: list[Tensor], regions: list[Tensor], pixels: int, sampl
     for number, level in enumerate(levels):
         chosen = torch.where(level_of == number)[0]
         scale = 1 / 2 ** (number + _FINEST)
-        pooled.append(roi_align(level, rows[chosen].to(level.dtype), pixels, scale, sampling, aligned=True))
+        pooled.append(roi_align(level.float(), rows[chosen], pixels, scale, sampling, aligned=True))
         places.append(chosen)
     # Sorting by place puts the regions back in order; unlike writing into a tensor, ONNX can express it.
     return torch.cat(pooled)[torch.cat(places).argsort()]

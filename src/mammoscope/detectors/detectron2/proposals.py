@@ -55,7 +55,7 @@ class ProposalNetwork(nn.Module):
     ) -> dict[str, Tensor]:
         options = self._options
         labels = torch.full_like(logits, IGNORED)
-        places = torch.zeros_like(deltas)
+        places = torch.zeros_like(deltas, dtype=torch.float32)
         for image, target in enumerate(targets):
             matched, verdict = match(target["boxes"], anchors, *options.proposal_iou, low_quality=True)
             foreground, rest = sample(verdict, options.proposal_sample, options.proposal_positive)

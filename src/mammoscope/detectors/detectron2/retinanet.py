@@ -60,7 +60,8 @@ class RetinaNet(nn.Module):
         options = self._options
         wanted = torch.zeros_like(logits)
         counted = torch.ones(logits.shape[:2], dtype=torch.bool, device=logits.device)
-        places = torch.zeros_like(deltas)
+        # Not in the half precision of a mixed training, which cannot tell neighbouring pixels apart.
+        places = torch.zeros_like(deltas, dtype=torch.float32)
         for image, target in enumerate(targets):
             matched, verdict = match(target["boxes"], anchors, *options.anchor_iou, low_quality=True)
             counted[image] = verdict != IGNORED
@@ -85,7 +86,7 @@ class RetinaNet(nn.Module):
     ) -> dict[str, Tensor]:
         spec, boxes, scores, labels = self._spec, [], [], []
         for level, level_deltas, level_anchors in zip(logits, deltas, anchors, strict=True):
-            flat = level.sigmoid().flatten()
+            flat = level.float().sigmoid().flatten()
             best, places = flat.topk(min(self._options.candidates, int(flat.shape[0])))
             likely = best > spec.score_threshold
             best, places = best[likely], places[likely]
