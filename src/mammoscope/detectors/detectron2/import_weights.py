@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mammoscope.detectors.backbones import WeightsError
+from mammoscope.detectors.build import build_detector
 from mammoscope.detectors.detectron2.boxes import Anchors
 from mammoscope.detectors.spec import DetectorSpec
 
@@ -23,9 +24,6 @@ def load_detectron2(spec: DetectorSpec, tensors: dict[str, Tensor], origin: Path
     WeightsError
         If the weights are of another network than the spec's.
     """
-    # Here: build.py builds from these modules, too.
-    from mammoscope.detectors.build import build_detector
-
     detector = build_detector(spec, 0, 0, load_weights=False).eval()
     network = detector.network
     _check_what_is_not_loaded(network, spec, tensors, origin)
