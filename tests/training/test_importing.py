@@ -228,6 +228,3 @@ def test_a_data_set_chooses_the_operating_point_and_gives_figures(tiny_dataset: 
     assert figures.split == "val"
     assert 0 < figures.values["f1"] <= 1
     assert (metadata.training_data[0].name, metadata.training_data[0].licence) == ("a hospital", "its own")
-    given = import_checkpoint(tmp_path / "model.pth", tmp_path / "my.onnx", replace(options, threshold=0.125))
-    assert given.threshold == 0.125
-    assert given.bundle.metadata.figures == metadata.figures
