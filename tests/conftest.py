@@ -191,7 +191,7 @@ def seeded_model(
         made_with="the tests",
     )
     bundle = folder / "seeded.onnx"
-    write_bundle(detector, recipe, metadata, bundle)
+    write_bundle(detector, metadata, bundle)
     return SeededModel(detector, recipe, bundle)
 
 

@@ -32,7 +32,7 @@ def test_a_detector_that_proposes_nothing_becomes_a_bundle_that_proposes_nothing
         training_data=(),
         made_with="the tests",
     )
-    write_bundle(detector, recipe, metadata, tmp_path / "new" / "blind.onnx")
+    write_bundle(detector, metadata, tmp_path / "new" / "blind.onnx")
 
     assert not any(module.training for module in detector.modules())
     pixels = np.random.default_rng(0).integers(0, 65535, (80, 60), dtype=np.uint16)

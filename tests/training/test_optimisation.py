@@ -87,11 +87,12 @@ def test_the_backbone_learns_at_its_own_rate_and_what_is_frozen_not_at_all():
         assert decay == (0.05 if dimensions > 1 else 0), name
 
 
-def test_sgd_decays_all_weights_as_the_paper_did():
+def test_sgd_decays_all_weights_but_norms_as_detectron2_does():
     detector = nn.Sequential(nn.Linear(2, 2), nn.GroupNorm(1, 2))
-    (group,) = build_optimiser(detector, OptimiserSection(learning_rate=0.01, weight_decay=0.1)).param_groups
+    groups = build_optimiser(detector, OptimiserSection(learning_rate=0.01, weight_decay=0.1)).param_groups
 
-    assert (group["momentum"], group["weight_decay"], len(group["params"])) == (0.9, 0.1, 4)
+    assert [(group["momentum"], group["weight_decay"]) for group in groups] == [(0.9, 0.1), (0.9, 0)]
+    assert [group["params"] for group in groups] == [list(detector[0].parameters()), list(detector[1].parameters())]
 
 
 def test_a_single_nan_is_found():

@@ -17,6 +17,7 @@ from mammoscope.cli import (
     evaluate,
     explain,
     export,
+    import_detectron2,
     model_card,
     node,
     phantom,
@@ -40,6 +41,8 @@ app.command()(detect.detect)
 app.command()(evaluate.evaluate)
 app.command()(explain.explain)
 app.command()(export.export)
+app.command("import-checkpoint")(import_detectron2.import_checkpoint)
+app.command("import-detectron2")(import_detectron2.import_checkpoint)
 app.command("model-card")(model_card.model_card)
 app.add_typer(node.app, name="node")
 app.command("phantom")(phantom.make_phantom)

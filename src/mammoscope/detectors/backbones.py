@@ -90,8 +90,17 @@ def _group_norm(channels: int) -> nn.GroupNorm:
 
 
 def _resnet_state(spec: DetectorSpec) -> dict[str, Tensor]:
-    if isinstance(spec.weights, Path):
-        return _read_state(spec.weights)
+    return _read_state(spec.weights) if isinstance(spec.weights, Path) else imagenet_state(spec)
+
+
+def imagenet_state(spec: DetectorSpec) -> dict[str, Tensor]:
+    """Torchvision's ImageNet weights of a ResNet, downloaded where they are not at hand.
+
+    Raises
+    ------
+    WeightsError
+        If they cannot be downloaded.
+    """
     weights = {
         Backbone.RESNET50: resnet.ResNet50_Weights.IMAGENET1K_V1,
         Backbone.RESNET101: resnet.ResNet101_Weights.IMAGENET1K_V1,

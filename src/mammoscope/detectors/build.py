@@ -11,8 +11,9 @@ from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.ops import MultiScaleRoIAlign
 
 from mammoscope.detectors.backbones import FeaturePyramid, build_backbone, pixel_normalisation
+from mammoscope.detectors.detectron2 import build_detectron2
 from mammoscope.detectors.retinanet import AdaptiveRetinaNet
-from mammoscope.detectors.spec import Architecture, DetectorSpec
+from mammoscope.detectors.spec import Architecture, DetectorSpec, Layout
 
 
 def build_detector(spec: DetectorSpec, rows: int, columns: int, *, load_weights: bool = True) -> "MassDetector":
@@ -28,6 +29,8 @@ def build_detector(spec: DetectorSpec, rows: int, columns: int, *, load_weights:
     WeightsError
         If the backbone's weights cannot be had or do not fit.
     """
+    if spec.layout is Layout.DETECTRON2:
+        return MassDetector(build_detectron2(spec, load_weights=load_weights), spec)
     build = _retinanet if spec.architecture is Architecture.RETINANET else _faster_rcnn
     return MassDetector(build(spec, build_backbone(spec, load_weights=load_weights), rows, columns), spec)
 
@@ -39,7 +42,7 @@ class MassDetector(nn.Module):
     ``scores`` (n,) and ``labels`` (n,).
     """
 
-    def __init__(self, network: RetinaNet | FasterRCNN, spec: DetectorSpec) -> None:
+    def __init__(self, network: nn.Module, spec: DetectorSpec) -> None:
         super().__init__()
         self.network = network
         self.spec = spec
@@ -67,8 +70,9 @@ class MassDetector(nn.Module):
 
     @property
     def _background(self) -> int:
-        """Faster R-CNN's class 0 is the background; RetinaNet has none."""
-        return 1 if self.spec.architecture is Architecture.FASTER_RCNN else 0
+        """The class 0 of torchvision's Faster R-CNN is the background; the others have none, or as their last."""
+        torchvision_s = self.spec.layout is Layout.TORCHVISION
+        return 1 if torchvision_s and self.spec.architecture is Architecture.FASTER_RCNN else 0
 
 
 def _retinanet(spec: DetectorSpec, backbone: FeaturePyramid, rows: int, columns: int) -> RetinaNet:

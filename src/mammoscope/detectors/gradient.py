@@ -57,7 +57,7 @@ def gradient_maps(
         levels.update({name: level.detach().requires_grad_() for name, level in maps.items()})
         return levels
 
-    backbone: torch.nn.Module = detector.network.backbone
+    backbone = detector.network.get_submodule("backbone")
     hook = backbone.register_forward_hook(keep)
     with torch.enable_grad():
         try:

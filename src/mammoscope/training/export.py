@@ -12,7 +12,6 @@ from mammoscope.detectors import MassDetector, build_detector
 from mammoscope.inference import METADATA_KEY, BundleMetadata
 from mammoscope.training.checkpoint import RunFolder, write_atomically
 from mammoscope.training.errors import TrainingError
-from mammoscope.training.recipe import Recipe
 
 _OPSET = 17
 
@@ -36,15 +35,20 @@ def trained_detector(run: RunFolder) -> MassDetector:
     return detector.eval()
 
 
-def write_bundle(detector: MassDetector, recipe: Recipe, metadata: BundleMetadata, out: Path) -> None:
+def write_bundle(detector: nn.Module, metadata: BundleMetadata, out: Path) -> None:
     """Write a detector as a bundle.
+
+    Parameters
+    ----------
+    detector
+        Takes grey images and gives detections as `MassDetector` does in use.
 
     Raises
     ------
     TrainingError
         If the file cannot be written.
     """
-    example = torch.rand(1, 1, recipe.input.rows, recipe.input.columns, generator=torch.Generator().manual_seed(0))
+    example = torch.rand(1, 1, metadata.input.rows, metadata.input.columns, generator=torch.Generator().manual_seed(0))
     with TemporaryDirectory() as folder, warnings.catch_warnings(), torch.no_grad():
         traced = Path(folder) / "traced.onnx"
         # The tracer warns of every constant of a fixed input size, which is what a bundle has.
@@ -78,7 +82,7 @@ def cannot_be_written(out: Path, error: OSError) -> TrainingError:
 class _ForExport(nn.Module):
     """One image in, three plain tensors out."""
 
-    def __init__(self, detector: MassDetector) -> None:
+    def __init__(self, detector: nn.Module) -> None:
         super().__init__()
         self.detector = detector
 

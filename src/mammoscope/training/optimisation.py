@@ -8,14 +8,23 @@ from torch import Tensor, nn
 
 from mammoscope.training.recipe import OptimiserSection, ScheduleSection
 
+_NORMS = (nn.GroupNorm, nn.modules.batchnorm._BatchNorm)
+_BACKBONES = (".backbone.body.", ".backbone.bottom_up.")
+"""By torchvision's and by Detectron2's names."""
+
 
 def build_optimiser(detector: nn.Module, section: OptimiserSection) -> torch.optim.Optimizer:
-    """SGD or AdamW; the backbone has its own learning rate, biases and norms no weight decay in AdamW."""
+    """SGD or AdamW; the backbone has its own learning rate.
+
+    Norms have no weight decay, in AdamW biases have none either; as in Detectron2.
+    """
+    norms = {id(own) for part in detector.modules() if isinstance(part, _NORMS) for own in part.parameters()}
     groups: dict[tuple[bool, bool], list[Tensor]] = {}
     for name, parameter in detector.named_parameters():
         if parameter.requires_grad:
-            decays = section.kind == "sgd" or parameter.ndim > 1
-            groups.setdefault((".backbone.body." in name, decays), []).append(parameter)
+            decays = id(parameter) not in norms if section.kind == "sgd" else parameter.ndim > 1
+            in_backbone = any(of in name for of in _BACKBONES)
+            groups.setdefault((in_backbone, decays), []).append(parameter)
     described = [
         {
             "params": parameters,

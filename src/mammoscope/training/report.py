@@ -183,7 +183,7 @@ def export_bundle(
     )
     try:
         # Compared as the network scores: calibrated, low scores lie too close together to tell differences.
-        write_bundle(detector, recipe, metadata.model_copy(update={"calibration": None}), draft)
+        write_bundle(detector, metadata.model_copy(update={"calibration": None}), draft)
         _check_agreement(detector, Detector(draft), recipe, data.narrowed("val"))
         rewrite_metadata(draft, metadata, draft)
         draft.replace(out)
