@@ -110,6 +110,7 @@ def test_a_stopped_run_ends_with_the_weights_of_an_unbroken_one(write_recipe):
     ("change", "told"),
     [
         ({"patch__size": "96"}, "no larger than the input"),
+        ({"augmentation__copy_paste": "0.5"}, "a patch is of one class"),
         ({"schedule__batch": "5"}, "schedule.batch"),
         ({"schedule__accumulate": "2"}, "schedule.accumulate: a recipe has no such key"),
         ({"backbone": '"tf_efficientnet_lite0"'}, "backbone"),

@@ -96,6 +96,8 @@ class PretrainRecipe(BaseModel):
     def _parts_fit(self) -> "PretrainRecipe":
         if self.optimiser.backbone_factor != 1:
             raise ValueError("optimiser.backbone_factor: there is nothing but a backbone here; leave it out")
+        if self.augmentation.copy_paste:
+            raise ValueError("augmentation.copy_paste: a patch is of one class; leave it out")
         if self.patch.size > min(self.input.rows, self.input.columns):
             raise ValueError("patch.size: a patch is no larger than the input; make it smaller")
         return self
