@@ -85,11 +85,13 @@ def test_one_model_is_a_table_without_differences(tmp_path):
 
 
 @pytest.mark.parametrize("form", ["text", "markdown", "latex", "html"])
-def test_the_papers_row_is_marked_as_of_other_data(tmp_path, form):
+def test_the_papers_rows_are_marked_as_of_other_data(tmp_path, form):
     one = report(tmp_path / "one", "++--")
     shown = run(one, "--format", form).output
-    [row] = [line for line in shown.splitlines() if "Demirel" in line]
-    assert "(other data)" in row
+    rows = [line for line in shown.splitlines() if "Demirel" in line]
+    assert len(rows) == 4
+    assert all("(other data)" in row for row in rows)
+    row = rows[0]
     assert row.index("0.735") < row.index("0.60") < row.index("0.66") < row.index("0.568")
     assert "for scale, not for comparison" in " ".join(shown.split())
     assert "Demirel" not in run(one, "--format", form, "--no-paper").output

@@ -11,7 +11,7 @@ import torch
 
 from mammoscope import __version__
 from mammoscope.datasets import AnnotatedDataset
-from mammoscope.detectors import MassDetector
+from mammoscope.detectors import Layout, MassDetector
 from mammoscope.evaluation import (
     CASES,
     METRICS,
@@ -225,6 +225,8 @@ def published_recipe(recipe: Recipe) -> dict[str, Any]:
     described = recipe.model_dump(mode="json")
     described["run"] = {"seed": recipe.run.seed}
     described["data"].pop("dataset")
+    if recipe.detector.layout is not Layout.DETECTRON2:
+        described["detector"].pop("detectron2")
     described["detector"]["weights"] = Path(str(described["detector"]["weights"])).name
     if described.get("start"):
         described["start"] = Path(str(described["start"])).name
