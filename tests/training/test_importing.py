@@ -100,7 +100,7 @@ def two_classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """torchvision's RetinaNet v2 with two classes and drawn weights, which is orthanc-mammography's network as well."""
     torch.manual_seed(0)
     network = retinanet_resnet50_fpn_v2(weights=None, weights_backbone=None, num_classes=2)
-    torch.nn.init.normal_(network.head.classification_head.cls_logits.weight, std=0.2)
+    torch.nn.init.normal_(network.head.classification_head.cls_logits.weight, std=0.06)
     file = tmp_path_factory.mktemp("torchvision") / "retina_res50.pth"
     torch.save(network.state_dict(), file)
     return file
@@ -125,9 +125,13 @@ def test_orthancs_retinanet_standardises_its_images(two_classes: Path, tmp_path:
     for image in (picture, 0.5 * picture + 0.1):  # brightness and contrast are taken out
         boxes, scores, labels = detector.bundle.session.run(["boxes", "scores", "labels"], {"image": image})
         assert set(labels.tolist()) == {0}
-        assert len(scores) > 5
-        np.testing.assert_allclose(scores[:5], expected["scores"][:5].numpy(), atol=1e-3)
-        np.testing.assert_allclose(boxes[:5], expected["boxes"][:5].numpy(), atol=0.5)
+        theirs = expected["boxes"].numpy()
+        alike = (np.abs(boxes[:, None] - theirs).max(-1) < 0.5) & (
+            np.abs(scores[:, None] - expected["scores"].numpy()) < 1e-3
+        )
+        assert len(scores) == len(theirs) > 5
+        assert alike.any(0).all()
+        assert alike.any(1).all()
 
 
 def test_a_class_can_be_left_out(two_classes: Path):

@@ -15,6 +15,7 @@ from torchvision.models.detection import (
     retinanet_resnet50_fpn,
     retinanet_resnet50_fpn_v2,
 )
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import FrozenBatchNorm2d
 
 from mammoscope.detectors.backbones import WeightsError
@@ -22,7 +23,7 @@ from mammoscope.detectors.backbones import WeightsError
 _RETINANET, _FASTER_RCNN = "head.classification_head.cls_logits.bias", "roi_heads.box_predictor.cls_score.bias"
 _ANCHORS = 9
 _ORTHANC = {"nms_thresh": 0.3, "image_mean": [0.0] * 3, "image_std": [1.0] * 3}
-_ANY_INPUT = {"_skip_resize": True, "weights": None, "weights_backbone": None}
+_UNTRAINED = {"weights": None, "weights_backbone": None}
 
 
 def is_retinanet_v2(tensors: dict[str, Tensor]) -> bool:
@@ -51,12 +52,12 @@ def load_torchvision(
     if _RETINANET in tensors:
         classes = len(tensors[_RETINANET]) // _ANCHORS
         build = retinanet_resnet50_fpn_v2 if is_retinanet_v2(tensors) else retinanet_resnet50_fpn
-        network = build(num_classes=classes, **_ANY_INPUT, **(_ORTHANC if orthanc else {}))
+        network = build(num_classes=classes, **_UNTRAINED, **(_ORTHANC if orthanc else {}))
         background = 0
     elif _FASTER_RCNN in tensors:
         outputs = len(tensors[_FASTER_RCNN])
         second = "rpn.head.conv.1.0.weight" in tensors
-        network = (fasterrcnn_resnet50_fpn_v2 if second else fasterrcnn_resnet50_fpn)(num_classes=outputs, **_ANY_INPUT)
+        network = (fasterrcnn_resnet50_fpn_v2 if second else fasterrcnn_resnet50_fpn)(num_classes=outputs, **_UNTRAINED)
         classes, background = outputs - 1, 1
     else:
         raise WeightsError(
@@ -72,7 +73,16 @@ def load_torchvision(
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d | FrozenBatchNorm2d):
             module.eps = norm_epsilon
+    network.transform = _AsGiven(1, 1, network.transform.image_mean, network.transform.image_std)
     return _Torchvision(network, background, standardise=orthanc).eval(), classes
+
+
+class _AsGiven(GeneralizedRCNNTransform):  # type: ignore[misc]  # torchvision has no types
+    """Normalises and does not resize: sizes are `mammoscope.imaging.prepare`'s business."""
+
+    def resize(self, image: Tensor, target: Any = None) -> tuple[Tensor, Any]:
+        """Both as they are."""
+        return image, target
 
 
 class _Torchvision(nn.Module):
