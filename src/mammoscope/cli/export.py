@@ -15,7 +15,7 @@ def export(
     out: Annotated[Path, typer.Option(help="The bundle to write.", dir_okay=False)],
     name: Annotated[str | None, typer.Option(help="What result objects call the model.")] = None,
     version: Annotated[
-        str | None, typer.Option(help="Its version; by default Mammoscope's and a hash of the weights.")
+        str | None, typer.Option(help="Its version; by default Mammoscope's and a hash of the model.")
     ] = None,
 ) -> None:
     """Make a bundle of a trained run: one ONNX file with all that 'detect' and 'node' need.

@@ -137,7 +137,8 @@ def export_bundle(
     name
         What result objects call the model; ``None`` for the recipe's name.
     version
-        ``None`` for Mammoscope's version and a hash of the weights, so that other weights never pass for these.
+        ``None`` for Mammoscope's version and a hash of weights, detector and input, so that another model never passes
+        for this one.
 
     Returns
     -------
@@ -164,7 +165,7 @@ def export_bundle(
     metrics = validated.metrics
     metadata = BundleMetadata(
         name=name or f"mammoscope-{recipe.name}",
-        version=version or f"{__version__}+{_hash_of_weights(detector)}",
+        version=version or f"{__version__}+{_hash_of(detector, recipe)}",
         input=BundleInput(rows=recipe.input.rows, columns=recipe.input.columns, crop=recipe.input.crop),
         classes=recipe.detector.classes,
         operating_points=(
@@ -257,8 +258,10 @@ def _training_data(recipe: Recipe, data: AnnotatedDataset) -> TrainingData:
     )
 
 
-def _hash_of_weights(detector: MassDetector) -> str:
-    digest = hashlib.sha256()
+def _hash_of(detector: MassDetector, recipe: Recipe) -> str:
+    """Of all that decides what is found: weights, input, and how boxes are merged."""
+    digest = hashlib.sha256(json.dumps(published_recipe(recipe)["detector"], sort_keys=True).encode())
+    digest.update(recipe.input.model_dump_json().encode())
     for name, value in detector.state_dict().items():
         digest.update(name.encode())
         digest.update(value.contiguous().numpy().tobytes())
