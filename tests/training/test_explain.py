@@ -8,6 +8,7 @@ torch = pytest.importorskip("torch")
 from mammoscope.detectors import Part, build_detector  # noqa: E402
 from mammoscope.findings import ReadingStatus  # noqa: E402
 from mammoscope.imaging import Mammogram  # noqa: E402
+from mammoscope.inference import Calibration  # noqa: E402
 from mammoscope.training import Checkpoint, RunFolder, RunReader, TrainingError, load_recipe  # noqa: E402
 
 
@@ -58,6 +59,20 @@ def test_the_operating_point_is_the_one_from_the_end_of_the_run(run, mammogram):
 
     assert reader.threshold == 0.999
     assert reader.read(mammogram).status is ReadingStatus.NOTHING_FOUND
+
+
+def test_scores_are_calibrated_as_in_the_bundle(run, mammogram):
+    reader = RunReader.open(run)
+    (run.path / "validation").mkdir(exist_ok=True)
+    file = run.path / "validation" / "metrics.json"
+    file.write_text(json.dumps({"threshold": 0.5}))
+    raw = [finding.score for finding in reader.candidates(mammogram)]
+    calibration = Calibration(slope=2.0, intercept=-1.0, rule="by hand", fitted_on="nothing")
+
+    file.write_text(json.dumps({"threshold": 0.5, "calibration": calibration.model_dump(mode="json")}))
+    scores = [finding.score for finding in reader.candidates(mammogram)]
+
+    assert scores == pytest.approx([1 / (1 + ((1 - score) / score) ** 2 * np.e) for score in raw], abs=1e-6)
 
 
 def test_a_folder_that_is_no_run(tmp_path):

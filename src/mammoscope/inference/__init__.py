@@ -13,7 +13,7 @@ from mammoscope.inference.bundle import (
     shipped_bundle,
 )
 from mammoscope.inference.calibration import Calibration, log_odds
-from mammoscope.inference.detector import Detector, as_findings
+from mammoscope.inference.detector import Detector, as_findings, reading_at
 
 __all__ = [
     "METADATA_KEY",
@@ -28,6 +28,7 @@ __all__ = [
     "TrainingData",
     "as_findings",
     "log_odds",
+    "reading_at",
     "rewrite_metadata",
     "shipped_bundle",
 ]

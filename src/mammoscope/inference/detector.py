@@ -1,5 +1,6 @@
 """Running a bundle on a mammogram."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -61,18 +62,23 @@ class Detector:
     def read(self, mammogram: Mammogram, threshold: float | None = None) -> Reading:
         """The reading of a mammogram at a threshold, or at the default operating point."""
         threshold = self.threshold if threshold is None else threshold
-        findings = tuple(finding for finding in self.candidates(mammogram) if finding.score >= threshold)
-        return Reading(
-            name=mammogram.name,
-            status=ReadingStatus.FOUND if findings else ReadingStatus.NOTHING_FOUND,
-            findings=findings,
-            rows=mammogram.rows,
-            columns=mammogram.columns,
-            laterality=mammogram.laterality,
-            view=mammogram.view,
-            algorithm=self.algorithm,
-            threshold=threshold,
-        )
+        return reading_at(threshold, mammogram, self.candidates(mammogram), self.algorithm)
+
+
+def reading_at(threshold: float, mammogram: Mammogram, candidates: Sequence[Finding], algorithm: Algorithm) -> Reading:
+    """The reading that a threshold makes of an algorithm's candidates."""
+    findings = tuple(finding for finding in candidates if finding.score >= threshold)
+    return Reading(
+        name=mammogram.name,
+        status=ReadingStatus.FOUND if findings else ReadingStatus.NOTHING_FOUND,
+        findings=findings,
+        rows=mammogram.rows,
+        columns=mammogram.columns,
+        laterality=mammogram.laterality,
+        view=mammogram.view,
+        algorithm=algorithm,
+        threshold=threshold,
+    )
 
 
 def as_findings(

@@ -1,14 +1,17 @@
 """Reading and explaining a mammogram with the detector of a run, before there is a bundle of it."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
+
+import numpy as np
 
 from mammoscope import __version__
 from mammoscope.detectors import MassDetector, Part, gradient_maps, shuffled
 from mammoscope.explain import HeatMap
-from mammoscope.findings import Algorithm, Finding, Reading, ReadingStatus
+from mammoscope.findings import Algorithm, Finding, Reading
 from mammoscope.imaging import InputGeometry, Mammogram
+from mammoscope.inference import Calibration, reading_at
 from mammoscope.training.checkpoint import RunFolder
 from mammoscope.training.errors import TrainingError
 from mammoscope.training.export import trained_detector
@@ -52,33 +55,26 @@ class RunReader:
         TrainingError
             If the run has not come to its end, where it is chosen.
         """
-        file = self.run.path / "validation" / "metrics.json"
-        try:
-            return float(json.loads(file.read_text(encoding="utf-8"))["threshold"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        closing = self._closing_report()
+        if closing is None:
             raise TrainingError(
                 f"{self.run.path} has no operating point, which is chosen when a run ends: give --threshold"
-            ) from error
+            )
+        return closing[0]
 
     def candidates(self, mammogram: Mammogram) -> tuple[Finding, ...]:
-        """Everything the detector proposes, by falling score."""
-        return candidates(self.detector, self.geometry, mammogram)
+        """All the detector proposes, by falling score; once the run has ended, probabilities as in its bundle."""
+        found = candidates(self.detector, self.geometry, mammogram)
+        _, calibration = self._closing_report() or (None, None)
+        if calibration is None:
+            return found
+        scores = calibration.probability(np.array([finding.score for finding in found])).tolist()
+        return tuple(replace(finding, score=score) for finding, score in zip(found, scores, strict=True))
 
     def read(self, mammogram: Mammogram, threshold: float | None = None) -> Reading:
         """The reading of a mammogram at a threshold, or at the run's operating point."""
         threshold = self.threshold if threshold is None else threshold
-        findings = tuple(finding for finding in self.candidates(mammogram) if finding.score >= threshold)
-        return Reading(
-            name=mammogram.name,
-            status=ReadingStatus.FOUND if findings else ReadingStatus.NOTHING_FOUND,
-            findings=findings,
-            rows=mammogram.rows,
-            columns=mammogram.columns,
-            laterality=mammogram.laterality,
-            view=mammogram.view,
-            algorithm=self.algorithm,
-            threshold=threshold,
-        )
+        return reading_at(threshold, mammogram, self.candidates(mammogram), self.algorithm)
 
     def explain(self, mammogram: Mammogram, findings: tuple[Finding, ...]) -> list[HeatMap]:
         """`mammoscope.detectors.gradient_maps` of these findings."""
@@ -87,3 +83,13 @@ class RunReader:
     def explain_shuffled(self, mammogram: Mammogram, findings: tuple[Finding, ...], part: Part) -> list[HeatMap]:
         """The same of a detector with shuffled weights."""
         return gradient_maps(shuffled(self.detector, part), self.geometry, mammogram, findings)
+
+    def _closing_report(self) -> tuple[float, Calibration | None] | None:
+        """The operating point and the calibration that were chosen at the run's end; ``None`` before."""
+        file = self.run.path / "validation" / "metrics.json"
+        try:
+            closing = json.loads(file.read_text(encoding="utf-8"))
+            calibration = closing.get("calibration")
+            return float(closing["threshold"]), calibration and Calibration.model_validate(calibration)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
