@@ -178,3 +178,14 @@ def test_a_curve_keeps_black_white_and_order():
     # Slopes of 1 / 1.5 to 1.5 about their mean: no level moves further than a quarter.
     moved = np.abs(np.array(bent) - ramp.ravel()).max(axis=1)
     assert 0.02 < moved.max() < 0.25
+
+
+def test_sharpening_steepens_an_edge_and_leaves_what_is_even():
+    step = np.where(np.arange(COLUMNS) < 30, 0.4, 0.6).astype(np.float32) * np.ones((ROWS, 1), np.float32)
+    sharpened = [changed([], seed=seed, pixels=step, sharpen=1.0)[0] for seed in range(10)]
+
+    for pixels in sharpened:
+        assert pixels[:, [5, 55]] == pytest.approx(step[:, [5, 55]], abs=1e-3)
+        assert pixels[20, 30] - pixels[20, 29] > 0.2
+    # Twice the step at most: what a blur takes away beside an edge is half of it on either side.
+    assert max(pixels[20, 30] - pixels[20, 29] for pixels in sharpened) < 0.4

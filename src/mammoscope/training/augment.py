@@ -107,6 +107,8 @@ def _change_intensity(
         pixels = pixels * np.float32(brightness)
     if section.blur and (sigma := rng.uniform(0, section.blur)) > 0.3:
         pixels = cv2.GaussianBlur(pixels, (0, 0), sigma).astype(np.float32, copy=False)
+    if section.sharpen:
+        pixels = _sharpened(pixels, section.sharpen, rng)
     if section.noise:
         sigma = rng.uniform(0, section.noise)
         pixels = pixels + np.float32(sigma) * rng.standard_normal(pixels.shape, dtype=np.float32)
@@ -121,3 +123,10 @@ def _bend(pixels: NDArray[np.float32], change: float, rng: np.random.Generator) 
     rises = np.exp(rng.uniform(-1, 1, _KNOTS - 1) * math.log1p(change))
     heights = np.concatenate([[0.0], np.cumsum(rises) / rises.sum()])
     return np.asarray(np.interp(pixels, np.linspace(0, 1, _KNOTS), heights), dtype=np.float32)
+
+
+def _sharpened(pixels: NDArray[np.float32], strength: float, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Unsharp masking, as digital systems process their images; the radius is drawn, too."""
+    sigma = rng.uniform(1, 4)
+    fine = pixels - cv2.GaussianBlur(pixels, (0, 0), sigma)
+    return np.asarray(pixels + np.float32(rng.uniform(0, strength)) * fine, dtype=np.float32)

@@ -57,6 +57,8 @@ class AugmentationSection(_Section):
         Largest standard deviation of added Gaussian noise, pixels from 0 to 1.
     blur
         Largest standard deviation of a Gaussian blur in pixels.
+    sharpen
+        Largest strength of unsharp masking: 1 doubles what a blur of 1 to 4 pixels takes away.
     copy_paste
         Probability that a mass of another training image is blended into the breast first.
     """
@@ -74,6 +76,7 @@ class AugmentationSection(_Section):
     shift: float = Field(default=0.0, ge=0, lt=1)
     noise: float = Field(default=0.0, ge=0, lt=1)
     blur: float = Field(default=0.0, ge=0, le=5)
+    sharpen: float = Field(default=0.0, ge=0, le=5)
     copy_paste: float = Field(default=0.0, ge=0, le=1)
 
     @model_validator(mode="after")
