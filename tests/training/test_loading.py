@@ -1,6 +1,7 @@
 from pathlib import Path
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -32,6 +33,9 @@ def test_two_processes_load_the_batches_of_one(tiny_recipe, tmp_path: Path):
 
 
 def test_workers_load_the_same(tiny_recipe, tmp_path: Path):
+    # A process that has used OpenCV's threads, as preparing mammograms does, must still be able to fork workers.
+    cv2.setNumThreads(2)
+    cv2.GaussianBlur(np.zeros((2000, 2000), np.float32), (0, 0), 3)
     changes = {"augmentation__noise": 0.5, "schedule__iterations": 2}
     none, two = (
         [images for images, _ in build_loader(load_recipe(file), DRAWN, process(), 0)]

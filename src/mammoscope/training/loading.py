@@ -66,11 +66,12 @@ def build_loader(
         weights=sampling_weights(samples.labels, recipe.sampling),
     )
     workers = _workers(recipe.run.workers, accelerator)
+    if workers:
+        make_ready_to_fork()
     return DataLoader(
         TrainingSet(samples, recipe.augmentation, recipe.run.seed),
         batch_sampler=batches,
         num_workers=workers,
-        worker_init_fn=_one_thread_each,
         persistent_workers=workers > 0,
         prefetch_factor=4 if workers else None,
         pin_memory=accelerator.device.type == "cuda",
@@ -88,5 +89,9 @@ def _workers(asked: int | None, accelerator: Accelerator) -> int:
     return max(1, min((os.cpu_count() or 1) // processes - 1, _MOST_WORKERS))
 
 
-def _one_thread_each(_worker: int) -> None:
+def make_ready_to_fork() -> None:
+    """Leave OpenCV one thread, before workers are forked.
+
+    A pool of threads stays behind in the parent; a child that uses or ends its copy of the pool waits for ever.
+    """
     cv2.setNumThreads(1)

@@ -22,6 +22,7 @@ from mammoscope.detectors import Backbone
 from mammoscope.detectors.backbones import pixel_normalisation
 from mammoscope.training.checkpoint import Checkpoint, RunFolder, write_atomically
 from mammoscope.training.errors import TrainingError
+from mammoscope.training.loading import make_ready_to_fork
 from mammoscope.training.optimisation import (
     AveragedWeights,
     all_finite,
@@ -182,6 +183,8 @@ class _Pretrainer:
         """Step until iterations or minutes are used up."""
         schedule, every = self._schedule, self._recipe.run
         numbers = range(self._iteration * schedule.batch, schedule.iterations * schedule.batch)
+        if every.workers:
+            make_ready_to_fork()
         loader = DataLoader(
             patches,
             batch_size=schedule.batch,
