@@ -88,7 +88,9 @@ def test_a_finding_is_as_like_itself_as_its_score(detector, mammogram, surest):
 
     similarity = similarity_to(detector.bundle, [surest, elsewhere], prepared.placement)
 
-    assert similarity(prepared.pixels) == pytest.approx([surest.score, 0], abs=1e-3)
+    # A probability in the finding, the network's own score here.
+    raw = detector.bundle.metadata.calibration.score(np.array([surest.score]))[0]
+    assert similarity(prepared.pixels) == pytest.approx([raw, 0], abs=1e-3)
     assert similarity(np.zeros_like(prepared.pixels)) == pytest.approx([0, 0], abs=0.01)
 
 

@@ -9,7 +9,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from mammoscope.cli.torch_extra import needs_torch
 from mammoscope.errors import MammoscopeError
-from mammoscope.imaging import Crop
 
 _LAYOUTS = "detectron2, torchvision, orthanc-mammography"
 
@@ -36,7 +35,9 @@ def import_checkpoint(
         int | None, typer.Option(min=32, help="Of the input; by default as the images were resized.")
     ] = None,
     columns: Annotated[int | None, typer.Option(min=32, help="Of the input, both multiples of 32.")] = None,
-    crop: Annotated[Crop, typer.Option(help="What of a mammogram the network sees.")] = Crop.NONE,
+    crop: Annotated[
+        str, typer.Option(help="What of a mammogram it sees: none (all of it) or breast.")
+    ] = "none",
     name: Annotated[str | None, typer.Option(help="What result objects call the model.")] = None,
     version: Annotated[str | None, typer.Option(help="Its version.")] = None,
     source: Annotated[str, typer.Option(help="What it was trained on.")] = "not stated",
@@ -51,11 +52,14 @@ def import_checkpoint(
     """
     needs_torch("import-checkpoint")
     from mammoscope.detectors.foreign import Origin
+    from mammoscope.imaging import Crop
     from mammoscope.training.importing import ImportOptions
     from mammoscope.training.importing import import_checkpoint as make_bundle
 
     if layout is not None and layout not in list(Origin):
         raise MammoscopeError(f"--layout is one of {_LAYOUTS}, not {layout!r}.")
+    if crop not in list(Crop):
+        raise MammoscopeError(f"--crop is one of {', '.join(Crop)}, not {crop!r}.")
     options = ImportOptions(
         configuration=config,
         origin=Origin(layout) if layout else None,
@@ -63,7 +67,7 @@ def import_checkpoint(
         norm_epsilon=bn_eps,
         rows=rows,
         columns=columns,
-        crop=crop,
+        crop=Crop(crop),
         threshold=threshold,
         dataset=dataset,
         name=name,
