@@ -35,9 +35,7 @@ def import_checkpoint(
         int | None, typer.Option(min=32, help="Of the input; by default as the images were resized.")
     ] = None,
     columns: Annotated[int | None, typer.Option(min=32, help="Of the input, both multiples of 32.")] = None,
-    crop: Annotated[
-        str, typer.Option(help="What of a mammogram it sees: none (all of it) or breast.")
-    ] = "none",
+    crop: Annotated[str, typer.Option(help="What of a mammogram it sees: none (all of it) or breast.")] = "none",
     name: Annotated[str | None, typer.Option(help="What result objects call the model.")] = None,
     version: Annotated[str | None, typer.Option(help="Its version.")] = None,
     source: Annotated[str, typer.Option(help="What it was trained on.")] = "not stated",
