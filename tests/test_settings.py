@@ -17,7 +17,8 @@ def test_a_short_file_gets_the_defaults(tmp_path: Path) -> None:
     settings = load(tmp_path, DESTINATION)
     assert (settings.node.ae_title, settings.node.host, settings.node.port) == ("MAMMOSCOPE", "127.0.0.1", 11112)
     assert settings.destinations[0].name == "pacs"
-    assert settings.destinations[0].retry_hours == 24
+    assert settings.destinations[0].retry_hours == 72
+    assert settings.destinations[0].results == ("cad-sr", "presentation-state", "sheet")
     assert settings.model.bundle is None
 
 
@@ -43,7 +44,16 @@ def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.
     [
         (f"[node]\nprot = 1\n{DESTINATION}", "unknown key 'prot' in [node]; did you mean 'port'?"),
         (f"[nodes]\nport = 1\n{DESTINATION}", "unknown key 'nodes'; did you mean 'node'?"),
-        (f"{DESTINATION}tls = true\n", "unknown key 'tls' in [[destinations]] number 1; known are name, ae_title"),
+        (f"{DESTINATION}aet = 'X'\n", "unknown key 'aet' in [[destinations]] number 1"),
+        (f"{DESTINATION}tls = true\n", "'pacs' has tls = true, which needs the section [tls] with our certificate"),
+        (f"[node]\nplain = false\n{DESTINATION}", "without the section [tls] leaves nothing to listen on"),
+        (
+            f"{DESTINATION}transport = 'dicomweb'\n",
+            "number 1: the key 'url' is missing, which a peer spoken to by dicomweb",
+        ),
+        (f"[node]\nallowed_addresses = ['10.0.0.7/24']\n{DESTINATION}", "without host bits"),
+        (f"[node]\nexpected_views = ['CC']\n{DESTINATION}", "a side and a projection, like LCC or RMLO"),
+        (f"{DESTINATION}results = ['pdf']\n", "[[destinations]]"),
         (f"[node]\nport = 70000\n{DESTINATION}", "'port' in [node] must be less than or equal to 65535, not 70000"),
         (f'[node]\nport = "many"\n{DESTINATION}', "'port' in [node] must be a valid integer"),
         (f"[model]\nthreshold = 1.5\n{DESTINATION}", "'threshold' in [model] must be less than or equal to 1, not 1.5"),
@@ -53,7 +63,7 @@ def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.
         ),
         (f'[node]\nallowed_callers = ["A\\\\B"]\n{DESTINATION}', "in [node] cannot be: an AE title is"),
         (DESTINATION + DESTINATION, "two destinations have the name 'pacs'; give each its own"),
-        (DESTINATION.replace("port = 4242", ""), "the key 'port' in [[destinations]] number 1 is missing"),
+        (DESTINATION.replace("port = 4242", ""), "[[destinations]] number 1: the key 'port' is missing"),
         (DESTINATION.replace("4242", "0"), "'port' in [[destinations]] number 1 must be greater than or equal to 1"),
         ("", "[[destinations]] is missing; say at least once where results go"),
         ("destinations = []", "[[destinations]] is empty"),
@@ -75,7 +85,7 @@ def test_what_cannot_be_is_said_in_one_sentence(tmp_path: Path, text: str, sente
         ("NODE__ALLOWED_CALLERS", "PACS", " is not valid JSON"),
         ("NODE", "x", " is not valid JSON"),
         ("DESTINATIONS", "5", ": 'destinations' must be a valid tuple"),
-        ("DESTINATIONS", '[{"name": "a"}]', ": the key 'ae_title' in [[destinations]] number 1 is missing"),
+        ("DESTINATIONS", '[{"name": "a"}]', ": [[destinations]] number 1: the key 'ae_title' is missing"),
         ("DESTINATIONS__0__PORT", "5", ": 'destinations' must be a valid tuple"),
         ("NODE__PORT", "many", ": 'port' in [node] must be a valid integer"),
         ("NODE__PROT", "5", ": unknown key 'prot' in [node]; did you mean 'port'?"),

@@ -149,6 +149,8 @@ class Node:
         )
 
     def _courier(self, settings: DestinationSettings) -> Courier:
+        if settings.ae_title is None or settings.host is None or settings.port is None:
+            raise ServiceError(f"the destination '{settings.name}' has no AE title, host and port to send to")
         destination = Destination(settings.name, settings.ae_title, settings.host, settings.port)
         client = StorageClient(self._settings.node.ae_title)
         return Courier(destination, client, self._delivered, retry_seconds=settings.retry_hours * 3600)

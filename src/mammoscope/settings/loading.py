@@ -9,94 +9,31 @@ import json
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Any, Self, TypeVar
 
 import pydantic_settings
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from mammoscope.errors import MammoscopeError
+from mammoscope.settings.sections import (
+    AuditSettings,
+    DestinationSettings,
+    HealthSettings,
+    ModelSettings,
+    ServiceSettings,
+    SourceSettings,
+    TLSSettings,
+    WebSettings,
+)
 
 
 class SettingsError(MammoscopeError):
     """A settings file that is missing, is no TOML or says something that cannot be."""
 
 
-def _ae_title(value: str) -> str:
-    if not value.strip() or len(value) > 16 or "\\" in value or not (value.isascii() and value.isprintable()):
-        raise ValueError("an AE title is 1 to 16 plain characters without a backslash")
-    return value.strip()
-
-
-AETitle = Annotated[str, AfterValidator(_ae_title)]
-"""DICOM PS3.5 value representation AE."""
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ServiceSettings(_Section):
-    """``[node]``: who we are, where we listen and where we keep things.
-
-    Parameters
-    ----------
-    host, port
-        Address to listen on. Port 0 takes a free one.
-    storage
-        Folder for everything the node keeps; on a local file system with hard links.
-    quiet_seconds
-        A study is read when no image of it arrived for so long.
-    allowed_callers
-        Calling AE titles that may associate; empty for all.
-    keep_images_hours
-        How long the images of a read study are kept, so that a late one is reported together with them.
-    """
-
-    ae_title: AETitle = "MAMMOSCOPE"
-    host: str = Field(default="127.0.0.1", min_length=1)
-    port: int = Field(default=11112, ge=0, le=65535)
-    storage: Path = Path("mammoscope-node")
-    quiet_seconds: float = Field(default=30.0, ge=0, allow_inf_nan=False)
-    allowed_callers: tuple[AETitle, ...] = ()
-    keep_images_hours: float = Field(default=24.0, ge=0, allow_inf_nan=False)
-
-
-class DestinationSettings(_Section):
-    """One ``[[destinations]]``: a peer that takes the results.
-
-    Parameters
-    ----------
-    name
-        What logs and records call it.
-    retry_hours
-        How long a result that cannot be delivered is tried again before it is put aside.
-    """
-
-    name: str = Field(min_length=1)
-    ae_title: AETitle
-    host: str = Field(min_length=1)
-    port: int = Field(ge=1, le=65535)
-    retry_hours: float = Field(default=24.0, ge=0, allow_inf_nan=False)
-
-
-class ModelSettings(_Section):
-    """``[model]``: the bundle that reads.
-
-    Parameters
-    ----------
-    bundle
-        An exported bundle; ``None`` for the one shipped with Mammoscope.
-    threads
-        ``None`` for all cores.
-    threshold
-        Lowest score reported; ``None`` for the bundle's own operating point.
-    """
-
-    bundle: Path | None = None
-    threads: int | None = Field(default=None, ge=1)
-    threshold: float | None = Field(default=None, ge=0, le=1)
+_Section = TypeVar("_Section", bound=BaseModel)
 
 
 class NodeSettings(BaseSettings):
@@ -109,6 +46,11 @@ class NodeSettings(BaseSettings):
     node: ServiceSettings = ServiceSettings()
     destinations: tuple[DestinationSettings, ...] = Field(min_length=1)
     model: ModelSettings = ModelSettings()
+    sources: tuple[SourceSettings, ...] = ()
+    tls: TLSSettings | None = None
+    web: WebSettings | None = None
+    health: HealthSettings | None = None
+    audit: AuditSettings = AuditSettings()
 
     @classmethod
     def settings_customise_sources(
@@ -124,14 +66,43 @@ class NodeSettings(BaseSettings):
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:
-        names = [d.name for d in self.destinations]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"two destinations have the name '{name}'; give each its own")
+        for what, peers in (("destinations", self.destinations), ("sources", self.sources)):
+            names = [peer.name for peer in peers]
+            for name in names:
+                if names.count(name) > 1:
+                    raise ValueError(f"two {what} have the name '{name}'; give each its own")
+        return self
+
+    @model_validator(mode="after")
+    def _encrypted_with_a_certificate(self) -> Self:
+        if self.tls is None:
+            for peer in (*self.destinations, *self.sources):
+                if peer.tls:
+                    raise ValueError(
+                        f"'{peer.name}' has tls = true, which needs the section [tls] with our certificate"
+                    )
+            if not self.node.plain:
+                raise ValueError("[node] plain = false without the section [tls] leaves nothing to listen on")
         return self
 
 
-_JSON_VARIABLES = frozenset(f"MAMMOSCOPE_{name}" for name in ("NODE", "NODE__ALLOWED_CALLERS", "DESTINATIONS", "MODEL"))
+_JSON_VARIABLES = frozenset(
+    f"MAMMOSCOPE_{name}"
+    for name in (
+        "NODE",
+        "NODE__ALLOWED_CALLERS",
+        "NODE__ALLOWED_ADDRESSES",
+        "NODE__EXPECTED_VIEWS",
+        "DESTINATIONS",
+        "MODEL",
+        "SOURCES",
+        "TLS",
+        "WEB",
+        "WEB__TOKENS",
+        "HEALTH",
+        "AUDIT",
+    )
+)
 
 
 class _FileSettings(NodeSettings):
@@ -180,10 +151,19 @@ def load_node_settings(path: Path) -> NodeSettings:
 
 
 def _with_paths_from(folder: Path, settings: NodeSettings) -> NodeSettings:
-    node = settings.node.model_copy(update={"storage": folder / settings.node.storage})
-    bundle = settings.model.bundle
-    model = settings.model.model_copy(update={"bundle": bundle and folder / bundle})
-    return settings.model_copy(update={"node": node, "model": model})
+    """Every path of the settings, made to start from a folder."""
+
+    def from_folder(section: _Section, *keys: str) -> _Section:
+        paths = {key: getattr(section, key) for key in keys}
+        return section.model_copy(update={key: path and folder / path for key, path in paths.items()})
+
+    return settings.model_copy(
+        update={
+            "node": from_folder(settings.node, "storage"),
+            "model": from_folder(settings.model, "bundle"),
+            "tls": settings.tls and from_folder(settings.tls, "certificate", "key", "trusted"),
+        }
+    )
 
 
 def _without_json() -> str:
@@ -235,6 +215,8 @@ def _sentence(error: ErrorDetails) -> str:
             return f"the key '{key}'{place} is missing"
         case "too_short" if key == "destinations":
             return "[[destinations]] is empty; say at least once where results go"
+        case "value_error" if isinstance(key, int):
+            return f"[[{section[0]}]] number {key + 1}: {error['msg'].removeprefix('Value error, ')}"
         case "value_error":
             what = error["msg"].removeprefix("Value error, ")
             return what if not error["loc"] else f"'{error['input']}' for '{key}'{place} cannot be: {what}"
@@ -245,8 +227,8 @@ def _sentence(error: ErrorDetails) -> str:
 
 def _place(section: list[Any]) -> str:
     match section:
-        case ["destinations", int(index), *_]:
-            return f" in [[destinations]] number {index + 1}"
+        case [("destinations" | "sources") as name, int(index), *_]:
+            return f" in [[{name}]] number {index + 1}"
         case [name, *_]:
             return f" in [{name}]"
         case _:
@@ -258,6 +240,11 @@ def _did_you_mean(key: str, section: list[Any]) -> str:
         "node": ServiceSettings,
         "destinations": DestinationSettings,
         "model": ModelSettings,
+        "sources": SourceSettings,
+        "tls": TLSSettings,
+        "web": WebSettings,
+        "health": HealthSettings,
+        "audit": AuditSettings,
     }
     known = list((sections[section[0]] if section else NodeSettings).model_fields)
     close = difflib.get_close_matches(key, known, n=1)

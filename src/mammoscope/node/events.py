@@ -1,0 +1,171 @@
+"""What happens in a node, as facts that the log, the metrics and the audit trail are made of.
+
+No event holds a patient's name, number or date: studies and objects are named by their UIDs.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+
+
+class Origin(StrEnum):
+    """Why a study is here."""
+
+    SENT = "sent"
+    PULLED = "pulled"
+    PHANTOM = "phantom"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something that happened.
+
+    Parameters
+    ----------
+    at
+        In UTC.
+    """
+
+    at: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssociationRefused(Event):
+    """A peer was not let in."""
+
+    peer: str
+    address: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectReceived(Event):
+    """An object arrived and was answered.
+
+    Parameters
+    ----------
+    peer
+        Calling AE title, or the name of the source, or of the token's holder by DICOMweb.
+    outcome
+        ``stored``, ``known``, ``ignored`` or ``refused``.
+    """
+
+    study: str
+    sop_instance: str
+    sop_class: str
+    peer: str
+    address: str
+    outcome: str
+    reason: str | None = None
+    origin: Origin = Origin.SENT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageRead(Event):
+    """One image of a report.
+
+    Parameters
+    ----------
+    scanner
+        Manufacturer and model, for figures by scanner.
+    reason
+        Why it was not processed, or ``None``.
+    """
+
+    study: str
+    sop_instance: str
+    scanner: str
+    findings: int
+    reason: str | None
+    seconds: float
+    origin: Origin = Origin.SENT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyRead(Event):
+    """A report was made.
+
+    Parameters
+    ----------
+    seconds
+        Reading and making the objects.
+    waited_seconds
+        From the study's last image to the start of its reading.
+    supersedes
+        Number of the report that this one replaces.
+    """
+
+    study: str
+    report: int
+    images: int
+    findings: int
+    not_processed: int
+    seconds: float
+    waited_seconds: float
+    supersedes: int | None = None
+    origin: Origin = Origin.SENT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyFailed(Event):
+    """A try to read a study gave no results."""
+
+    study: str
+    reason: str
+    origin: Origin = Origin.SENT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendingFailed(Event):
+    """A try to send a report; it is tried again."""
+
+    study: str
+    report: int
+    destination: str
+    tries: int
+    reason: str
+    origin: Origin = Origin.SENT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportSent(Event):
+    """A destination has all of a report that it takes.
+
+    Parameters
+    ----------
+    seconds
+        From the making of the report.
+    """
+
+    study: str
+    report: int
+    destination: str
+    sop_instances: tuple[str, ...]
+    tries: int
+    seconds: float
+    origin: Origin = Origin.SENT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportParked(Event):
+    """A destination refused an object, or could not be reached for too long; a person must look."""
+
+    study: str
+    report: int
+    destination: str
+    tries: int
+    reasons: tuple[str, ...]
+    origin: Origin = Origin.SENT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImagesRemoved(Event):
+    """The images of a study were deleted after their time; its records stay."""
+
+    study: str
+    images: int
+
+
+Listener = Callable[[Event], None]
+"""Told of each event, in the thread where it happened; must be quick and raise nothing."""
