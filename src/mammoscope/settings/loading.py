@@ -215,14 +215,23 @@ def _sentence(error: ErrorDetails) -> str:
             return f"the key '{key}'{place} is missing"
         case "too_short" if key == "destinations":
             return "[[destinations]] is empty; say at least once where results go"
-        case "value_error" if isinstance(key, int):
-            return f"[[{section[0]}]] number {key + 1}: {error['msg'].removeprefix('Value error, ')}"
         case "value_error":
-            what = error["msg"].removeprefix("Value error, ")
-            return what if not error["loc"] else f"'{error['input']}' for '{key}'{place} cannot be: {what}"
+            return _own_words(error)
         case _:
             what = error["msg"].replace("Input should be ", "must be ").replace("Value ", "")
             return f"'{key}'{place} {what[:1].lower()}{what[1:]}, not {error['input']!r}"
+
+
+def _own_words(error: ErrorDetails) -> str:
+    """What a check of our own says, and of which key or peer."""
+    what = error["msg"].removeprefix("Value error, ")
+    match error["loc"]:
+        case ():
+            return what
+        case (name, int(index)):
+            return f"[[{name}]] number {index + 1}: {what}"
+        case (*section, key):
+            return f"'{error['input']}' for '{key}'{_place(section)} cannot be: {what}"
 
 
 def _place(section: list[Any]) -> str:
