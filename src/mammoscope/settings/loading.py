@@ -230,7 +230,8 @@ def _own_words(error: ErrorDetails) -> str:
             return what
         case (name, int(index)):
             return f"[[{name}]] number {index + 1}: {what}"
-        case (*section, key):
+        case _:
+            *section, key = error["loc"]
             return f"'{error['input']}' for '{key}'{_place(section)} cannot be: {what}"
 
 
