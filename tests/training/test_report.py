@@ -7,8 +7,7 @@ import pytest
 from mammoscope.datasets import load_dataset
 from mammoscope.evaluation import case_of, count_at, match, read_report
 from mammoscope.imaging import read_mammogram
-from mammoscope.training import RunFolder, TrainingError, export_bundle, report_validation
-from mammoscope.training import report as report_module
+from mammoscope.training import RunFolder, TrainingError, bundling, export_bundle, report_validation
 
 
 @pytest.fixture
@@ -55,7 +54,7 @@ def test_a_bundle_that_cannot_be_written_is_told(run: RunFolder, tmp_path: Path)
 def test_a_bundle_that_disagrees_is_not_kept(run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     out = tmp_path / "x.onnx"
     out.write_text("the bundle before")
-    monkeypatch.setattr(report_module, "_BOX_TOLERANCE", -1.0)  # no box agrees that well
+    monkeypatch.setattr(bundling, "_BOX_TOLERANCE", -1.0)  # no box agrees that well
 
     with pytest.raises(TrainingError, match="otherwise than the network in torch and was not kept"):
         export_bundle(run, out)
@@ -95,3 +94,39 @@ def test_a_bundle_holds_its_recipe_without_places_on_the_machine(run: RunFolder,
     assert recipe["schedule"]["iterations"] == 24
     assert str(tmp_path.parent) not in json.dumps(recipe)
     assert "dataset" not in recipe["data"]
+
+
+def test_several_runs_become_one_bundle(run: RunFolder, tiny_dataset: Path, tmp_path: Path):
+    other = RunFolder(tmp_path / "other")
+    shutil.copytree(run.path, other.path)
+    described = run.description()
+    described["recipe"]["input"]["rows"] *= 2
+    (other.path / "recipe.json").write_text(json.dumps(described))
+
+    detector = export_bundle([run, other], tmp_path / "both.onnx", mirrored=True)
+
+    metadata = detector.bundle.metadata
+    assert (metadata.input.rows, metadata.input.columns) == (run.recipe().input.rows, run.recipe().input.columns)
+    assert metadata.recipe["mirrored"] is True
+    assert metadata.recipe["fused"]["2"]["input"]["rows"] == 2 * run.recipe().input.rows
+    alone = export_bundle(run, tmp_path / "one.onnx")
+    assert detector.algorithm.version != alone.algorithm.version
+    image = load_dataset(tiny_dataset, "val").images[0]
+    assert detector.candidates(read_mammogram(image.path))
+
+
+def test_runs_of_other_data_or_classes_are_not_fused(run: RunFolder, tmp_path: Path):
+    for key, complaint in (
+        ("data", "was trained on other data or another split"),
+        ("classes", "differ in classes or crop"),
+    ):
+        other = RunFolder(tmp_path / key)
+        shutil.copytree(run.path, other.path)
+        described = run.description()
+        if key == "data":
+            described["data_fingerprint"] = "another"
+        else:
+            described["recipe"]["detector"]["classes"] = ["Mass", "Calcification"]
+        (other.path / "recipe.json").write_text(json.dumps(described))
+        with pytest.raises(TrainingError, match=complaint):
+            export_bundle([run, other], tmp_path / "x.onnx")

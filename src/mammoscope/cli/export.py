@@ -11,16 +11,24 @@ from mammoscope.cli.torch_extra import needs_torch
 
 
 def export(
-    run: Annotated[Path, typer.Argument(help="The folder of a run, as 'mammoscope train' named it.")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN...", help="The folder of a run, as 'mammoscope train' named it; several are fused into one."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="The bundle to write.", dir_okay=False)],
+    mirror: Annotated[
+        bool, typer.Option("--mirror", help="Each network also looks at the mirror image: twice the time.")
+    ] = False,
     name: Annotated[str | None, typer.Option(help="What result objects call the model.")] = None,
     version: Annotated[
         str | None, typer.Option(help="Its version; by default Mammoscope's and a hash of the model.")
     ] = None,
 ) -> None:
-    """Make a bundle of a trained run: one ONNX file with all that 'detect' and 'node' need.
+    """Make a bundle of a trained run, or of several: one ONNX file with all that 'detect' and 'node' need.
 
-    The operating point is chosen on the run's validation images, and the bundle is compared with the network.
+    The operating point is chosen on the validation images, and the bundle is compared with the network in torch.
     """
     needs_torch("export")
     from mammoscope.training import RunFolder, export_bundle
@@ -29,8 +37,9 @@ def export(
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("validating", total=None)
         detector = export_bundle(
-            RunFolder(run),
+            [RunFolder(run) for run in runs],
             out,
+            mirrored=mirror,
             name=name,
             version=version,
             progress=lambda done, total: progress.update(task, completed=done, total=total),

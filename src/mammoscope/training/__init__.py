@@ -1,5 +1,6 @@
 """From a recipe to a trained detector and its bundle. Needs torch (``pip install '.[train]'``)."""
 
+from mammoscope.training.bundling import export_bundle
 from mammoscope.training.checkpoint import Checkpoint, RunFolder
 from mammoscope.training.cross_validation import CrossValidation, cross_validate, in_fold
 from mammoscope.training.errors import TrainingError
@@ -10,7 +11,7 @@ from mammoscope.training.pretrain_figures import PatchFigures
 from mammoscope.training.pretrain_recipe import PretrainRecipe, load_pretrain_recipe
 from mammoscope.training.pretraining import Pretrained, pretrain
 from mammoscope.training.recipe import Recipe, load_recipe
-from mammoscope.training.report import export_bundle, report_validation
+from mammoscope.training.report import report_validation
 from mammoscope.training.watching import Step, Watcher
 
 __all__ = [

@@ -15,9 +15,9 @@ from mammoscope.detectors.foreign import ForeignDetector, Origin, read_foreign
 from mammoscope.evaluation import EvaluationError, ImageResult
 from mammoscope.imaging import Crop, read_mammogram
 from mammoscope.inference import BundleInput, BundleMetadata, Detector, OperatingPoint, TrainingData
+from mammoscope.training.bundling import as_figures
 from mammoscope.training.errors import TrainingError
 from mammoscope.training.export import cannot_be_written, write_bundle
-from mammoscope.training.report import as_figures
 from mammoscope.training.validation import THRESHOLD_RULE, validation_metrics
 
 _UNIT = 32
