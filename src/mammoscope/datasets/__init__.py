@@ -6,12 +6,15 @@ from mammoscope.datasets.dataset import AnnotatedDataset, AnnotatedImage, load_d
 from mammoscope.datasets.errors import DatasetError, PatientUnknownError
 from mammoscope.datasets.files import write_json
 from mammoscope.datasets.folds import FoldSummary, divide_into_folds, folds_of, with_fold_apart
+from mammoscope.datasets.hashing import Hashes
 from mammoscope.datasets.identity import FileNamePattern, ImageIdentity
 from mammoscope.datasets.imported import ImportedBox, ImportedImage, Polygon
 from mammoscope.datasets.importing import ImportSummary, import_coco
+from mammoscope.datasets.index import IndexedDataset, open_index, read_index, write_index
 from mammoscope.datasets.new_folder import ImagesAs
 from mammoscope.datasets.review_state import ReviewState
-from mammoscope.datasets.splitting import Split, SplitSummary, split_dataset
+from mammoscope.datasets.splitting import Split, SplitSizes, SplitSummary, split_dataset, split_stratified
+from mammoscope.datasets.stratification import Stratum
 from mammoscope.datasets.writing import WrittenDataset, write_dataset
 
 __all__ = [
@@ -21,24 +24,32 @@ __all__ = [
     "DatasetError",
     "FileNamePattern",
     "FoldSummary",
+    "Hashes",
     "ImageIdentity",
     "ImagesAs",
     "ImportSummary",
     "ImportedBox",
     "ImportedImage",
+    "IndexedDataset",
     "PatientUnknownError",
     "Polygon",
     "ReviewState",
     "Split",
+    "SplitSizes",
     "SplitSummary",
+    "Stratum",
     "WrittenDataset",
     "divide_into_folds",
     "folds_of",
     "import_coco",
     "load_dataset",
+    "open_index",
     "read_coco",
+    "read_index",
     "split_dataset",
+    "split_stratified",
     "with_fold_apart",
     "write_dataset",
+    "write_index",
     "write_json",
 ]

@@ -10,6 +10,7 @@ from mammoscope.datasets.dataset import ANNOTATIONS, IMAGES
 from mammoscope.datasets.errors import DatasetError
 from mammoscope.datasets.files import write_json
 from mammoscope.datasets.imported import ImportedBox, ImportedImage
+from mammoscope.datasets.index import write_index
 from mammoscope.datasets.new_folder import ImagesAs, bring_image, check_target, new_folder
 from mammoscope.findings import Box
 
@@ -92,6 +93,7 @@ def write_dataset(
             if progress:
                 progress(done, len(plan))
         write_json(folder / ANNOTATIONS, _coco(plan, categories, info))
+        write_index(folder)
     return _summary(plan, copied)
 
 
