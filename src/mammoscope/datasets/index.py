@@ -12,15 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 from mammoscope.datasets.dataset import (
     ANNOTATIONS,
+    FOLDS,
     IMAGES,
+    SPLITS,
     AnnotatedDataset,
     AnnotatedImage,
     fold_hash,
+    load_dataset,
     read_folder,
     split_hash,
 )
 from mammoscope.datasets.errors import DatasetError
-from mammoscope.datasets.files import sha256_of_file
+from mammoscope.datasets.files import read_json, sha256_of_file
 from mammoscope.datasets.hashing import FileHashes, Hashes, Progress, hash_files
 from mammoscope.datasets.index_schema import FIXED, attribute_columns, density_of
 from mammoscope.datasets.review_state import REVIEWS, boxes_hash
@@ -144,6 +147,25 @@ def open_index(folder: Path, columns: list[str] | None = None) -> IndexedDataset
     return IndexedDataset(
         folder, table if columns is None else table.select(columns), split_hash(dataset), fold_hash(dataset)
     )
+
+
+def check_locks(index: IndexedDataset) -> None:
+    """Check splits and folds against the files that lock them, and that no patient is in two, without the COCO file.
+
+    Raises
+    ------
+    DatasetError
+        If they do not fit; `load_dataset` says more.
+    """
+    for lock, made in ((SPLITS, index.split_hash), (FOLDS, index.fold_hash)):
+        path = index.folder / lock
+        record = read_json(path) if path.is_file() else {"hash": made}
+        if not isinstance(record, dict) or record.get("hash") != made:
+            load_dataset(index.folder)
+            raise DatasetError(f"{path} does not fit the images, patients and splits of {index.folder}.")
+    pairs = index.table.select(["patient", "split"]).group_by(["patient", "split"]).aggregate([])
+    if pairs.num_rows > index.table.group_by("patient").aggregate([]).num_rows:
+        load_dataset(index.folder)
 
 
 def _store(folder: Path, dataset: AnnotatedDataset, found: list[FileHashes]) -> IndexedDataset:
