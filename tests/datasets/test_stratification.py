@@ -65,7 +65,7 @@ def test_every_part_looks_like_the_whole(seed):
         for part, share in (("train", 0.7), ("val", 0.15), ("test", 0.15)):
             for each, number in total.items():
                 # within what a patient or two make
-                assert counts[part][each] == pytest.approx(share * number, abs=max(4, 0.12 * share * number))
+                assert counts[part][each] == pytest.approx(share * number, abs=max(4, 0.08 * share * number))
 
 
 def test_parts_are_more_alike_than_by_chance():
@@ -88,7 +88,7 @@ def test_parts_are_more_alike_than_by_chance():
         unlikeness({f"p{patient}": str(rng.choice(["train", "val"], p=[0.7, 0.3])) for patient in range(300)})
         for _ in range(5)
     ]
-    assert np.mean(ours) < 0.7 * np.mean(chance)
+    assert np.mean(ours) < 0.5 * np.mean(chance)
 
 
 def test_exact_numbers_are_met():
@@ -176,6 +176,9 @@ def test_a_folder_is_split_locked_and_indexed(folder):
         split_stratified(folder, SplitSizes.parse("0.5/0.5"))
     with pytest.raises(DatasetError, match=r"asks for 99 images, but .* has 80"):
         split_stratified(folder, SplitSizes.parse("90/9"), force=True)
+    with pytest.raises(DatasetError, match=r"no whole patient of .* fits into val; ask for more"):
+        split_stratified(folder, SplitSizes.parse("79/1"), force=True)
+    assert split_stratified(folder, sizes) == done
     (folder / "annotations.json").write_text(
         (folder / "annotations.json").read_text().replace('"split": "val"', '"split": "train"', 2)
     )
