@@ -115,6 +115,7 @@ def test_new_data_sets_of_old_ones(folder, collection):
 
 def test_out_and_in_again(folder, collection):
     assert "12 images with 11 boxes written" in told("export", folder, "--format", "voc", "--out", collection / "voc")
+    assert "choose another --out." in str(run("export", folder, "--format", "voc", "--out", folder).exception)
     said = told(
         "import", "voc", "--annotations", collection / "voc/Annotations", "--images", collection / "voc/images",
         "--table", collection / "voc/images.csv", "--out", collection / "again",
