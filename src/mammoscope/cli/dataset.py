@@ -15,9 +15,7 @@ from mammoscope.cli.dataset_split import split
 if TYPE_CHECKING:
     from mammoscope.datasets import ImportSummary
 
-app = typer.Typer(
-    no_args_is_help=True, help="Annotated collections of mammograms: import, split, show, change."
-)
+app = typer.Typer(no_args_is_help=True, help="Annotated collections of mammograms: import, split, show, change.")
 import_app = typer.Typer(no_args_is_help=True, help="Make a data set's folder from a collection.")
 app.add_typer(import_app, name="import")
 add_formats(import_app)
