@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from mammoscope.cli.dataset_import import add_collections
 from mammoscope.errors import MammoscopeError
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Annotated collections of mammograms: import, split, show.")
 import_app = typer.Typer(no_args_is_help=True, help="Make a data set's folder from a collection.")
 app.add_typer(import_app, name="import")
+add_collections(import_app)
 
 
 @import_app.command("coco")
