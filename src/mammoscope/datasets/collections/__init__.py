@@ -123,8 +123,8 @@ def _recognised(inventory: Inventory) -> Collection:
     raise DatasetError(
         f"{inventory.folder} holds several collections ({names}): name the folder of one."
         if found
-        else f"{inventory.folder} holds none of the collections {names}: name its folder; other annotations come in with "
-        "'mammoscope dataset import coco' and its sisters."
+        else f"{inventory.folder} holds none of the collections {names}: name its folder; other annotations "
+        "come in with 'mammoscope dataset import coco' and its sisters."
     )
 
 

@@ -156,7 +156,8 @@ CDD_CESM = Collection(
     licence="CC BY 4.0",
     citation=(
         "R. Khaled et al.: Categorized contrast enhanced mammography dataset for diagnostic and artificial "
-        "intelligence research. Scientific Data 9:122, 2022, doi 10.1038/s41597-022-01238-0; data: doi 10.7937/29kw-ae92."
+        "intelligence research. Scientific Data 9:122, 2022, doi 10.1038/s41597-022-01238-0; data: "
+        "doi 10.7937/29kw-ae92."
     ),
     url="https://www.cancerimagingarchive.net/collection/cdd-cesm/",
     labels=(MASS, CALCIFICATION, ASYMMETRY, DISTORTION, ABNORMALITY),

@@ -1,8 +1,8 @@
 """EMBED: a table of image files, a table of findings, DICOM files.
 
 `ROI_coords` of the image table holds ``((y0, x0, y1, x1), …)`` in pixels of the whole image, ``()`` where there is
-none. Findings belong to a side of an examination, not to a region: a region takes a class, and its pathology, only where all
-findings of its side agree.
+none. Findings belong to a side of an examination, not to a region: a region takes a class, and its pathology, only
+where all findings of its side agree.
 """
 
 import ast
