@@ -94,7 +94,9 @@ def test_a_semicolon_table_of_decimal_commas_is_refused(laid):
 
 def test_a_missing_column_is_refused(laid):
     laid.csv("finding_annotations.csv", FINDINGS[:-1], [row[:-1] for row in ROWS])
-    assert "finding_annotations.csv, line 1: this table of findings of VinDr-Mammo has no column 'split'" in laid.refused()
+    assert (
+        "finding_annotations.csv, line 1: this table of findings of VinDr-Mammo has no column 'split'" in laid.refused()
+    )
 
 
 def test_half_a_download_is_said_and_can_be_imported_in_part(laid):

@@ -95,7 +95,8 @@ class Inventory:
         best = max(self.headers, key=lambda path: len(wanted & self.headers[path]), default=None)
         if best is None or 2 * len(wanted & self.headers[best]) < len(wanted):
             for path in self.headers:  # a wrong encoding hides a table: reading it says so
-                read_table(path)
+                if path.suffix.lower() != ".txt":
+                    read_table(path, ())
             raise DatasetError(
                 f"{self.folder} holds no {title} (a table with the columns {', '.join(columns)}): "
                 "put it there as its owner distributes it."
