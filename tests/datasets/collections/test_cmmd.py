@@ -15,7 +15,14 @@ CC, MLO = "399162004", "399368009"
 def laid(lay, grey):
     laid = lay("cmmd")
     for number, (patient, side, view) in enumerate(
-        [("D1-0001", "R", CC), ("D1-0001", "R", MLO), ("D2-0247", "L", CC), ("D2-0247", "R", MLO), ("D9-0009", "L", CC)], 1
+        [
+            ("D1-0001", "R", CC),
+            ("D1-0001", "R", MLO),
+            ("D2-0247", "L", CC),
+            ("D2-0247", "R", MLO),
+            ("D9-0009", "L", CC),
+        ],
+        1,
     ):
         laid.dicom(f"{patient}/07-18-2010-NA-NA/1-{number}.dcm", grey(80, 60), PatientID=patient, ImageLaterality=side,
                    view_code=view, SOPInstanceUID=f"1.2.{number}", StudyInstanceUID=f"1.3.{patient[-1]}1")  # fmt: skip
