@@ -3,9 +3,9 @@
     python benchmarks/import_dicom.py [--files 10000] [--workers 1]
 
 Writes small synthetic mammograms (64 x 48 pixels, the header of a screening unit) into a temporary folder, then reads
-all headers: with `pydicom.dcmread(stop_before_pixels=True)` and nothing else, with what the importers use on one core, and
-with all cores. The files are in the page cache for all three. Processor time counts, beside the clock, where one core is
-used: other programs on the machine do not change it.
+all headers: with `pydicom.dcmread(stop_before_pixels=True)` and nothing else, with what the importers use on one core,
+and with all cores. The files are in the page cache for all three. Processor time counts, beside the clock, where one
+core is used: other programs on the machine do not change it.
 """
 
 import argparse
@@ -50,7 +50,7 @@ def write_files(folder: Path, count: int) -> None:
     field = Field(rows=64, columns=48, spacing=0.1)
     pixels = np.zeros((64, 48), np.uint16)
     for number in range(count):
-        facts = StudyFacts(seed=number // 4, key=str(number), taken=datetime(2024, 1, 1))  # noqa: DTZ001
+        facts = StudyFacts(seed=number // 4, key=str(number), taken=datetime(2024, 1, 1))
         side, view = (Laterality.LEFT, Laterality.RIGHT)[number % 2], (View.CC, View.MLO)[number // 2 % 2]
         path = folder / f"{number // 1000}" / f"{number}.dcm"
         path.parent.mkdir(exist_ok=True)

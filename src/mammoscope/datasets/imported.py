@@ -29,6 +29,8 @@ class ImportedBox:
         Its outline, where there is one; the box is given all the same.
     crowd
         A region that is neither a lesion to be found nor a place where a finding is wrong (COCO's ``iscrowd``).
+    id
+        Its COCO id; ``None`` to count.
     facts
         Further keys of its COCO entry, kept as they are.
     """
@@ -38,6 +40,7 @@ class ImportedBox:
     attributes: Mapping[str, Any] = field(default_factory=dict)
     polygons: tuple[Polygon, ...] = ()
     crowd: bool = False
+    id: int | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

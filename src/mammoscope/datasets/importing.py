@@ -12,6 +12,7 @@ from mammoscope.datasets.dataset import ANNOTATIONS, IMAGES, checked_size, clipp
 from mammoscope.datasets.errors import DatasetError
 from mammoscope.datasets.files import write_json
 from mammoscope.datasets.identity import FileNamePattern, ImageIdentity
+from mammoscope.datasets.index import write_index
 from mammoscope.datasets.native_size import NativeSize, read_native_sizes, unstretch
 from mammoscope.datasets.new_folder import ImagesAs, bring_image, check_target, new_folder
 from mammoscope.findings import Box
@@ -165,6 +166,7 @@ def _write(
         if progress:
             progress(done, len(plan))
     write_json(folder / ANNOTATIONS, _coco(document, plan))
+    write_index(folder)
     return copied
 
 

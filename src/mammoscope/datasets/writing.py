@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 from typing import Any
 
 from mammoscope import __version__
@@ -10,6 +11,7 @@ from mammoscope.datasets.dataset import ANNOTATIONS, IMAGES
 from mammoscope.datasets.errors import DatasetError
 from mammoscope.datasets.files import write_json
 from mammoscope.datasets.imported import ImportedBox, ImportedImage
+from mammoscope.datasets.index import write_index
 from mammoscope.datasets.new_folder import ImagesAs, bring_image, check_target, new_folder
 from mammoscope.findings import Box
 
@@ -49,6 +51,8 @@ def write_dataset(
     labels: Sequence[str] = (),
     images_as: ImagesAs = ImagesAs.LINKED,
     overwrite: bool = False,
+    more_info: Mapping[str, Any] = MappingProxyType({}),
+    finish: Callable[[Path], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> WrittenDataset:
     """Make a data set's folder of imported images.
@@ -69,6 +73,10 @@ def write_dataset(
         Whether images are linked or copied.
     overwrite
         Replace ``out`` if it is a data set's folder.
+    more_info
+        Further keys of the COCO file's ``info``.
+    finish
+        Called with the folder before it is indexed and put in its place, to add what else belongs into it.
     progress
         Called with (images done, images in all).
 
@@ -82,7 +90,14 @@ def write_dataset(
     check_target(out, overwrite)
     plan = _planned(list(images))
     categories = _categories(plan, labels)
-    info = {"description": name, "url": url, "licence": licence, "citation": citation, "mammoscope": __version__}
+    info = {
+        **more_info,
+        "description": name,
+        "url": url,
+        "licence": licence,
+        "citation": citation,
+        "mammoscope": __version__,
+    }
     with new_folder(out, overwrite=overwrite) as folder:
         copied = 0
         for done, planned in enumerate(plan, start=1):
@@ -92,6 +107,9 @@ def write_dataset(
             if progress:
                 progress(done, len(plan))
         write_json(folder / ANNOTATIONS, _coco(plan, categories, info))
+        if finish:
+            finish(folder)
+        write_index(folder)
     return _summary(plan, copied)
 
 
@@ -146,7 +164,7 @@ def _coco(plan: list[_Planned], categories: Mapping[str, int], info: Mapping[str
         "categories": [{"id": number, "name": label} for label, number in categories.items()],
         "images": [_image_entry(planned) for planned in plan],
         "annotations": [
-            _box_entry(number, planned.id, categories[box.label], box, inside)
+            _box_entry(number if box.id is None else box.id, planned.id, categories[box.label], box, inside)
             for number, (planned, box, inside) in enumerate(marks, start=1)
         ],
     }

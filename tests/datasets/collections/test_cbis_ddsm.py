@@ -42,8 +42,9 @@ class Films:
         kind, _, patient, side, view = name.replace("P_", "P").replace("-", "_").split("_")
         region = f"{name}_{number}/{generate_uid()}/{self.series.get(f'{name}_{number}')}/00000"
         self.rows.setdefault(table, []).append([
-            patient.replace("P", "P_"), side, view, number, "mass" if kind == "Mass" else "calcification", "4", pathology,
-            "5", f"{name}/{generate_uid()}/{self.series.get(name)}/000000.dcm", f"{region}1.dcm\n", f"{region}0.dcm", *more,
+            patient.replace("P", "P_"), side, view, number, {"Mass": "mass", "Calc": "calcification"}[kind], "4",
+            pathology, "5", f"{name}/{generate_uid()}/{self.series.get(name)}/000000.dcm", f"{region}1.dcm\n",
+            f"{region}0.dcm", *more,
         ])  # fmt: skip
 
     def write(self):

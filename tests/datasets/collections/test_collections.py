@@ -10,8 +10,8 @@ from mammoscope.datasets.collections import COLLECTIONS, recognise
 
 MIAS = "mdb001 G CIRC B 535 425 197\nmdb002 D NORM\n"
 TABLES = {  # enough of the columns of each to be known by
-    "cbis-ddsm": ["patient_id", "left or right breast", "image view", "abnormality id", "abnormality type", "assessment",
-                  "pathology", "subtlety", "image file path", "ROI mask file path"],
+    "cbis-ddsm": ["patient_id", "left or right breast", "image view", "abnormality id", "abnormality type",
+                  "assessment", "pathology", "subtlety", "image file path", "ROI mask file path"],
     "inbreast": ["Patient ID", "Laterality", "View", "File Name", "ACR", "Bi-Rads"],
     "vindr-mammo": ["study_id", "image_id", "laterality", "view_position", "breast_birads", "breast_density",
                     "finding_categories", "xmin", "ymin", "xmax", "ymax", "split"],
@@ -81,7 +81,8 @@ def test_every_collection_has_a_command():
         assert CliRunner().invoke(app, ["dataset", "import", name, "--help"]).exit_code == 0
 
 
-def test_an_unknown_name_is_refused(lay, mias):
+@pytest.mark.usefixtures("mias")
+def test_an_unknown_name_is_refused(lay):
     unknown = lay("mias")
     assert "'mias' is no collection that is known: choose one of cbis-ddsm" in unknown.refused()
 

@@ -84,7 +84,7 @@ def test_without_masks_the_origin_is_not_guessed(laid):
 
 
 def test_patients_come_from_the_dicom_copies_and_are_not_guessed(laid, grey):
-    with pytest.raises(PatientUnknownError, match="nothing in .* says which images are of one patient"):
+    with pytest.raises(PatientUnknownError, match=r"nothing in .* says which images are of one patient"):
         laid.bring()
     for number in range(1, 5):
         laid.dicom(f"DICOM Images/IMG{number:03d}.dcm", grey(120, 100), PatientID=f"p{number // 2}")

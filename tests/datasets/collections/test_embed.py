@@ -4,7 +4,8 @@ from mammoscope.findings import Box
 from mammoscope.imaging import Laterality, View
 
 IMAGES = ["empi_anon", "acc_anon", "study_date_anon", "StudyDescription", "anon_dicom_path", "png_path", "png_filename",
-          "FinalImageType", "ImageLateralityFinal", "ViewPosition", "spot_mag", "num_roi", "ROI_coords", "match_level"]  # fmt: skip
+          "FinalImageType", "ImageLateralityFinal", "ViewPosition", "spot_mag", "num_roi", "ROI_coords",
+          "match_level"]  # fmt: skip
 FINDINGS = ["empi_anon", "acc_anon", "study_date_anon", "desc", "numfind", "side", "asses", "tissueden", "massshape",
             "massmargin", "massdens", "calcfind", "calcdistri", "path_severity"]  # fmt: skip
 

@@ -4,7 +4,8 @@ from mammoscope.findings import Box
 from mammoscope.imaging import Laterality, View
 
 FINDINGS = ["study_id", "series_id", "image_id", "laterality", "view_position", "height", "width", "breast_birads",
-            "breast_density", "finding_categories", "finding_birads", "xmin", "ymin", "xmax", "ymax", "split"]  # fmt: skip
+            "breast_density", "finding_categories", "finding_birads", "xmin", "ymin", "xmax", "ymax",
+            "split"]  # fmt: skip
 BREASTS = ["study_id", "series_id", "image_id", "laterality", "view_position", "height", "width", "breast_birads",
            "breast_density", "split"]  # fmt: skip
 METADATA = ["SOP Instance UID", "Series Instance UID", "Patient's Age", "Manufacturer", "Manufacturer's Model Name",
@@ -29,8 +30,8 @@ def laid(lay, grey):
                    Manufacturer="IMS", ManufacturerModelName="GIOTTO")  # fmt: skip
     laid.csv("finding_annotations.csv", FINDINGS, ROWS)
     four = ["s2", "r2", "ddd", "R", "CC", 80, 60, "BI-RADS 1", "DENSITY B"]
-    laid.csv("breast-level_annotations.csv", BREASTS,
-             [[*row, split] for row, split in ((ONE, "training"), (TWO, "training"), (THREE, "test"), (four, "test"))])  # fmt: skip
+    breasts = ((ONE, "training"), (TWO, "training"), (THREE, "test"), (four, "test"))
+    laid.csv("breast-level_annotations.csv", BREASTS, [[*row, split] for row, split in breasts])
     laid.csv("metadata.csv", METADATA, [["aaa", "r1", "050Y", "IMS", "GIOTTO", "MONOCHROME2", "[0.085, 0.085]", 1, 2]])
     return laid
 
