@@ -19,6 +19,7 @@ _COLLECTIONS = {
     "dmid": "DMID: TIFF, ROI masks, Metadata.xlsx or Info.txt.",
     "cmmd": "CMMD: DICOM tree of TCIA and its clinical sheet; labels of breasts, no boxes.",
     "embed": "EMBED Open Data: tables and DICOM.",
+    "dicom": "A hospital's own: mammograms with CAD SR, TID 1500, SEG or GSPS objects about them.",
 }
 
 
@@ -66,7 +67,8 @@ def _command(name: str) -> Callable[..., None]:
             typer.echo(f"Note: {note}")
         if written.clipped:
             typer.echo(f"Note: {written.clipped} boxes reached over the image's edge and were cut there.")
-        typer.echo(f"Licence: {done.collection.licence}. Cite: {done.collection.citation}")
+        if done.collection.licence:
+            typer.echo(f"Licence: {done.collection.licence}. Cite: {done.collection.citation}")
         typer.echo(f"Data set written to {out}; look at it with: mammoscope dataset show {out}")
 
     return import_collection

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pydicom.uid import generate_uid
 
-from mammoscope.datasets.collections.masks import binary_dicom
+from mammoscope.datasets.masks import binary_dicom
 from mammoscope.findings import Box
 from mammoscope.imaging import Laterality, View
 

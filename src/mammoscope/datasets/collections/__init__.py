@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from mammoscope.datasets.collections.archive import ARCHIVE
 from mammoscope.datasets.collections.cbis_ddsm import CBIS_DDSM
 from mammoscope.datasets.collections.cdd_cesm import CDD_CESM
 from mammoscope.datasets.collections.cmmd import CMMD
@@ -24,7 +25,7 @@ from mammoscope.datasets.writing import WrittenDataset, write_dataset
 
 COLLECTIONS = {
     collection.key: collection
-    for collection in (CBIS_DDSM, INBREAST, VINDR_MAMMO, MINI_MIAS, CDD_CESM, DDSM, DMID, CMMD, EMBED)
+    for collection in (CBIS_DDSM, INBREAST, VINDR_MAMMO, MINI_MIAS, CDD_CESM, DDSM, DMID, CMMD, EMBED, ARCHIVE)
 }
 """The collections that can be imported, by the names that the command line knows."""
 

@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 from mammoscope.datasets.collections.headers import Header
 from mammoscope.datasets.collections.inventory import Inventory
-from mammoscope.datasets.collections.masks import binary_dicom, parts_of, union
 from mammoscope.datasets.collections.model import (
     CALCIFICATION,
     MASS,
@@ -27,6 +26,7 @@ from mammoscope.datasets.collections.source import Collection, Missing, Source, 
 from mammoscope.datasets.collections.tables import Row, Table
 from mammoscope.datasets.identity import laterality_of, view_of
 from mammoscope.datasets.imported import ImportedBox, ImportedImage
+from mammoscope.datasets.masks import binary_dicom, parts_of, union
 from mammoscope.findings import Box
 from mammoscope.imaging import Laterality, View
 

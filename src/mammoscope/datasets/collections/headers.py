@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydicom.uid import UID
+
 from mammoscope.datasets.collections.model import Progress
 from mammoscope.datasets.collections.processes import spread
 from mammoscope.imaging import Laterality, MammogramError, View, attributes
@@ -38,7 +40,7 @@ _SERIAL = 512
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """One DICOM file's header; text is empty and numbers are 0 where the file is silent.
+    """One DICOM file's header; text is empty and numbers are 0 where the file is silent, as one that is no image is.
 
     ``problem`` is a sentence where the file cannot be used, and all else is empty then.
     """
@@ -83,13 +85,14 @@ def header_of_file(path: Path) -> Header:
     except (MammogramError, OSError) as error:
         return Header(path, problem=str(error))
     size = attributes.number(header, "Rows"), attributes.number(header, "Columns")
-    if not all(size):
-        return Header(path, problem=f"{path.name} is no DICOM image or is cut short: copy it again from its source.")
+    sop_class = attributes.text(header, "SOPClassUID") or ""
+    if not all(size) and ("Image Storage" in UID(sop_class).name or not sop_class):
+        return Header(path, problem=f"{path.name} is no DICOM object or is cut short: copy it again from its source.")
     spacing = attributes.spacing(header)
     maker = [attributes.text(header, name) for name in ("Manufacturer", "ManufacturerModelName")]
     return Header(
         path=path,
-        sop_class=attributes.text(header, "SOPClassUID") or "",
+        sop_class=sop_class,
         sop_instance=attributes.text(header, "SOPInstanceUID") or "",
         study=attributes.text(header, "StudyInstanceUID") or "",
         series=attributes.text(header, "SeriesInstanceUID") or "",

@@ -37,9 +37,20 @@ class Source:
     progress: Progress | None = None
     workers: int | None = None
 
-    @cached_property
+    @property
     def headers(self) -> list[Header]:
-        """The header of each DICOM file that can be read.
+        """The header of each DICOM image that can be read.
+
+        Raises
+        ------
+        DatasetError
+            As `objects` does.
+        """
+        return [header for header in self.objects if header.rows]
+
+    @cached_property
+    def objects(self) -> list[Header]:
+        """The header of each DICOM file that can be read, images and others.
 
         Raises
         ------
@@ -111,7 +122,7 @@ class Collection:
     key
         What the command line calls it.
     licence, citation, url
-        As its owner states them.
+        As its owner states them; ``None`` for a hospital's own images.
     labels
         Its classes, in the order of their ids.
     recognise
@@ -124,9 +135,9 @@ class Collection:
 
     key: str
     title: str
-    licence: str
-    citation: str
-    url: str
+    licence: str | None
+    citation: str | None
+    url: str | None
     labels: tuple[str, ...]
     recognise: Callable[[Inventory], bool]
     read: Callable[[Source], Collected]
