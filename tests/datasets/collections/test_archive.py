@@ -5,13 +5,21 @@ from datetime import datetime
 import highdicom as hd
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as some
 from pydicom import Dataset, dcmread
 from pydicom.dataset import FileMetaDataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
-from pydicom.uid import ExplicitVRLittleEndian, GrayscaleSoftcopyPresentationStateStorage, generate_uid
+from pydicom.uid import (
+    DigitalMammographyXRayImageStorageForPresentation,
+    ExplicitVRLittleEndian,
+    GrayscaleSoftcopyPresentationStateStorage,
+    generate_uid,
+)
 
 from mammoscope.datasets import PatientUnknownError
+from mammoscope.datasets.formats.dicom_annotations import ANNOTATIONS, read_annotation_objects
 from mammoscope.findings import Algorithm, Box, Finding, Reading, ReadingStatus
 from mammoscope.imaging import Laterality, Mammogram, View
 from mammoscope.results import ReadMammogram, study_results
@@ -27,7 +35,8 @@ def laid(lay, grey):
     for number, side in ((1, "L"), (2, "R")):
         laid.dicom(
             f"{number}.dcm", grey(ROWS, COLUMNS), SOPInstanceUID=f"1.2.{number}", StudyInstanceUID="1.2",
-            PatientID="P1", SeriesInstanceUID=f"1.2.0.{number}", ImageLaterality=side, ViewPosition="CC", view_code="399162004",
+            PatientID="P1", SeriesInstanceUID=f"1.2.0.{number}", ImageLaterality=side, ViewPosition="CC",
+            view_code="399162004",
             PatientName="", PatientBirthDate="", PatientSex="F", StudyDate="20260102", StudyTime="093000", StudyID="1",
             AccessionNumber="", ReferringPhysicianName="", SeriesNumber=1, InstanceNumber=number, Manufacturer="ACME",
             PatientOrientation=["A", "R"], ContentDate="20260102", ContentTime="093000", BurnedInAnnotation="NO",
@@ -132,6 +141,39 @@ def test_a_finding_that_is_not_for_presentation_is_passed_over(laid):
         if other != path:
             other.unlink()
     assert laid.images()["1.2.1"].boxes == ()
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    some.lists(
+        some.tuples(some.floats(0, 250), some.floats(0, 350), some.floats(1, 50), some.floats(1, 50)).map(
+            lambda edges: Box.from_xywh(*edges)
+        ),
+        min_size=1,
+        max_size=4,
+        unique_by=lambda box: tuple(round(edge) for edge in box.as_tuple()),
+    )
+)
+def test_any_boxes_survive_the_way_through_the_archive(tmp_path_factory, boxes):
+    """To 0.01 pixel, though DICOM keeps coordinates in 32 bits."""
+    folder = tmp_path_factory.mktemp("archive")
+    image = Dataset()
+    image.SOPClassUID, image.SOPInstanceUID = DigitalMammographyXRayImageStorageForPresentation, "1.2.1"
+    image.StudyInstanceUID, image.SeriesInstanceUID, image.PatientID = "1.2", "1.2.0", "P1"
+    image.Rows, image.Columns, image.SamplesPerPixel, image.PhotometricInterpretation = ROWS, COLUMNS, 1, "MONOCHROME2"
+    image.ImageLaterality, image.ViewPosition = "L", "CC"
+    mammogram = Mammogram(np.zeros((ROWS, COLUMNS), np.uint16), "1", Laterality.LEFT, View.CC, header=image)
+    findings = tuple(Finding(box, 0.5) for box in boxes)
+    reading = Reading("1", ReadingStatus.FOUND, findings, rows=ROWS, columns=COLUMNS, threshold=0.5)
+    made = study_results([ReadMammogram(mammogram, reading)], Algorithm("test", "1"), now=NOW).objects
+    paths = []
+    for number, result in enumerate(made):
+        if str(result.SOPClassUID) in ANNOTATIONS:
+            paths.append(folder / f"{number}.dcm")
+            result.save_as(paths[-1], enforce_file_format=True)
+    assert len(paths) == 2
+    for some_paths in (paths, paths[:1], paths[1:]):
+        near([mark.box for mark in read_annotation_objects(some_paths).marks["1.2.1"]], boxes)
 
 
 def test_presentation_states_alone_give_the_same_boxes(laid):

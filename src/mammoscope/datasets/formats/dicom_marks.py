@@ -130,12 +130,16 @@ def referenced_images(dataset: Dataset) -> Iterator[str]:
 
 
 def kind_of(item: Dataset, keyword: str) -> str | None:
-    """A word for `label_of` from the first code of a sequence, in SNOMED CT or the retired SNOMED RT."""
+    """A word for `label_of` from the first code of a sequence."""
+    return "Mass" if is_one_of(item, keyword, [_MASS_ON_ONE_IMAGE]) else meaning(item, keyword)
+
+
+def is_one_of(item: Dataset, keyword: str, concepts: Iterable[Code]) -> bool:
+    """Whether the first code of a sequence is one of those concepts, in SNOMED CT or the retired SNOMED RT."""
     for code in attributes.items(item, keyword)[:1]:
         value, scheme = attributes.code(code), attributes.text(code, "CodingSchemeDesignator")
-        if value and scheme and Code(value, scheme, "") == _MASS_ON_ONE_IMAGE:
-            return "Mass"
-    return meaning(item, keyword)
+        return bool(value and scheme) and any(Code(value, scheme, "") == concept for concept in concepts)
+    return False
 
 
 def meaning(item: Dataset, keyword: str) -> str | None:

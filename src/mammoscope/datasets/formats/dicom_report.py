@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydicom import Dataset
+from pydicom.sr.codedict import codes
 
 from mammoscope.datasets.formats.dicom_marks import (
     Mark,
     Marks,
     code_value,
+    is_one_of,
     kind_of,
     label_of,
     meaning,
@@ -26,8 +28,14 @@ _TRACKING_UID = "112040"
 _CERTAINTY = "111012"
 _RENDERING_INTENT, _NOT_FOR_PRESENTATION = "111056", "111152"
 _ASSESSMENT = "111037"
-# CID 6014: breast geometry, image quality, non-lesion, selected region, nipple, composition, in SNOMED CT and RT
-_NO_LESION = frozenset(("111099", "111100", "111101", "111102", "24142002", "T-04100", "129715009", "F-01710"))
+_NO_LESION = [  # of CID 6014
+    codes.cid6014.BreastComposition,
+    codes.cid6014.BreastGeometry,
+    codes.cid6014.ImageQuality,
+    codes.cid6014.Nipple,
+    codes.cid6014.NonLesion,
+    codes.cid6014.SelectedRegion,
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +109,7 @@ def _finding(item: Dataset) -> _Finding:
 def _why_not(item: Dataset, intent: Dataset | None) -> str | None:
     if intent is not None and code_value(intent, "ConceptCodeSequence") == _NOT_FOR_PRESENTATION:
         return "a finding that is not for presentation"
-    if code_value(item, "ConceptCodeSequence") in _NO_LESION:
+    if is_one_of(item, "ConceptCodeSequence", _NO_LESION):
         return f"no lesion but the finding {meaning(item, 'ConceptCodeSequence')!r}"
     return None
 
