@@ -173,12 +173,24 @@ def read_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     """(line, cells) from the header on."""
-    data = _bytes(path)
-    if data.startswith(_OLE):
-        return _from_header(_xls_rows(path, data))
-    if data.startswith(_ZIP):
-        return _from_header(_xlsx_rows(path, data))
-    return _csv(path, data)
+    start = _start(path)
+    if start.startswith(_OLE):
+        return _from_header(_xls_rows(path, _bytes(path)))
+    if start.startswith(_ZIP):
+        return _from_header(_xlsx_rows(path, _bytes(path)))
+    if start.startswith(_UTF_16):
+        raise DatasetError(f"{path}, line 1: this is UTF-16 text: save the table as UTF-8.")
+    if b"\0" in start:
+        raise DatasetError(f"{path} is not a CSV file.")
+    return _csv(path)
+
+
+def _start(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(4096)
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read: {error.strerror}.") from None
 
 
 def _bytes(path: Path) -> bytes:
@@ -205,19 +217,24 @@ def text_of(path: Path, data: bytes) -> str:
         raise DatasetError(f"{path}, line {line}: the text is not UTF-8: save the table as UTF-8.") from None
 
 
-def _csv(path: Path, data: bytes) -> Iterator[tuple[int, list[str]]]:
-    text = text_of(path, data)
-    if "\0" in text[:4096]:
-        raise DatasetError(f"{path} is not a CSV file.")
-    first = text.split("\n", 1)[0]
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(_DELIMITERS, key=first.count))
+def _csv(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Read row by row: some tables are larger than memory should hold twice."""
+    known: dict[str, str] = {}
     begun = 1
     try:
-        for cells in reader:
-            yield begun, [" ".join(cell.split()) for cell in cells]
-            begun = reader.line_num + 1
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            first = file.readline()
+            file.seek(0)
+            reader = csv.reader(file, delimiter=max(_DELIMITERS, key=first.count))
+            for cells in reader:
+                # most cells repeat: one string for all that say the same
+                yield begun, [known.setdefault(text, text) for text in (" ".join(cell.split()) for cell in cells)]
+                begun = reader.line_num + 1
+    except UnicodeDecodeError:
+        text_of(path, _bytes(path))  # says the line
+        raise
     except csv.Error as error:
-        raise DatasetError(f"{path}, line {reader.line_num}: this is not CSV: {error}.") from None
+        raise DatasetError(f"{path}, line {begun}: this is not CSV: {error}.") from None
 
 
 def _xlsx_rows(path: Path, data: bytes) -> list[list[str]]:
