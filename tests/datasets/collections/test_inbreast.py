@@ -98,6 +98,13 @@ def test_a_missing_image_is_named_with_its_line(laid):
     assert "INbreast.csv, line 3: the DICOM file 22678646_….dcm is not in" in laid.refused()
 
 
+def test_the_tables_without_the_images_are_told_so(laid):
+    for stem in FILES:
+        (laid.folder / f"AllDICOMs/{stem}.dcm").unlink()
+    for options in ({}, {"partial": True}):
+        assert "nor is any other image that the tables name: name the folder that" in laid.refused(**options)
+
+
 def test_a_table_of_another_encoding_is_named_with_its_line(laid):
     path = laid.folder / "INbreast.csv"
     text = path.read_text().replace("201001;22678646", "março;22678646")

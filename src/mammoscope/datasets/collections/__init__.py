@@ -120,12 +120,13 @@ def _recognised(inventory: Inventory) -> Collection:
     found = [collection for collection in COLLECTIONS.values() if collection.recognise(inventory)]
     if len(found) == 1:
         return found[0]
-    names = ", ".join(collection.key for collection in found or COLLECTIONS.values())
+    public = [collection for collection in COLLECTIONS.values() if collection is not ARCHIVE]
+    names = ", ".join(collection.key for collection in found or public)
     raise DatasetError(
         f"{inventory.folder} holds several collections ({names}): name the folder of one."
         if found
-        else f"{inventory.folder} holds none of the collections {names}: name its folder; other annotations "
-        "come in with 'mammoscope dataset import coco' and its sisters."
+        else f"{inventory.folder} holds none of the collections {names}: name its folder, or import a hospital's own with "
+        "'mammoscope dataset import dicom' or other annotations with '… import coco' and its sisters."
     )
 
 

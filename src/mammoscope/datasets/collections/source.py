@@ -107,6 +107,11 @@ class Missing:
         count = f"{lost} of {self.named} that the tables name are missing"
         if self.source.partial and lost < self.named:
             return (f"{count} and were left out; the first is {what} ({row.path.name}, line {row.line}).",)
+        if lost == self.named:
+            raise DatasetError(
+                f"{row.path}, line {row.line}: {what} is not in {self.source.inventory.folder}, nor is any other image "
+                "that the tables name: name the folder that holds the images too."
+            )
         raise DatasetError(
             f"{row.path}, line {row.line}: {what} is not in {self.source.inventory.folder}; {count}: finish the "
             "download, or import what is there with --partial."
