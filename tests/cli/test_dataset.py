@@ -71,4 +71,4 @@ def test_folds_are_divided_beside_the_split(collection):
     shown = " ".join(run("show", out).output.split())
     assert "1 4, 2 4, none 4" in shown  # two of six patients are for the test
     both = run("split", out, "--folds", 2, "--val", 0.2)
-    assert "--folds does not go with --val and --test" in str(both.exception)
+    assert "--folds does not go with --split, --val and --test" in str(both.exception)

@@ -12,15 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 from mammoscope.datasets.dataset import (
     ANNOTATIONS,
+    FOLDS,
     IMAGES,
+    SPLITS,
     AnnotatedDataset,
     AnnotatedImage,
     fold_hash,
+    load_dataset,
     read_folder,
     split_hash,
 )
 from mammoscope.datasets.errors import DatasetError
-from mammoscope.datasets.files import sha256_of_file
+from mammoscope.datasets.files import read_json, sha256_of_file
 from mammoscope.datasets.hashing import FileHashes, Hashes, Progress, hash_files
 from mammoscope.datasets.index_schema import FIXED, attribute_columns, density_of
 from mammoscope.datasets.review_state import REVIEWS, boxes_hash
@@ -114,8 +117,8 @@ def read_index(folder: Path, columns: list[str] | None = None) -> IndexedDataset
     if not path.is_file():
         return None
     try:
-        made_of = _made_of(pyarrow.parquet.read_schema(path))
-        if made_of is None or not _is_of(made_of, folder):
+        noted = _noted(pyarrow.parquet.read_schema(path))
+        if noted is None or not _is_of(noted, folder):
             return None
         table = pyarrow.parquet.read_table(path, columns=columns, memory_map=True)
     except (pyarrow.ArrowException, OSError) as error:
@@ -123,7 +126,7 @@ def read_index(folder: Path, columns: list[str] | None = None) -> IndexedDataset
         raise DatasetError(
             f"{path} cannot be read ({reason}): remove it and write it anew with 'mammoscope dataset index'."
         ) from None
-    return IndexedDataset(folder, table, made_of["split_hash"], made_of["fold_hash"])
+    return IndexedDataset(folder, table, noted["split_hash"], noted["fold_hash"])
 
 
 def open_index(folder: Path, columns: list[str] | None = None) -> IndexedDataset:
@@ -146,47 +149,75 @@ def open_index(folder: Path, columns: list[str] | None = None) -> IndexedDataset
     )
 
 
+def check_locks(index: IndexedDataset) -> None:
+    """Check splits and folds against the files that lock them, and that no patient is in two, without the COCO file.
+
+    Raises
+    ------
+    DatasetError
+        If they do not fit; `load_dataset` says more.
+    """
+    for lock, made in ((SPLITS, index.split_hash), (FOLDS, index.fold_hash)):
+        path = index.folder / lock
+        record = read_json(path) if path.is_file() else {"hash": made}
+        if not isinstance(record, dict) or record.get("hash") != made:
+            load_dataset(index.folder)
+            raise DatasetError(f"{path} does not fit the images, patients and splits of {index.folder}.")
+    pairs = index.table.select(["patient", "split"]).group_by(["patient", "split"]).aggregate([])
+    if pairs.num_rows > index.table.group_by("patient").aggregate([]).num_rows:
+        load_dataset(index.folder)
+
+
 def _store(folder: Path, dataset: AnnotatedDataset, found: list[FileHashes]) -> IndexedDataset:
     import pyarrow.parquet
 
-    table = _table(dataset, found)
-    annotations = folder / ANNOTATIONS
-    facts = annotations.stat()
-    made_of: dict[str, Any] = {
-        "version": _VERSION,
-        "bytes": facts.st_size,
-        "mtime_ns": facts.st_mtime_ns,
-        "sha256": sha256_of_file(annotations),
-        "review_bytes": _size_of(folder / REVIEWS),
-        "split_hash": split_hash(dataset),
-        "fold_hash": fold_hash(dataset),
-    }
-    table = table.replace_schema_metadata({_MADE_OF: json.dumps(made_of).encode()})
+    hashes = split_hash(dataset), fold_hash(dataset)
+    table = _table(dataset, found).replace_schema_metadata(made_of(folder, *hashes))
     partial = folder / f".{INDEX}.partial"
     try:
         pyarrow.parquet.write_table(table, partial, compression="zstd")
         partial.replace(folder / INDEX)
     except OSError as error:
         raise DatasetError(f"{folder / INDEX} cannot be written: {error.strerror or error}.") from None
-    return IndexedDataset(folder, table, made_of["split_hash"], made_of["fold_hash"])
+    return IndexedDataset(folder, table, *hashes)
 
 
-def _made_of(schema: "pyarrow.Schema") -> dict[str, Any] | None:
+def made_of(folder: Path, split: str, fold: str) -> dict[bytes, bytes]:
+    """What an index's file notes of the files that it repeats, so that it is not believed beside others.
+
+    Parameters
+    ----------
+    split, fold
+        `split_hash` and `fold_hash` of the data set.
+    """
+    annotations = folder / ANNOTATIONS
+    facts = annotations.stat()
+    described = {
+        "version": _VERSION,
+        "bytes": facts.st_size,
+        "mtime_ns": facts.st_mtime_ns,
+        "sha256": sha256_of_file(annotations),
+        "review_bytes": _size_of(folder / REVIEWS),
+        "split_hash": split,
+        "fold_hash": fold,
+    }
+    return {_MADE_OF: json.dumps(described).encode()}
+
+
+def _noted(schema: "pyarrow.Schema") -> dict[str, Any] | None:
     try:
-        made_of = json.loads((schema.metadata or {}).get(_MADE_OF, b"null"))
+        noted = json.loads((schema.metadata or {}).get(_MADE_OF, b"null"))
     except ValueError:
         return None
-    return made_of if isinstance(made_of, dict) and made_of.get("version") == _VERSION else None
+    return noted if isinstance(noted, dict) and noted.get("version") == _VERSION else None
 
 
-def _is_of(made_of: Mapping[str, Any], folder: Path) -> bool:
+def _is_of(noted: Mapping[str, Any], folder: Path) -> bool:
     """Whether the index was made of the files that are there; a copied folder has other times, so bytes decide."""
     facts = (folder / ANNOTATIONS).stat()
-    if made_of["bytes"] != facts.st_size or made_of["review_bytes"] != _size_of(folder / REVIEWS):
+    if noted["bytes"] != facts.st_size or noted["review_bytes"] != _size_of(folder / REVIEWS):
         return False
-    return bool(made_of["mtime_ns"] == facts.st_mtime_ns) or bool(
-        made_of["sha256"] == sha256_of_file(folder / ANNOTATIONS)
-    )
+    return bool(noted["mtime_ns"] == facts.st_mtime_ns) or bool(noted["sha256"] == sha256_of_file(folder / ANNOTATIONS))
 
 
 def _size_of(path: Path) -> int:

@@ -172,6 +172,8 @@ def split_stratified(
         raise DatasetError(f"{folder} has {len(dataset.patients)} patients: too few for {len(sizes.sizes)} splits.")
     wanted = dict(sizes.sizes) if sizes.exact else {s: share * len(dataset) for s, share in sizes.sizes.items()}
     splits = assign_stratified(dataset.images, wanted, strata, seed)
+    if empty := sorted(set(sizes.sizes) - set(splits.values())):
+        raise DatasetError(f"--split {sizes.text}: no whole patient of {folder} fits into {empty[0]}; ask for more.")
     return _against(_lock(folder, dataset, splits, arguments), sizes, len(dataset))
 
 

@@ -15,6 +15,8 @@ from mammoscope.datasets.dataset import AnnotatedImage
 
 _LEFT_OVER = ""  # the part of those who are in none
 _CANDIDATES = 40  # of equally large patients, how many are weighed against each other for one exchange
+_ROUNDS = 4
+_TINY = 1e-9
 _IMAGES = ("images", "")
 
 _Property = tuple[str, str]
@@ -36,7 +38,8 @@ def assign_stratified(
     """The part of each patient.
 
     The rarest property goes first: its patients, those with most of it first and in an order drawn from the seed among
-    equals, each to the part that lacks most of it. Patients, sizes and seed alone decide, on any machine.
+    equals, each to the part that lacks most of it; then patients move to where they make parts more alike. Patients,
+    sizes and seed alone decide, on any machine.
 
     Parameters
     ----------
@@ -46,6 +49,7 @@ def assign_stratified(
     """
     parts = _Parts(images, wanted, strata)
     parts.fill(seed)
+    parts.settle(seed)
     if all(size == int(size) for size in wanted.values()):
         parts.meet(seed)
     return {patient: part for patient, part in parts.of.items() if part != _LEFT_OVER}
@@ -95,6 +99,19 @@ class _Parts:
                 for each in self.properties[patient]:
                     holders[each].discard(patient)
 
+    def settle(self, seed: int) -> None:
+        """Move patients, one by one, to where they make the parts more alike, a few times round."""
+        for _ in range(_ROUNDS):
+            moved = False
+            for patient in sorted(self.properties, key=lambda p: _drawn(seed, p)):
+                here = self.of[patient]
+                best = min(self.wanted, key=lambda part: (self._worse_by(patient, here, part), part != here))
+                if self._worse_by(patient, here, best) < -_TINY:
+                    self._put(patient, best)
+                    moved = True
+            if not moved:
+                return
+
     def meet(self, seed: int) -> None:
         """Exchange patients between parts until their numbers of images are those wanted, or no exchange helps."""
         while exchange := self._best_exchange():
@@ -110,6 +127,15 @@ class _Parts:
     def _lack(self, part: str, each: _Property) -> float:
         share = self.wanted[part] / self.total[_IMAGES]
         return share * self.total[each] - self.has[part][each]
+
+    def _worse_by(self, patient: str, source: str, target: str) -> float:
+        """By how much a move changes the sum of squares of what parts lack, each property by its rarity."""
+        if source == target:
+            return 0.0
+        return sum(
+            2 * count * (count + self._lack(source, each) - self._lack(target, each)) / self.total[each]
+            for each, count in sorted(self.properties[patient].items())
+        )
 
     def _neediest(self, patient: str, each: _Property) -> str:
         size = self._images(patient)

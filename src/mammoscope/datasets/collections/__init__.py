@@ -122,11 +122,11 @@ def _recognised(inventory: Inventory) -> Collection:
         return found[0]
     public = [collection for collection in COLLECTIONS.values() if collection is not ARCHIVE]
     names = ", ".join(collection.key for collection in found or public)
+    if found:
+        raise DatasetError(f"{inventory.folder} holds several collections ({names}): name the folder of one.")
     raise DatasetError(
-        f"{inventory.folder} holds several collections ({names}): name the folder of one."
-        if found
-        else f"{inventory.folder} holds none of the collections {names}: name its folder, or import a hospital's own with "
-        "'mammoscope dataset import dicom' or other annotations with '… import coco' and its sisters."
+        f"{inventory.folder} holds none of the collections {names}: name its folder, or import a hospital's own with "
+        "'mammoscope dataset import dicom', other annotations with '… import coco' and its sisters."
     )
 
 

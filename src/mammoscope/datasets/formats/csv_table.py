@@ -83,6 +83,8 @@ def _columns(source: Path, there: Sequence[str], options: ReadOptions) -> _Colum
 def _box(where: str, row: dict[str, str], columns: _Columns, options: ReadOptions) -> Iterator[ImportedBox]:
     values = [row[name] for name in columns.box]
     if not any(values):
+        if columns.label and row[columns.label]:
+            raise DatasetError(f"{where}: a label, {row[columns.label][:40]!r}, but no box; was the row cut off?")
         return
     a, b, c, d = (number(where, name, value) for name, value in zip(columns.box, values, strict=True))
     if columns.box_is_edges and (c <= a or d <= b):

@@ -40,16 +40,14 @@ def read_detectron2(source: Path, images: ImageFolder, options: ReadOptions) -> 
             _box(f"{where}, annotation {n}", annotation, (rows, columns), classes)
             for n, annotation in enumerate(annotations or [])
         )
-        stated = [value if isinstance(value := entry.get(side), int) else None for side in ("height", "width")]
-        yield LabelledFile(image, where, boxes, *stated)
+        height, width = (value if isinstance(value := entry.get(side), int) else None for side in ("height", "width"))
+        yield LabelledFile(image, where, boxes, height, width)
 
 
 def _classes(path: Path) -> tuple[str, ...]:
     beside = path.parent / METADATA
     if not beside.is_file():
-        raise DatasetError(
-            f"{path}: the names of the classes are not known: give --classes, in the order of their ids."
-        )
+        raise DatasetError(f"{path}: the names of the classes are not known: give --classes in their order.")
     names = member(str(beside), read_json_text(beside, read_text(beside)), "thing_classes")
     if not isinstance(names, list):
         raise DatasetError(f"{beside}: its thing_classes are no list.")

@@ -12,9 +12,9 @@ _PICTURES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".pgm", ".bmp", ".dcm", "
 
 
 class ImageFolder:
-    """Finds images by full name, by the end of a path, or by the bare name where only one file has it.
+    r"""Finds images by full name, by the end of a path, or by the bare name where only one file has it.
 
-    Annotations were often made on another machine: their names hold its folders (``C:\\scans\\a.png``), or none.
+    Annotations were often made on another machine: their names hold its folders (``C:\scans\a.png``), or none.
 
     Raises
     ------

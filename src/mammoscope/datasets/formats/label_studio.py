@@ -88,7 +88,7 @@ def _results(where: str, result: object) -> list[Mapping[str, Any]]:
 
 def _short_form(task: Mapping[str, Any]) -> list[list[Mapping[str, Any]]]:
     """JSON-MIN: the values of regions stand under the name of their control."""
-    results = []
+    results: list[Mapping[str, Any]] = []
     for value in task.values():
         for region in value if isinstance(value, list) else ():
             kinds = [kind for kind in _SHAPES if isinstance(region, dict) and kind in region]
@@ -115,8 +115,8 @@ def _box(where: str, kind: str, result: Mapping[str, Any], size: tuple[int, int]
     stated = (result.get("original_height"), result.get("original_width"))
     if None not in stated and stated != size:
         raise DatasetError(
-            f"{where}: it was drawn on an image of {stated[0]} rows and {stated[1]} columns, but the file has {size[0]} "
-            f"and {size[1]}: is it another image?"
+            f"{where}: it was drawn on an image of {stated[0]} rows and {stated[1]} columns, but the file has "
+            f"{size[0]} and {size[1]}: is it another image?"
         )
     if result.get("image_rotation"):
         raise DatasetError(f"{where}: it was drawn on a turned image; turn the view back and export again.")

@@ -77,7 +77,7 @@ def _classes(source: Path) -> tuple[str, ...]:
 def _names_in_yaml(path: Path) -> tuple[str, ...]:
     try:
         content = yaml.safe_load(read_text(path))
-    except yaml.YAMLError:
+    except (yaml.YAMLError, RecursionError):
         raise DatasetError(f"{path} is not valid YAML.") from None
     names = content.get("names") if isinstance(content, dict) else None
     if isinstance(names, dict):
@@ -107,7 +107,7 @@ def _boxes(path: Path, rows: int, columns: int, classes: tuple[str, ...]) -> Ite
             yield outlined(where, corners, label)
         else:
             raise DatasetError(
-                f"{where}: {len(values) + 1} values; a line is a class with centre and size, or with a polygon's corners."
+                f"{where}: {len(values) + 1} values; a line is a class with centre and size, or with corners."
             )
 
 
