@@ -380,10 +380,12 @@ def test_patients_are_not_guessed(laid, grey):
 def test_a_damaged_object_is_named(laid):
     measurement_report(laid, MASS, TRIANGLE)
     (path,) = laid.folder.glob("report-*.dcm")
-    path.write_bytes(path.read_bytes()[:700])
-    said = laid.refused()
-    assert f"{path} is a cut or damaged" in said
-    assert "export it again" in said
+    data = path.read_bytes()
+    for whole in (500, len(data) // 2, len(data) - 100, len(data) - 1):
+        path.write_bytes(data[:whole])
+        said = laid.refused()
+        assert path.name in said
+        assert "again" in said
 
 
 def test_a_folder_without_mammograms_is_refused(laid):

@@ -6,6 +6,7 @@ objects may show one finding, as Mammoscope's own results do: it is taken once.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 from pydicom import Dataset, dcmread
@@ -100,9 +101,22 @@ def read_annotation_objects(paths: Iterable[Path]) -> AnnotationObjects:
     return AnnotationObjects(marks, spoken_of, tuple(notes))
 
 
+class _Whole(BytesIO):
+    """Bytes of a file that may not end within what is read: pydicom takes the half of a value for the value."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(size)
+        if size is not None and 0 < len(data) < size:
+            raise EOFError
+        return data
+
+
 def _read(path: Path) -> Dataset:
     try:
-        dataset = dcmread(path, force=True)
+        data = path.read_bytes()
+        dataset = dcmread(BytesIO(data), force=True)
+        if dataset.SOPClassUID != SegmentationStorage:  # whose pixels say themselves whether they are whole
+            dataset = dcmread(_Whole(data), force=True)
         known = str(dataset.SOPClassUID) in ANNOTATIONS
     except Exception as error:  # damaged bytes raise whatever they lead to
         raise DatasetError(f"{path} is a damaged DICOM object: copy it again from its source.") from error

@@ -138,7 +138,8 @@ def is_one_of(item: Dataset, keyword: str, concepts: Iterable[Code]) -> bool:
     """Whether the first code of a sequence is one of those concepts, in SNOMED CT or the retired SNOMED RT."""
     for code in attributes.items(item, keyword)[:1]:
         value, scheme = attributes.code(code), attributes.text(code, "CodingSchemeDesignator")
-        return bool(value and scheme) and any(Code(value, scheme, "") == concept for concept in concepts)
+        if value and scheme:
+            return any(Code(value, scheme, "") == concept for concept in concepts)
     return False
 
 
