@@ -104,6 +104,8 @@ def test_a_picture_of_another_shape_is_refused(laid, grey):
     [
         ("30 40 1 3 5 7 #", "30 40 1 9 5 7 #", "OVERLAY, line 19: an outline is a column, a row and steps"),
         ("30 40 1 3 5 7 #", "30 40 #", "OVERLAY, line 19: an outline is"),
+        ("30 40 1 3 5 7 #", "30 40 1 12 5 7 #", "OVERLAY, line 19: an outline is"),
+        ("30 40 1 3 5 7 #", "30 40 1 3", "OVERLAY, line 19: an outline is"),
         ("TOTAL_ABNORMALITIES 2", "TOTAL_ABNORMALITIES 3", "it states 3 abnormalities and outlines 2"),
         ("ABNORMALITY 1\n", "", "OVERLAY, line 8: an outline comes before the first ABNORMALITY"),
     ],

@@ -87,6 +87,10 @@ def test_patients_come_from_the_dicom_copies_and_are_not_guessed(laid, grey):
     with pytest.raises(PatientUnknownError, match=r"nothing in .* says which images are of one patient"):
         laid.bring()
     for number in range(1, 5):
+        laid.dicom(f"DICOM Images/IMG{number:03d}.dcm", grey(120, 100), PatientID="anonymous")
+    with pytest.raises(PatientUnknownError, match=r"nothing in .* says which images are of one patient"):
+        laid.bring()
+    for number in range(1, 5):
         laid.dicom(f"DICOM Images/IMG{number:03d}.dcm", grey(120, 100), PatientID=f"p{number // 2}")
     assert {name: image.patient for name, image in laid.images().items()} == {
         "IMG001": "p0", "IMG002": "p1", "IMG003": "p1",

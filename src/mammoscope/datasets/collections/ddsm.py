@@ -1,14 +1,13 @@
 """DDSM: an .ics file a case, an .OVERLAY file a view with lesions, pictures in lossless JPEG of 1990 (LJPEG).
 
-http://www.eng.usf.edu/cvprg/mammography/DDSM/case_description.html describes the files. An outline begins with the
-column and row of its first pixel; each number after it is a step to one of eight neighbours, 0 up and then clockwise.
+http://www.eng.usf.edu/cvprg/mammography/DDSM/case_description.html describes the files.
 """
 
 import re
-from dataclasses import dataclass, field
-from itertools import pairwise
+from dataclasses import dataclass
 from pathlib import Path
 
+from mammoscope.datasets.collections.ddsm_overlay import Abnormality, read_overlay
 from mammoscope.datasets.collections.inventory import Inventory
 from mammoscope.datasets.collections.ljpeg import decode_to_png
 from mammoscope.datasets.collections.model import (
@@ -17,7 +16,6 @@ from mammoscope.datasets.collections.model import (
     MASS,
     Collected,
     density_of,
-    pathology_of,
     worst_pathology,
 )
 from mammoscope.datasets.collections.source import Collection, Missing, Source
@@ -35,9 +33,6 @@ _VIEW = re.compile(
 )
 _RESOLUTION = re.compile(r"\bRESOLUTION\s+([0-9.]+)")
 _PICTURES = (".png", ".tif", ".tiff", ".pgm", ".jpg", ".jpeg")
-_STEPS = ((0, -1), (1, -1), (1, 0), (1, 1), (0, 1), (-1, 1), (-1, 0), (-1, -1))
-_LABELS = {"MASS": MASS, "CALCIFICATION": CALCIFICATION}
-_DESCRIBED = ("SHAPE", "MARGINS", "TYPE", "DISTRIBUTION")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +45,6 @@ class _View:
     columns: int
     spacing_mm: float | None
     overlay: bool
-
-
-@dataclass
-class _Abnormality:
-    label: str = ABNORMALITY
-    attributes: dict[str, str] = field(default_factory=dict)
-    boundaries: list[Polygon] = field(default_factory=list)
 
 
 def _recognise(inventory: Inventory) -> bool:
@@ -83,7 +71,7 @@ def _read(source: Source) -> Collected:
             size = source.size(path)
             across, down = _scale(path, size, view)
             scaled += (across, down) != (1.0, 1.0)
-            abnormalities = _abnormalities(overlay) if overlay else []
+            abnormalities = read_overlay(overlay) if overlay else []
             images.append(_image(path, size, view, facts, abnormalities, (across, down)))
     told = (f"{scaled} pictures are smaller or larger than their film was digitised: their boxes were scaled.",)
     return Collected(tuple(images), (*missing.settle(), *(told if scaled else ())))
@@ -136,71 +124,12 @@ def _scale(path: Path, size: tuple[int, int], view: _View) -> tuple[float, float
     return across, down
 
 
-def _abnormalities(path: Path) -> list[_Abnormality]:
-    """What an .OVERLAY file outlines. Cores lie within boundaries and are not lesions of their own."""
-    found: list[_Abnormality] = []
-    outline_of_core = False
-    stated = 0
-    for line, text in enumerate(path.read_bytes().decode("ascii", "replace").splitlines(), 1):
-        row, words = Row(path, line, {}), text.split()
-        if not words:
-            continue
-        if words[0] == "TOTAL_ABNORMALITIES" and len(words) > 1 and words[1].isdigit():
-            stated = int(words[1])
-        elif words[0] == "ABNORMALITY":
-            found.append(_Abnormality())
-        elif words[0] in ("BOUNDARY", "CORE"):
-            outline_of_core = words[0] == "CORE"
-        elif words[0].lstrip("-").isdigit():
-            if not found:
-                raise row.error("an outline comes before the first ABNORMALITY")
-            if not outline_of_core:
-                found[-1].boundaries.append(_outline(row, words))
-        elif found:
-            _describe(found[-1], words)
-    if len(found) != stated or not all(abnormality.boundaries for abnormality in found):
-        raise DatasetError(
-            f"{path}: it states {stated} abnormalities and outlines {sum(bool(a.boundaries) for a in found)}: it is "
-            "cut, copy it again from its source."
-        )
-    return found
-
-
-def _describe(abnormality: _Abnormality, words: list[str]) -> None:
-    if words[0] == "LESION_TYPE" and len(words) > 1:
-        label = _LABELS.get(words[1], ABNORMALITY)
-        if abnormality.label == ABNORMALITY or label == MASS:  # of two types the mass is what the box is about
-            abnormality.label = label
-        for name, value in pairwise(words[2:]):
-            if name in _DESCRIBED:
-                abnormality.attributes[name.casefold()] = value
-    elif words[0] in ("ASSESSMENT", "SUBTLETY") and len(words) > 1:
-        abnormality.attributes["birads" if words[0] == "ASSESSMENT" else "subtlety"] = words[1]
-    elif words[0] == "PATHOLOGY" and (pathology := pathology_of(" ".join(words[1:]))):
-        abnormality.attributes["pathology"] = pathology
-
-
-def _outline(row: Row, words: list[str]) -> Polygon:
-    """The pixels (column, row) that a chain code steps through."""
-    if words[-1] == "#":
-        words = words[:-1]
-    if len(words) < 3 or not all(word.isdigit() for word in words) or any(word not in "01234567" for word in words[2:]):
-        raise row.error("an outline is a column, a row and steps from 0 to 7: the file is cut, copy it again")
-    x, y = int(words[0]), int(words[1])
-    pixels = [(x, y)]
-    for word in words[2:]:
-        step = _STEPS[int(word)]
-        x, y = x + step[0], y + step[1]
-        pixels.append((x, y))
-    return tuple((float(x), float(y)) for x, y in pixels)
-
-
 def _image(
     path: Path,
     size: tuple[int, int],
     view: _View,
     facts: dict[str, str],
-    abnormalities: list[_Abnormality],
+    abnormalities: list[Abnormality],
     scale: tuple[float, float],
 ) -> ImportedImage:
     boxes = tuple(
@@ -225,7 +154,7 @@ def _image(
     )
 
 
-def _box(abnormality: _Abnormality, outline: Polygon, scale: tuple[float, float]) -> ImportedBox:
+def _box(abnormality: Abnormality, outline: Polygon, scale: tuple[float, float]) -> ImportedBox:
     """The box around whole pixels: the outline goes through pixels, which reach half a pixel further on every side."""
     middles = [((x + 0.5) * scale[0], (y + 0.5) * scale[1]) for x, y in outline]
     half = scale[0] / 2, scale[1] / 2

@@ -148,7 +148,8 @@ def _look(path: Path) -> _Look:
 def _patients(source: Source, names: Iterable[str]) -> dict[str, str]:
     """Patients from the DICOM copies of the images, if these say them; else each its own, if that was asked for."""
     said = {header.path.stem.strip().upper(): header.patient for header in source.headers if header.patient}
-    if all(name in said for name in names):
+    # one name for all is what a tool for anonymising leaves
+    if all(name in said for name in names) and len(set(said.values())) > 1:
         return {name: said[name] for name in names}
     if source.each_image_a_patient:
         return {name: name for name in names}

@@ -1,17 +1,15 @@
 """Tables of a collection: CSV as it left a spreadsheet, XLSX and XLS, with the line of whatever is wrong."""
 
 import csv
-import io
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mammoscope.datasets.collections.sheets import OLE, ZIP, xls_rows, xlsx_rows
 from mammoscope.datasets.errors import DatasetError
 
-_OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"  # the container of XLS
-_ZIP = b"PK\x03\x04"  # the container of XLSX
 _DELIMITERS = (",", ";", "\t")
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
@@ -104,7 +102,7 @@ def key(column: str) -> str:
 
 def is_spreadsheet(start: bytes) -> bool:
     """Whether a file that begins so may be XLS or XLSX."""
-    return start.startswith((_OLE, _ZIP))
+    return start.startswith((OLE, ZIP))
 
 
 def header_of(path: Path) -> tuple[str, ...]:
@@ -159,10 +157,10 @@ def read_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
         If it cannot be read or is not UTF-8 text.
     """
     data = _bytes(path)
-    if data.startswith(_OLE):
-        sheet = _xls_rows(path, data)
-    elif data.startswith(_ZIP):
-        sheet = _xlsx_rows(path, data)
+    if data.startswith(OLE):
+        sheet = xls_rows(path, data)
+    elif data.startswith(ZIP):
+        sheet = xlsx_rows(path, data)
     else:
         sheet = [re.split(r"\s*[,;\t]\s*|\s+", line.strip()) for line in text_of(path, data).splitlines()]
     for line, cells in enumerate(sheet, 1):
@@ -174,10 +172,10 @@ def read_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
 def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     """(line, cells) from the header on."""
     start = _start(path)
-    if start.startswith(_OLE):
-        return _from_header(_xls_rows(path, _bytes(path)))
-    if start.startswith(_ZIP):
-        return _from_header(_xlsx_rows(path, _bytes(path)))
+    if start.startswith(OLE):
+        return _from_header(xls_rows(path, _bytes(path)))
+    if start.startswith(ZIP):
+        return _from_header(xlsx_rows(path, _bytes(path)))
     if start.startswith(_UTF_16):
         raise DatasetError(f"{path}, line 1: this is UTF-16 text: save the table as UTF-8.")
     if b"\0" in start:
@@ -237,38 +235,9 @@ def _csv(path: Path) -> Iterator[tuple[int, list[str]]]:
         raise DatasetError(f"{path}, line {begun}: this is not CSV: {error}.") from None
 
 
-def _xlsx_rows(path: Path, data: bytes) -> list[list[str]]:
-    import openpyxl
-
-    try:
-        book = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True)
-        rows = list(book.worksheets[0].iter_rows(values_only=True))
-    except Exception as error:  # openpyxl raises what the damaged bytes lead to
-        raise DatasetError(f"{path} is not a whole XLSX file: copy it again from its source.") from error
-    return [[_cell(value) for value in row] for row in rows]
-
-
-def _xls_rows(path: Path, data: bytes) -> list[list[str]]:
-    import xlrd
-
-    try:
-        sheet = xlrd.open_workbook(file_contents=data).sheet_by_index(0)
-    except Exception as error:  # xlrd raises what the damaged bytes lead to
-        raise DatasetError(f"{path} is not a whole XLS file: copy it again from its source.") from error
-    return [[_cell(value) for value in sheet.row_values(row)] for row in range(sheet.nrows)]
-
-
 def _from_header(rows: list[list[str]]) -> Iterator[tuple[int, list[str]]]:
     """The rows of a sheet from the first with two names on: some sheets have a title above."""
     start = next((n for n, row in enumerate(rows) if sum(map(bool, row)) > 1), len(rows))
     width = max((n + 1 for n, name in enumerate(rows[start]) if name), default=0) if start < len(rows) else 0
     for line, row in enumerate(rows[start:], start + 1):
         yield line, row[:width]
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, float) and value.is_integer():  # spreadsheets keep 22678622 as 22678622.0
-        return str(int(value))
-    return " ".join(str(value).split())
