@@ -1,58 +1,49 @@
 """How fast the index of a large data set opens, and what `mammoscope dataset show` takes on it.
 
 A synthetic index of a million images (no picture is made) is written once; it is then opened, read whole and shown in a
-process of its own each, so that the memory is that of the job alone. Beside it: the same rows through ``json``.
+process of its own each, so that time and memory are those of the job alone. On a busy machine trust the CPU time.
 
-    python benchmarks/index.py --images 1000000
+    python benchmarks/index.py [--images 1000000]
 """
 
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 
-OPEN = """
-import resource, sys, time
+PROGRAM = """
+import sys, time
 start = time.perf_counter()
 from pathlib import Path
 from mammoscope.datasets import read_index
-index = read_index(Path(sys.argv[1]))
-assert index is not None
-table = index.table.combine_chunks()
-seconds = time.perf_counter() - start
-print(table.num_rows, seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+imported = time.perf_counter()
+{job}
+status = Path("/proc/self/status").read_text()  # its peak is this program's own; getrusage begins with the parent's
+peak = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
+print(imported - start, time.perf_counter() - imported, time.process_time(), peak / 1024)
 """
-
-FILTER = """
-import resource, sys, time
-start = time.perf_counter()
-from pathlib import Path
-from mammoscope.datasets import read_index
+JOBS = {
+    "open": "table = read_index(Path(sys.argv[1])).table\nassert table.num_rows == int(sys.argv[2])",
+    "filter": """
 from mammoscope.datasets.where import rows_where
 table = read_index(Path(sys.argv[1])).table
 chosen = table.filter(rows_where(table, "view == 'MLO' and density >= 3 and 'Mass' in labels"))
-seconds = time.perf_counter() - start
-print(chosen.num_rows, seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-"""
-
-SHOW = """
-import resource, sys, time
-start = time.perf_counter()
+assert chosen.num_rows
+""",
+    "show": """
 from mammoscope.cli import app
 try:
     app(["dataset", "show", sys.argv[1]])
 except SystemExit as end:
     assert not end.code, end.code
-seconds = time.perf_counter() - start
-print(0, seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-"""
+""",
+}
 
 
 def synthetic(folder: Path, images: int) -> None:
@@ -73,8 +64,9 @@ def synthetic(folder: Path, images: int) -> None:
     def named(pattern: str, values: np.ndarray) -> pa.Array:
         return pa.array([pattern % value for value in values.tolist()])
 
-    def hashes() -> pa.Array:
-        return pa.array([rng.bytes(32).hex() for _ in range(images)])
+    def hashes(signs: int = 64) -> pa.Array:
+        text = rng.bytes(images * signs // 2).hex()
+        return pa.array([text[n : n + signs] for n in range(0, len(text), signs)])
 
     n_boxes = rng.integers(0, 3, images)
     ends = pa.array(np.concatenate([[0], np.cumsum(n_boxes)]), pa.int32())
@@ -91,7 +83,7 @@ def synthetic(folder: Path, images: int) -> None:
         "labels": pa.ListArray.from_arrays(ends, pa.array(["Mass", "Calcification"]).take(
             pa.array(rng.integers(0, 2, boxes)))),
         "box_sides": pa.ListArray.from_arrays(ends, pa.array(rng.uniform(2, 20, boxes), pa.float32())),
-        "boxes_hash": pa.array([rng.bytes(8).hex() for _ in range(images)]), "origin": named("raw/%08d.dcm", numbers),
+        "boxes_hash": hashes(16), "origin": named("raw/%08d.dcm", numbers),
         "file_bytes": rng.integers(1 << 20, 1 << 24, images), "file_mtime_ns": rng.integers(0, 1 << 60, images),
         "file_sha256": hashes(), "pixel_sha256": hashes(),
     }  # fmt: skip
@@ -107,33 +99,36 @@ def synthetic(folder: Path, images: int) -> None:
     pq.write_table(table, folder / INDEX, compression="zstd")
 
 
-def measured(code: str, *arguments: str) -> tuple[int, float, float]:
-    """(rows, seconds, MiB at most) of a program of its own."""
+def measured(job: str, *arguments: str) -> dict[str, float]:
+    """Seconds of importing and of the job, CPU seconds of both, and the most memory, of a program of its own."""
+    code = PROGRAM.format(job=JOBS[job])
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
-    rows, seconds, mib = done.stdout.split()[-3:]
-    return int(rows), float(seconds), float(mib)
+    names = ("import_s", "job_s", "cpu_s", "peak_mib")
+    return dict(zip(names, map(float, done.stdout.split()[-4:]), strict=True))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=1_000_000)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--folder", type=Path, help="Keep the index there, and use the one that is.")
     parser.add_argument("--out", type=Path, help="Write the figures as JSON.")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        start = time.perf_counter()
-        synthetic(folder, arguments.images)
+        folder = arguments.folder or Path(scratch)
+        folder.mkdir(exist_ok=True)
+        if not (folder / "images.parquet").is_file():
+            synthetic(folder, arguments.images)
         size = (folder / "images.parquet").stat().st_size / 2**20
-        print(f"{arguments.images} rows written in {time.perf_counter() - start:.1f} s, {size:.0f} MiB on disk")
-        print(f"{'job':8} {'best s':>8} {'worst s':>8} {'MiB':>8}")
+        print(
+            f"{arguments.images} images, {size:.0f} MiB; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
+        )
+        print(f"{'job':8}{'import s':>10}{'job s':>10}{'CPU s':>10}{'peak MiB':>10}   (median of {arguments.repeats})")
         figures = {}
-        for job, code in (("open", OPEN), ("filter", FILTER), ("show", SHOW)):
-            runs = [measured(code, str(folder)) for _ in range(arguments.repeats)]
-            seconds, most = sorted(run[1] for run in runs), max(run[2] for run in runs)
-            figures[job] = {"best_s": seconds[0], "worst_s": seconds[-1], "mib": most}
-            print(f"{job:8} {seconds[0]:8.2f} {seconds[-1]:8.2f} {most:8.0f}")
-    print(f"this process, which wrote it: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB")
+        for job in JOBS:
+            runs = [measured(job, str(folder), str(arguments.images)) for _ in range(arguments.repeats)]
+            figures[job] = {name: median(run[name] for run in runs) for name in runs[0]}
+            print(f"{job:8}" + "".join(f"{value:10.2f}" for value in figures[job].values()))
     if arguments.out:
         content = {"images": arguments.images, "cores": os.cpu_count(), "mib_on_disk": size, "jobs": figures}
         arguments.out.write_text(json.dumps(content, indent=1) + "\n")

@@ -1,4 +1,5 @@
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -13,7 +14,7 @@ from mammoscope.datasets import (
     read_index,
     set_review,
 )
-from mammoscope.datasets.review_state import REVIEWS, boxes_hash
+from mammoscope.datasets.review_state import REVIEWS, ReviewEvent, append_events, boxes_hash
 from mammoscope.findings import Box
 
 FIRST = "00001_LEFT_CC.png"
@@ -87,6 +88,15 @@ def test_the_power_fails_while_a_line_is_written(folder):
     set_review(folder, [FIRST], ReviewState.DISPUTED, "dr b")
     assert [event.by for event in history_of(folder, FIRST)] == ["dr a", "dr b"]
     assert log.read_bytes().startswith(whole)
+
+
+def test_several_reviewers_at_once(folder):
+    def event(number):
+        return ReviewEvent("2026-01-01T00:00:00Z", f"dr {number}", 0, FIRST, note="x" * 20_000)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda number: append_events(folder, [event(number)]), range(40)))
+    assert sorted(e.by for e in history_of(folder, FIRST)) == sorted(f"dr {number}" for number in range(40))
 
 
 @pytest.mark.parametrize(

@@ -112,3 +112,13 @@ def test_a_polygon_has_its_box_around_it():
     assert ImportedBox.around(((3, 9), (7, 2), (5, 4)), "Mass").box == Box(3, 2, 7, 9)
     with pytest.raises(ValueError, match="corners"):
         ImportedBox.around(((3, 9), (7, 2)), "Mass")
+
+
+def test_coco_tools_read_it(images, tmp_path):
+    coco = pytest.importorskip("pycocotools.coco")
+    write_dataset(images, tmp_path / "out", name="ACME")
+    read = coco.COCO(str(tmp_path / "out/annotations.json"))
+    assert [read.cats[number]["name"] for number in sorted(read.cats)] == ["Calcification", "Mass"]
+    masses = read.loadAnns(read.getAnnIds(imgIds=[1], catIds=[2], iscrowd=False))
+    assert [entry["bbox"] for entry in masses] == [[5, 10, 20, 8]]
+    assert read.annToMask(masses[0]).sum() > 0

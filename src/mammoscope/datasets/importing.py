@@ -10,7 +10,7 @@ from mammoscope.datasets.case_tables import CaseTables
 from mammoscope.datasets.coco import CocoAnnotation, CocoDocument, CocoImage, read_coco
 from mammoscope.datasets.dataset import ANNOTATIONS, IMAGES, checked_size, clipped_box, image_path
 from mammoscope.datasets.errors import DatasetError
-from mammoscope.datasets.files import write_json
+from mammoscope.datasets.files import check_unpacked, write_json
 from mammoscope.datasets.identity import FileNamePattern, ImageIdentity
 from mammoscope.datasets.index import write_index
 from mammoscope.datasets.native_size import NativeSize, read_native_sizes, unstretch
@@ -105,6 +105,8 @@ def import_coco(
     """
     annotations, images, out = Path(annotations), Path(images), Path(out)
     check_target(out, overwrite)
+    for given in (annotations, images):
+        check_unpacked(given)
     document = read_coco(annotations)
     natives = None if native_sizes is None else read_native_sizes(Path(native_sizes))
     pattern = FileNamePattern.compile(patient_pattern)

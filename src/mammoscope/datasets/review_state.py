@@ -3,12 +3,13 @@
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self
 
 from mammoscope.datasets.errors import DatasetError
 from mammoscope.findings import Box
@@ -123,7 +124,8 @@ def append_events(folder: Path, events: Iterable[ReviewEvent]) -> None:
     lines = "".join(json.dumps(event.to_json(), ensure_ascii=False) + "\n" for event in events)
     try:
         with path.open("ab+") as file:
-            _drop_torn_line(file.fileno())
+            _wait_for_others(file)
+            _drop_torn_line(file)
             file.write(lines.encode())
             file.flush()
             os.fsync(file.fileno())
@@ -131,11 +133,19 @@ def append_events(folder: Path, events: Iterable[ReviewEvent]) -> None:
         raise DatasetError(f"{path} cannot be written: {error.strerror or error}.") from None
 
 
-def _drop_torn_line(descriptor: int) -> None:
-    size = os.fstat(descriptor).st_size
-    content = os.pread(descriptor, size, 0)
+def _wait_for_others(file: IO[bytes]) -> None:
+    """Hold the log alone until it is closed, so that no half line of another reviewer is taken for a torn one."""
+    if sys.platform != "win32":
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX)
+
+
+def _drop_torn_line(file: IO[bytes]) -> None:
+    file.seek(0)
+    content = file.read()
     if content and not content.endswith(b"\n"):
-        os.ftruncate(descriptor, content.rfind(b"\n") + 1)
+        file.truncate(content.rfind(b"\n") + 1)
 
 
 def boxes_hash(boxes: Sequence[Box], labels: Sequence[str], crowds: Sequence[Box]) -> str:

@@ -16,6 +16,7 @@ from mammoscope.datasets.dataset import AnnotatedImage
 _LEFT_OVER = ""  # the part of those who are in none
 _CANDIDATES = 40  # of equally large patients, how many are weighed against each other for one exchange
 _ROUNDS = 4
+_MANY = 3  # boxes in one image: more are rare, and counted as boxes anyway
 _TINY = 1e-9
 _IMAGES = ("images", "")
 
@@ -26,7 +27,7 @@ class Stratum(StrEnum):
     """What is spread evenly over parts; the images themselves always are."""
 
     MASS = "mass"
-    """Boxes of each label, and images with a box."""
+    """Boxes of each label, and images with none, one, two or more."""
     PATHOLOGY = "pathology"
     DENSITY = "density"
     SCANNER = "scanner"
@@ -63,7 +64,7 @@ def properties_of(image: AnnotatedImage, strata: Sequence[Stratum]) -> Counter[_
     for stratum in strata:
         if stratum is Stratum.MASS:
             found.update(("box", label) for label in image.labels)
-            found["with a box", str(bool(image.boxes))] += 1
+            found["boxes in the image", str(min(len(image.boxes), _MANY))] += 1
         else:
             found[str(stratum), str(said.get(stratum))] += 1
     return found

@@ -102,7 +102,7 @@ def test_a_picture_of_another_shape_is_refused(laid, grey):
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("30 40 1 3 5 7 #", "30 40 1 9 5 7 #", "OVERLAY, line 19: an outline is a column, a row and steps"),
+        ("30 40 1 3 5 7 #", "30 40 1 9 5 7 #", "OVERLAY, line 19: an outline is a column, a row, steps"),
         ("30 40 1 3 5 7 #", "30 40 #", "OVERLAY, line 19: an outline is"),
         ("30 40 1 3 5 7 #", "30 40 1 12 5 7 #", "OVERLAY, line 19: an outline is"),
         ("30 40 1 3 5 7 #", "30 40 1 3", "OVERLAY, line 19: an outline is"),

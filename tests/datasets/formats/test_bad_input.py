@@ -63,6 +63,11 @@ def test_a_bad_table(table, tmp_path, content, said):
     assert not [path for path in tmp_path.iterdir() if "out" in path.name]
 
 
+def test_a_label_column_that_is_not_there(table):
+    with pytest.raises(DatasetError, match="line 1: a column 'kind' is missing"):
+        table(HEAD + ROW, options=ReadOptions(label_key="Kind"))
+
+
 def test_no_patient(table):
     with pytest.raises(PatientUnknownError, match=r"no patient is known for image p1_L_CC\.png"):
         table(HEAD + ROW, patient_pattern=None)

@@ -272,3 +272,12 @@ def test_detectron2_modes(read, tmp_path):
     annotations[0]["bbox_mode"] = 9
     with pytest.raises(DatasetError, match="bbox_mode 9 is none of"):
         read(read_detectron2, written(path, dicts), classes=("Mass", "Calc"))
+
+
+def test_of_a_folder_only_images_are_images(read, pictures, tmp_path):
+    """Also a DICOM or picture file without an ending; not what else lies there."""
+    (pictures / "plain").write_bytes((pictures / ONE).read_bytes())
+    for name in (".DS_Store", "LICENSE", "notes.txt"):
+        (pictures / name).write_text("no picture")
+    written(tmp_path / "y/plain.txt", "0 0.5 0.5 1 1")
+    assert read(read_yolo, tmp_path / "y", classes=("Mass",)) == {ONE: [], TWO: [], "plain": [("Mass", 0, 0, 200, 100)]}

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from mammoscope.datasets.coco import CocoAnnotation, read_coco
 from mammoscope.datasets.content import polygons_of
+from mammoscope.datasets.files import check_unpacked
 from mammoscope.datasets.formats.image_folder import ImageFolder
 from mammoscope.datasets.formats.labelled import LabelledFile, ReadOptions
-from mammoscope.datasets.formats.texts import check_unpacked
 from mammoscope.datasets.imported import ImportedBox
 
 _KEYS = {"patient": "patient_id", "study": "study_id"}

@@ -61,7 +61,8 @@ def _columns(source: Path, there: Sequence[str], options: ReadOptions) -> _Colum
     edges = next((names for names in _EDGES if set(names) <= set(there)), None)
     sizes = next((names for names in _SIZES if set(names) <= set(there)), None)
     file = next((name for name in FILE_COLUMNS if name in there), None)
-    label = next((name for name in (options.label_key, *_LABEL) if name and name in there), None)
+    asked = (options.label_key.strip().lower(),) if options.label_key else _LABEL
+    label = next((name for name in asked if name in there), None)
     box = edges or sizes
     if file is None:
         raise DatasetError(f"{source}, line 1: a column 'file_name' is missing; there are {', '.join(there)}.")
@@ -72,8 +73,8 @@ def _columns(source: Path, there: Sequence[str], options: ReadOptions) -> _Colum
         )
     if label is None and options.label is None:
         raise DatasetError(
-            f"{source}, line 1: a column 'label' is missing; there are {', '.join(there)}. Name the one label of all "
-            "boxes with --label."
+            f"{source}, line 1: a column {asked[0]!r} is missing; there are {', '.join(there)}. Name the one label of "
+            "all boxes with --label."
         )
     facts = {fact: name for fact, names in FACTS.items() for name in names if name in there}
     used = {file, label, *box, *facts.values()}

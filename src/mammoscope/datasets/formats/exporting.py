@@ -70,12 +70,15 @@ def export_dataset(
     DatasetError
         If the data set cannot be used, an image cannot be read, or ``out`` is there or cannot be written.
     """
+    out = Path(out)
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise DatasetError(f"{out} is there already: choose another --out.")
     dataset = load_dataset(Path(folder), split)
     names = {image.id: _name(image, png=png) for image in dataset}
     if len(set(names.values())) < len(names):
         raise DatasetError(f"two images of {folder} would have one name as PNG: export without --png.")
     export = _Export(dataset, Path(folder), names)
-    with new_folder(Path(out)) as new:
+    with new_folder(out) as new:
         for done, image in enumerate(dataset, start=1):
             target = new / IMAGES / names[image.id]
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -5,10 +5,9 @@ from collections.abc import Iterable
 from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 
 from mammoscope.datasets.errors import DatasetError
-from mammoscope.datasets.files import stored_size
-from mammoscope.datasets.formats.texts import check_unpacked
+from mammoscope.datasets.files import check_unpacked, stored_size
 
-_PICTURES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".pgm", ".bmp", ".dcm", ".dicom", ".dic", ".ima", ""}
+_PICTURES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".pgm", ".bmp", ".dcm", ".dicom", ".dic", ".ima"}
 
 
 class ImageFolder:
@@ -27,20 +26,26 @@ class ImageFolder:
         check_unpacked(self.folder)
         if not self.folder.is_dir():
             raise DatasetError(f"the folder of images {self.folder} does not exist.")
-        self.files = tuple(sorted(path for path in self.folder.rglob("*") if path.is_file()))
+        self.files = tuple(
+            sorted(path for path in self.folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+        )
         if not self.files:
             raise DatasetError(f"the folder of images {self.folder} is empty.")
         self._by_name: dict[str, list[Path]] = defaultdict(list)
         self._by_stem: dict[str, list[Path]] = defaultdict(list)
         for path in self.files:
             self._by_name[path.name].append(path)
-            if path.suffix.lower() in _PICTURES:
+            if path.suffix.lower() in {*_PICTURES, ""}:
                 self._by_stem[path.stem].append(path)
 
     @property
     def pictures(self) -> tuple[Path, ...]:
-        """The files that are images by their names."""
-        return tuple(path for path in self.files if path.suffix.lower() in _PICTURES)
+        """The files that are images by their names; those without an ending, as DICOM files often are, by content."""
+        return tuple(
+            path
+            for path in self.files
+            if path.suffix.lower() in _PICTURES or (not path.suffix and stored_size(path) is not None)
+        )
 
     def find(self, names: Iterable[str], where: str) -> Path:
         """The image of one of these names, the first that is there; a name without an ending finds any picture's.

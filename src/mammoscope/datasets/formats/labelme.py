@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from mammoscope.datasets.errors import DatasetError
+from mammoscope.datasets.files import check_unpacked
 from mammoscope.datasets.formats.image_folder import ImageFolder
 from mammoscope.datasets.formats.labelled import LabelledFile, ReadOptions
 from mammoscope.datasets.formats.shapes import ellipse, no_area, outlined, rectangle
-from mammoscope.datasets.formats.texts import check_unpacked, member, numbers, read_json_text, read_text
+from mammoscope.datasets.formats.texts import member, numbers, read_json_text, read_text
 from mammoscope.datasets.imported import ImportedBox
 
 

@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mammoscope.datasets.errors import DatasetError
+from mammoscope.datasets.files import check_unpacked
 from mammoscope.datasets.formats.image_folder import ImageFolder
 from mammoscope.datasets.formats.labelled import LabelledFile, ReadOptions
 from mammoscope.datasets.formats.shapes import rectangle
-from mammoscope.datasets.formats.texts import check_unpacked, number
+from mammoscope.datasets.formats.texts import number
 from mammoscope.datasets.imported import ImportedBox
 
 _ATTRIBUTES = ("pose", "truncated", "difficult", "occluded")

@@ -5,21 +5,14 @@ import io
 import json
 import math
 import re
-import tarfile
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mammoscope.datasets.errors import DatasetError
+from mammoscope.datasets.files import check_unpacked
 
 _DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+")
-
-
-def check_unpacked(path: Path) -> None:
-    """Raise `DatasetError` where an archive was given for what is in it."""
-    if path.is_file() and (zipfile.is_zipfile(path) or tarfile.is_tarfile(path)):
-        raise DatasetError(f"{path} is an archive: unpack it and give what is in it.")
 
 
 def read_text(path: Path) -> str:

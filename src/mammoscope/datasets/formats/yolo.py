@@ -10,10 +10,11 @@ from pathlib import Path
 import yaml
 
 from mammoscope.datasets.errors import DatasetError
+from mammoscope.datasets.files import check_unpacked
 from mammoscope.datasets.formats.image_folder import ImageFolder
 from mammoscope.datasets.formats.labelled import LabelledFile, ReadOptions
 from mammoscope.datasets.formats.shapes import outlined, rectangle
-from mammoscope.datasets.formats.texts import check_unpacked, number, read_text
+from mammoscope.datasets.formats.texts import number, read_text
 from mammoscope.datasets.imported import ImportedBox
 
 _NAMES = ("classes.txt", "obj.names")
