@@ -36,6 +36,7 @@ def test_circles_are_counted_from_the_bottom_left(laid):
     assert (first.patient, first.laterality, first.view) == ("001", Laterality.RIGHT, View.MLO)
     assert first.facts["attributes"] == {"tissue": "fatty-glandular"}
     assert first.facts["spacing_mm"] == 0.2
+    assert first.facts["origin"] == {"file_name": "all-mias/mdb001.pgm", "rows": ["Info.txt:3"]}
     assert (images["mdb002"].patient, images["mdb002"].laterality) == ("001", Laterality.LEFT)
     assert images["mdb003"].boxes == ()
     assert images["mdb003"].facts["pathology"] == "normal"

@@ -3,7 +3,7 @@
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mammoscope.datasets.collections.archive import ARCHIVE
@@ -20,6 +20,7 @@ from mammoscope.datasets.collections.model import Collected, Progress
 from mammoscope.datasets.collections.source import Collection, Source
 from mammoscope.datasets.collections.vindr_mammo import VINDR_MAMMO
 from mammoscope.datasets.errors import DatasetError
+from mammoscope.datasets.imported import ImportedImage
 from mammoscope.datasets.new_folder import ImagesAs, check_target
 from mammoscope.datasets.writing import WrittenDataset, write_dataset
 
@@ -102,7 +103,7 @@ def import_collection(
         )
         collected = collection.read(source)
         written = write_dataset(
-            collected.images,
+            [_with_origin(image, inventory.folder) for image in collected.images],
             out,
             name=collection.title,
             licence=collection.licence,
@@ -114,6 +115,13 @@ def import_collection(
             progress=_linking(progress),
         )
     return CollectionImport(collection, written, collected.notes)
+
+
+def _with_origin(image: ImportedImage, folder: Path) -> ImportedImage:
+    """The image with its place in the collection; one that was decoded anew has none."""
+    if not image.path.is_relative_to(folder):
+        return image
+    return replace(image, origin={"file_name": image.path.relative_to(folder).as_posix(), **image.origin})
 
 
 def _recognised(inventory: Inventory) -> Collection:
