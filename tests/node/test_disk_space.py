@@ -103,7 +103,7 @@ def test_the_real_disk(tmp_path):
     assert not DiskGuard(tmp_path / "not there", 0).has_room()
 
 
-def test_several_threads_lose_no_bytes(guard, disk):
+def test_several_threads_lose_no_bytes(guard):
     guard.has_room()
     threads = [
         threading.Thread(target=lambda: [guard.wrote(1) for _ in range(225)] and guard.has_room()) for _ in range(4)
