@@ -58,7 +58,7 @@ class Inbox:
             folder.mkdir(exist_ok=True)
             try:
                 # Linking is atomic, and unlike renaming it fails where the same object already lies.
-                os.link(received.path, folder / f"{uid}.dcm")
+                os.link(received.path, self.image(study, uid))
             except FileExistsError:
                 receipt = Receipt.KNOWN
         sync(folder)
@@ -78,8 +78,26 @@ class Inbox:
         with self._lock:
             agreed = only_if(self.images(study))
             if agreed:
-                shutil.rmtree(self._folder / study)
+                shutil.rmtree(self._folder / study, ignore_errors=True)
         return agreed
+
+    def bring_back(self, study: str, folder: Path) -> None:
+        """Move images of a study back that were moved away, from a folder or those in it."""
+        target = self._folder / study
+        with self._lock:
+            files = sorted(folder.rglob("*.dcm"))
+            if files:
+                target.mkdir(exist_ok=True)
+            for file in files:
+                file.replace(target / file.name)
+        if files:
+            sync(target)
+            sync(self._folder)
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def image(self, study: str, sop_instance: str) -> Path:
+        """Where an image is, if it is here."""
+        return self._folder / study / f"{sop_instance}.dcm"
 
     def move(self, files: Sequence[Path], target: Path, reason: Mapping[str, object]) -> None:
         """Move images of one study to a new folder of the same file system, with a file that says why.

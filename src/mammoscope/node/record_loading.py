@@ -72,7 +72,7 @@ def _load_reports(connection: sa.Connection, studies: Sequence[str]) -> dict[str
         key = (row["study"], row["number"])
         reports[row["study"]].append(
             Report(
-                **{name: value for name, value in row.items() if name != "study"},
+                **{name: value for name, value in row.items() if name not in ("study", "cleared")},
                 images=tuple(_image(r) for r in images[key]),
                 results=tuple(_result(r) for r in results[key]),
                 deliveries=tuple(_delivery(r, sendings[*key, r["destination"]]) for r in deliveries[key]),

@@ -128,6 +128,29 @@ class DeliveryRecord(_Record):
     objects: tuple[SendingRecord, ...] = ()
 
 
+class ReadingOrder(_Record):
+    """A study that is to be read, once it is due.
+
+    Parameters
+    ----------
+    arrivals
+        Changes with every arrival, and when a person asks.
+    attempt
+        Number of the try that is next.
+    received, waiting
+        How many images there are, and how many of them no report covers.
+    """
+
+    study: str
+    origin: Origin
+    state: StudyState
+    arrivals: int
+    attempt: int
+    last_received_at: datetime
+    received: int
+    waiting: int
+
+
 class DeliveryOrder(_Record):
     """A delivery that is to be made, no sooner than its time."""
 
