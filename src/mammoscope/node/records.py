@@ -426,10 +426,34 @@ class Records:
         with self._reads.connect() as connection:
             return tuple(DeliveryOrder.model_validate(dict(row)) for row in connection.execute(query).mappings())
 
-    def delivery(self, study: str, number: int, destination: str) -> DeliveryRecord | None:
-        """How the sending of a report to one destination stands."""
+    def delivery(self, study: str, number: int, destination: str) -> DeliveryRecord:
+        """How the sending of a report to one destination stands; it must be there."""
         with self._reads.connect() as connection:
             return load_delivery(connection, study, number, destination)
+
+    def made_at(self, study: str, number: int) -> datetime:
+        """When a report was made; it must be there."""
+        r = t.reports.c
+        with self._reads.connect() as connection:
+            return connection.execute(sa.select(r.made_at).where(r.study == study, r.number == number)).scalar_one()
+
+    def sent_to(self, study: str, destination: str) -> frozenset[str]:
+        """SOP Instance UIDs of a study's results that a destination has."""
+        s = t.sendings.c
+        query = sa.select(s.sop_instance).where(
+            s.study == study, s.destination == destination, s.status == DeliveryStatus.SENT
+        )
+        with self._reads.connect() as connection:
+            return frozenset(connection.scalars(query))
+
+    def note_sent(self, study: str, number: int, destination: str, sop_instance: str) -> None:
+        """Note one object as soon as the destination acknowledged it, so that a crash does not send it twice."""
+        s = t.sendings.c
+        this = (s.study == study) & (s.number == number) & (s.destination == destination)
+        with self._engine.begin() as connection:
+            connection.execute(
+                sa.update(t.sendings).where(this, s.sop_instance == sop_instance).values(status=DeliveryStatus.SENT)
+            )
 
     def set_delivery(self, study: str, number: int, delivery: DeliveryRecord) -> bool:
         """Note how the sending of a report to one destination stands now, and of each object in it that is named.

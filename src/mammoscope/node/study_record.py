@@ -83,11 +83,21 @@ class ImageRecord(_Record):
 
 
 class ResultRecord(_Record):
-    """One object that was made; ``kind`` as in the settings of a destination."""
+    """One object that was made.
+
+    Parameters
+    ----------
+    kind
+        As in the settings of a destination.
+    images
+        SOP Instance UIDs of the mammograms that it is about.
+    """
 
     sop_class_uid: str
     sop_instance_uid: str
+    series_instance_uid: str | None = None
     kind: str | None = None
+    images: tuple[str, ...] = ()
 
 
 class SendingRecord(_Record):

@@ -101,7 +101,10 @@ results_made = sa.Table(
     sa.Column("position", sa.Integer, primary_key=True),
     sa.Column("sop_class", UID, nullable=False),
     sa.Column("sop_instance", UID, nullable=False),
+    sa.Column("series", UID),
     sa.Column("kind", sa.String(32)),
+    # SOP Instance UIDs of the mammograms that it is about.
+    sa.Column("images", sa.JSON, nullable=False),
     sa.ForeignKeyConstraint(*_of_report, ondelete="CASCADE"),
     sa.Index("results_by_sop_instance", "study", "sop_instance"),
 )
@@ -131,6 +134,7 @@ sendings = sa.Table(
     sa.Column("number", sa.Integer, primary_key=True),
     sa.Column("destination", sa.String(256), primary_key=True),
     sa.Column("sop_instance", UID, primary_key=True),
+    sa.Column("position", sa.Integer, nullable=False),
     sa.Column("status", sa.String(16), nullable=False),
     sa.Column("error", sa.Text),
     sa.ForeignKeyConstraint(
