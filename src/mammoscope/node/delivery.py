@@ -5,6 +5,7 @@ A try is one piece of durable work. Between tries nothing is held but a time in 
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -24,6 +25,8 @@ MOST_DOUBLINGS = 30
 
 GONE = "the result objects were deleted after their time; have the study read again"
 NO_DESTINATION = "no destination of this name in the settings"
+
+Objects = tuple[SendingRecord, ...]
 
 log = structlog.get_logger(__name__)
 
@@ -104,7 +107,7 @@ class DeliveryWork:
         else:
             self._end(order, delivery.model_copy(update={"objects": objects, "tries": tries}), trouble)
 
-    def _send(self, order: DeliveryOrder, delivery: DeliveryRecord) -> tuple[tuple[SendingRecord, ...], tuple[str, ...]]:
+    def _send(self, order: DeliveryOrder, delivery: DeliveryRecord) -> tuple[Objects, tuple[str, ...]]:
         """Send what is pending; return how each object stands now, and what kept back those that are pending still."""
         send = self._sends.get(order.destination)
         if send is None:
@@ -119,7 +122,7 @@ class DeliveryWork:
         outcomes = {uid: SendingRecord(sop_instance_uid=uid, status=DeliveryStatus.SENT) for uid in has}
         trouble: list[str] = []
         try:
-            sendings = send(there, lambda uid: self._records.note_sent(order.study, order.number, order.destination, uid))
+            sendings = send(there, partial(self._records.note_sent, order.study, order.number, order.destination))
         except NetworkError as error:
             trouble = [str(error)]
         except Exception as error:
@@ -168,17 +171,28 @@ class DeliveryWork:
         noted = delivery.model_copy(update=ended)
         if not self._records.set_delivery(order.study, order.number, noted):
             return
-        facts = {"study": order.study, "report": order.number, "destination": order.destination, "origin": order.origin}
         if status is DeliveryStatus.PARKED:
-            self._on_event(ReportParked(**facts, tries=delivery.tries, reasons=reasons))
+            self._on_event(
+                ReportParked(
+                    study=order.study,
+                    report=order.number,
+                    destination=order.destination,
+                    tries=delivery.tries,
+                    reasons=reasons,
+                    origin=order.origin,
+                )
+            )
             return
         made_at = self._records.made_at(order.study, order.number)
         self._on_event(
             ReportSent(
-                **facts,
+                study=order.study,
+                report=order.number,
+                destination=order.destination,
                 sop_instances=tuple(o.sop_instance_uid for o in objects),
                 tries=delivery.tries,
                 seconds=max(0.0, (now - made_at).total_seconds()),
+                origin=order.origin,
             )
         )
 
@@ -190,8 +204,6 @@ def _outcome(sending: Sending) -> SendingRecord:
     return SendingRecord(sop_instance_uid=sending.sop_instance_uid, status=status, error=str(sending.error))
 
 
-def _all_parked(delivery: DeliveryRecord, reason: str) -> tuple[SendingRecord, ...]:
+def _all_parked(delivery: DeliveryRecord, reason: str) -> Objects:
     parked = {"status": DeliveryStatus.PARKED, "error": reason}
-    return tuple(
-        o.model_copy(update=parked) if o.status is DeliveryStatus.PENDING else o for o in delivery.objects
-    )
+    return tuple(o.model_copy(update=parked) if o.status is DeliveryStatus.PENDING else o for o in delivery.objects)

@@ -1,6 +1,5 @@
 """`Outbox`: the result objects of each report, on disk until they are in every destination, and a while longer."""
 
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -68,7 +67,7 @@ class Outbox:
         """Delete a report's objects, if they are there."""
         shutil.rmtree(self._at(study, number), ignore_errors=True)
         try:
-            os.rmdir(self._folder / study)
+            (self._folder / study).rmdir()
         except OSError:  # another report lies there, or nothing at all
             return
 

@@ -122,7 +122,5 @@ def not_processed(file: Path, reason: str) -> ReadMammogram | Reading:
 
 def _seen_not_read(mammogram: Mammogram, reason: str) -> ReadMammogram:
     facts = {"laterality": mammogram.laterality, "view": mammogram.view}
-    reading = Reading.not_processed(
-        mammogram.name, reason, rows=mammogram.rows, columns=mammogram.columns, **facts
-    )
+    reading = Reading.not_processed(mammogram.name, reason, rows=mammogram.rows, columns=mammogram.columns, **facts)
     return ReadMammogram(mammogram, reading)

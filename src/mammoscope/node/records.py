@@ -435,7 +435,9 @@ class Records:
         """When a report was made; it must be there."""
         r = t.reports.c
         with self._reads.connect() as connection:
-            return connection.execute(sa.select(r.made_at).where(r.study == study, r.number == number)).scalar_one()
+            query = sa.select(r.made_at).where(r.study == study, r.number == number)
+            made_at: datetime = connection.execute(query).scalar_one()
+            return made_at
 
     def sent_to(self, study: str, destination: str) -> frozenset[str]:
         """SOP Instance UIDs of a study's results that a destination has."""
