@@ -1,0 +1,229 @@
+"""Pulling studies from an archive: `Puller` fetches them one by one, `Poller` has it done at an interval.
+
+Whatever the archive speaks, its objects come to the node as any others do and are known by their `move_originator`: the
+node's own title says that it asked for them.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Protocol
+
+import structlog
+
+from mammoscope.errors import MammoscopeError
+from mammoscope.network import NetworkError, PeerUnreachableError, ReceivedObject
+from mammoscope.node.events import Origin
+from mammoscope.node.log import where_raised
+from mammoscope.node.pull_ledger import PullLedger
+
+LOOK_BACK = timedelta(days=2)
+"""How far before the last poll a poll asks: Study Date is a day of the archive's clock, and studies come late."""
+LOOK_AGAIN_SECONDS = 2.0
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ArchivedStudy:
+    """A study that an archive has.
+
+    Parameters
+    ----------
+    objects
+        How many, if the archive says it (Number of Study Related Instances).
+    """
+
+    uid: str
+    objects: int | None = None
+
+
+class Archive(Protocol):
+    """What a puller needs of an archive."""
+
+    @property
+    def name(self) -> str:
+        """As in the settings."""
+
+    def find(self, where: Mapping[str, str], since: date, until: date | None) -> Sequence[ArchivedStudy]:
+        """The studies that match, by Study Date.
+
+        Raises
+        ------
+        NetworkError
+            If it cannot be asked.
+        """
+
+    def fetch(self, study: str) -> int:
+        """Bring all objects of a study to the node; return how many.
+
+        Raises
+        ------
+        NetworkError
+            If an object did not arrive.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """How the fetching of a study ended: no ``error`` when all of its objects came."""
+
+    study: str
+    objects: int = 0
+    error: NetworkError | None = None
+
+
+class Puller:
+    """Fetches studies, one at a time, and not while the node has enough to do.
+
+    Parameters
+    ----------
+    ledger
+        What was fetched before is not fetched again, unless the archive has more objects of it by now.
+    busy
+        Whether the node has so much to do that the archive should wait.
+    results_made
+        How many result objects this node made of a study up to now: they may well lie in the archive too, and are no
+        news.
+    stopping
+        Ends the work after the study in hand.
+    """
+
+    def __init__(
+        self,
+        archive: Archive,
+        ledger: PullLedger,
+        *,
+        busy: Callable[[], bool] = lambda: False,
+        results_made: Callable[[str], int] = lambda _: 0,
+        stopping: threading.Event | None = None,
+        look_again_seconds: float = LOOK_AGAIN_SECONDS,
+    ) -> None:
+        self.archive = archive
+        self.ledger = ledger
+        self.stopping = stopping or threading.Event()
+        self._busy = busy
+        self._results_made = results_made
+        self._look_again = look_again_seconds
+
+    def find(self, where: Mapping[str, str], since: date, until: date | None = None) -> list[ArchivedStudy]:
+        """The studies that match and are still to be fetched.
+
+        Raises
+        ------
+        NetworkError
+            If the archive cannot be asked.
+        """
+        return [study for study in self.archive.find(where, since, until) if self._is_news(study)]
+
+    def pull(self, studies: Sequence[ArchivedStudy]) -> Iterator[Pulled]:
+        """Fetch studies, and tell of each.
+
+        Raises
+        ------
+        PeerUnreachableError
+            If the archive or the node is gone: to try the other studies is no use.
+        """
+        for study in studies:
+            while self._busy() and not self.stopping.wait(self._look_again):
+                pass
+            if self.stopping.is_set():
+                return
+            yield self._fetch(study)
+
+    def _is_news(self, study: ArchivedStudy) -> bool:
+        fetched = self.ledger.fetched(study.uid)
+        if fetched is None:
+            return True
+        return study.objects is not None and study.objects > fetched + self._results_made(study.uid)
+
+    def _fetch(self, study: ArchivedStudy) -> Pulled:
+        facts = {"source": self.archive.name, "study": study.uid}
+        try:
+            objects = self.archive.fetch(study.uid)
+        except PeerUnreachableError:
+            raise
+        except NetworkError as error:
+            log.warning("study not fetched", **facts, reason=str(error))
+            return Pulled(study.uid, error=error)
+        # What the archive says it has, where that is more: it may keep something back for good.
+        has = max(objects, study.objects or 0)
+        self.ledger.note_fetched(study.uid, has - self._results_made(study.uid))
+        log.info("study fetched", **facts, objects=objects)
+        return Pulled(study.uid, objects)
+
+
+class Poller:
+    """Asks an archive for new studies at an interval, in a thread of its own.
+
+    Parameters
+    ----------
+    puller
+        Its ``stopping`` ends the poller.
+    where
+        Attributes that a study must match, by keyword.
+    today
+        The day by the clock.
+    """
+
+    def __init__(
+        self,
+        puller: Puller,
+        where: Mapping[str, str],
+        every_seconds: float,
+        *,
+        today: Callable[[], date] = date.today,
+    ) -> None:
+        self._puller = puller
+        self._where = where
+        self._every_seconds = every_seconds
+        self._today = today
+        self._thread = threading.Thread(target=self._run, name=f"poller {puller.archive.name}", daemon=True)
+
+    def start(self) -> None:
+        """Poll for the first time now, and then at the interval."""
+        self._thread.start()
+
+    def stop(self, timeout_seconds: float = 60.0) -> None:
+        """Finish the study in hand and poll no more."""
+        self._puller.stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout_seconds)
+
+    def poll(self) -> None:
+        """Fetch what is new since the last poll that got everything; of today and the days before at the first.
+
+        Raises
+        ------
+        NetworkError
+            If the archive cannot be asked.
+        """
+        ledger, today = self._puller.ledger, self._today()
+        # A clock that once went ahead must not keep us from asking for today.
+        since = min(ledger.polled or today, today) - LOOK_BACK
+        studies = self._puller.find(self._where, since)
+        outcomes = list(self._puller.pull(studies))
+        if len(outcomes) == len(studies) and not any(outcome.error for outcome in outcomes) and ledger.polled != today:
+            ledger.note_polled(today)
+
+    def _run(self) -> None:
+        while not self._puller.stopping.is_set():
+            try:
+                self.poll()
+            except MammoscopeError as error:
+                log.warning("archive not polled", source=self._puller.archive.name, reason=str(error))
+            except Exception as error:  # a poller that dies is worse than a poll that failed
+                log.warning("archive not polled", source=self._puller.archive.name, error=where_raised(error))
+            self._puller.stopping.wait(self._every_seconds)
+
+
+def origin_of(received: ReceivedObject, ae_title: str) -> Origin:
+    """Whether an object was sent to us or was pulled, that is, sent because we asked for it (C-MOVE).
+
+    Parameters
+    ----------
+    ae_title
+        Our own.
+    """
+    return Origin.PULLED if received.move_originator == ae_title else Origin.SENT
