@@ -1,6 +1,6 @@
 import json
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import date
 from pathlib import Path
 
@@ -8,43 +8,48 @@ import pytest
 
 from mammoscope.network import (
     Destination,
+    FoundStudy,
     NetworkError,
     PeerUnreachableError,
     Receipt,
     ReceivedObject,
+    Retrieval,
     StorageClient,
     StorageService,
 )
 from mammoscope.node.events import Origin
 from mammoscope.node.pull_ledger import PullLedger
-from mammoscope.node.pulling import ArchivedStudy, Poller, Puller, origin_of
+from mammoscope.node.pulling import Poller, Pulled, Puller, origin_of
 
 ALL = {"ModalitiesInStudy": "MG"}
 DAY = date(2026, 3, 10)
 
 
 class Shelf:
-    """An archive in this process: the number of objects of each study."""
+    """An archive in this process: the number of objects of each study, and of those that do not come."""
 
     name = "shelf"
+    failures_last = False
 
     def __init__(self, **studies: int) -> None:
         self.studies = dict(studies)
         self.fetched: list[str] = []
         self.asked: list[tuple[Mapping[str, str], date, date | None]] = []
         self.trouble: dict[str, NetworkError] = {}
+        self.kept_back: dict[str, int] = {}
 
-    def find(self, where: Mapping[str, str], since: date, until: date | None) -> Sequence[ArchivedStudy]:
+    def find(self, where: Mapping[str, str], since: date, until: date | None) -> Iterable[FoundStudy]:
         self.asked.append((where, since, until))
         if "find" in self.trouble:
             raise self.trouble["find"]
-        return [ArchivedStudy(uid, objects) for uid, objects in self.studies.items()]
+        return [FoundStudy(uid, instances=objects) for uid, objects in self.studies.items()]
 
-    def fetch(self, study: str) -> int:
+    def fetch(self, study: str) -> Retrieval:
         if study in self.trouble:
             raise self.trouble[study]
         self.fetched.append(study)
-        return self.studies[study]
+        kept_back = self.kept_back.get(study, 0)
+        return Retrieval(self.studies[study] - kept_back, kept_back)
 
 
 @pytest.fixture
@@ -87,15 +92,15 @@ def test_a_study_that_grew_is_fetched_again_but_not_for_our_own_results(ledger):
 
 def test_an_archive_that_does_not_say_how_many_is_asked_once(ledger):
     puller = Puller(Shelf(a=4), ledger)
-    assert [pulled.objects for pulled in puller.pull([ArchivedStudy("a")])] == [4]
-    assert not puller._is_news(ArchivedStudy("a"))
+    assert [pulled.objects for pulled in puller.pull([FoundStudy("a")])] == [4]
+    assert not puller._is_news(FoundStudy("a"))
 
 
 def test_one_study_that_cannot_be_fetched_does_not_keep_the_others(ledger):
     shelf = Shelf(a=4, b=4, c=4)
     shelf.trouble["b"] = NetworkError("b did not come")
     puller = Puller(shelf, ledger)
-    assert [(p.study, p.error and str(p.error)) for p in pull_all(puller)] == [
+    assert [(p.study, p.error) for p in pull_all(puller)] == [
         ("a", None), ("b", "b did not come"), ("c", None)
     ]  # fmt: skip
     shelf.trouble.clear()
@@ -111,6 +116,34 @@ def test_an_archive_that_is_gone_ends_it_and_what_was_fetched_stays_fetched(ledg
     assert shelf.fetched == ["a"]
     shelf.trouble.clear()
     assert [pulled.study for pulled in pull_all(puller)] == ["b", "c"]
+
+
+def test_what_an_archive_keeps_back_is_asked_for_three_times(ledger):
+    shelf = Shelf(a=4)
+    shelf.kept_back["a"] = 1
+    puller = Puller(shelf, ledger)
+    for _ in range(2):
+        [pulled] = pull_all(puller)
+        assert (pulled.objects, pulled.error) == (3, "1 of 4 objects of study a did not come")
+    assert pull_all(puller) == [Pulled("a", 3, refused=1)]
+    assert pull_all(puller) == []
+
+    shelf.studies["a"] = 5  # a new object begins it anew
+    assert pull_all(puller)[0].error is not None
+
+
+def test_what_the_node_does_not_take_is_not_asked_for_again(ledger):
+    shelf = Shelf(a=4)
+    shelf.kept_back["a"] = 1
+    shelf.failures_last = True
+    assert pull_all(Puller(shelf, ledger)) == [Pulled("a", 3, refused=1)]
+    assert pull_all(Puller(shelf, ledger)) == []
+
+
+def test_older_studies_come_first(ledger):
+    shelf = Shelf()
+    shelf.find = lambda *_: [FoundStudy("b", "20260301"), FoundStudy("a", "20260301"), FoundStudy("c", "20251224")]
+    assert [study.study_instance_uid for study in Puller(shelf, ledger).find(ALL, DAY)] == ["c", "a", "b"]
 
 
 def test_it_waits_while_the_node_is_busy(ledger):
@@ -172,7 +205,7 @@ def test_a_poll_that_was_stopped_is_not_complete(ledger):
     shelf = Shelf(a=4, b=4)
     fetch = shelf.fetch
 
-    def fetch_and_stop(study: str) -> int:
+    def fetch_and_stop(study: str) -> Retrieval:
         stopping.set()
         return fetch(study)
 

@@ -13,7 +13,7 @@ from mammoscope.node.disk import sync
 
 
 class PullLedger:
-    """A file of JSON lines, one a study that was fetched or a day that was asked for whole; only ever added to.
+    """A file of JSON lines, one a study that was fetched or tried, or a day up to which all was; only ever added to.
 
     A node that polls an archive and a command that pulls from it may share it. Safe to use from several threads.
 
@@ -35,6 +35,7 @@ class PullLedger:
         self._lock = threading.Lock()
         self._read_to = 0
         self._fetched: dict[str, int] = {}
+        self._tries: dict[str, int] = {}
         self._polled: date | None = None
         folder.mkdir(parents=True, exist_ok=True)
         if not self.file.exists():
@@ -50,6 +51,14 @@ class PullLedger:
     def note_fetched(self, study: str, objects: int) -> None:
         """Note that all of a study's objects were fetched; on the disk when this returns."""
         self._add({"study": study, "objects": objects})
+
+    def note_try(self, study: str) -> int:
+        """Note that not all of a study came; return how often that was so since it was fetched last."""
+        with self._lock:
+            self._catch_up()
+            tries = self._tries.get(study, 0) + 1
+        self._add({"study": study, "tries": tries})
+        return tries
 
     @property
     def polled(self) -> date | None:
@@ -89,7 +98,10 @@ class PullLedger:
             entry = json.loads(line)
             if "polled" in entry:
                 self._polled = date.fromisoformat(entry["polled"])
+            elif "tries" in entry:
+                self._tries[str(entry["study"])] = int(entry["tries"])
             else:
                 self._fetched[str(entry["study"])] = int(entry["objects"])
+                self._tries.pop(entry["study"], None)
         except (ValueError, KeyError, TypeError):
             return  # cut short by a crash: what it told of is fetched again

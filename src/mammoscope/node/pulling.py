@@ -5,7 +5,7 @@ node's own title says that it asked for them.
 """
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Protocol
@@ -13,7 +13,7 @@ from typing import Protocol
 import structlog
 
 from mammoscope.errors import MammoscopeError
-from mammoscope.network import NetworkError, PeerUnreachableError, ReceivedObject
+from mammoscope.network import FoundStudy, PeerUnreachableError, ReceivedObject, Retrieval
 from mammoscope.node.events import Origin
 from mammoscope.node.log import where_raised
 from mammoscope.node.pull_ledger import PullLedger
@@ -21,22 +21,10 @@ from mammoscope.node.pull_ledger import PullLedger
 LOOK_BACK = timedelta(days=2)
 """How far before the last poll a poll asks: Study Date is a day of the archive's clock, and studies come late."""
 LOOK_AGAIN_SECONDS = 2.0
+MOST_TRIES = 3
+"""How often a study is fetched of which something does not come, when nobody says why."""
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class ArchivedStudy:
-    """A study that an archive has.
-
-    Parameters
-    ----------
-    objects
-        How many, if the archive says it (Number of Study Related Instances).
-    """
-
-    uid: str
-    objects: int | None = None
 
 
 class Archive(Protocol):
@@ -46,32 +34,47 @@ class Archive(Protocol):
     def name(self) -> str:
         """As in the settings."""
 
-    def find(self, where: Mapping[str, str], since: date, until: date | None) -> Sequence[ArchivedStudy]:
+    @property
+    def failures_last(self) -> bool:
+        """Whether what a retrieval could not bring will never come, because the node refuses such objects."""
+
+    def find(self, where: Mapping[str, str], since: date, until: date | None) -> Iterable[FoundStudy]:
         """The studies that match, by Study Date.
 
         Raises
         ------
-        NetworkError
+        MammoscopeError
             If it cannot be asked.
         """
 
-    def fetch(self, study: str) -> int:
-        """Bring all objects of a study to the node; return how many.
+    def fetch(self, study: str) -> Retrieval:
+        """Bring all objects of a study to the node.
 
         Raises
         ------
-        NetworkError
-            If an object did not arrive.
+        MammoscopeError
+            If it broke off.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class Pulled:
-    """How the fetching of a study ended: no ``error`` when all of its objects came."""
+    """How the fetching of a study ended.
+
+    Parameters
+    ----------
+    objects
+        How many came.
+    refused
+        How many did not because the node does not take such objects, tomosynthesis for example.
+    error
+        Why it is not done and will be tried again; ``None`` when it is done.
+    """
 
     study: str
     objects: int = 0
-    error: NetworkError | None = None
+    refused: int = 0
+    error: str | None = None
 
 
 class Puller:
@@ -107,17 +110,18 @@ class Puller:
         self._results_made = results_made
         self._look_again = look_again_seconds
 
-    def find(self, where: Mapping[str, str], since: date, until: date | None = None) -> list[ArchivedStudy]:
-        """The studies that match and are still to be fetched.
+    def find(self, where: Mapping[str, str], since: date, until: date | None = None) -> list[FoundStudy]:
+        """The studies that match and are still to be fetched, by Study Date.
 
         Raises
         ------
-        NetworkError
+        MammoscopeError
             If the archive cannot be asked.
         """
-        return [study for study in self.archive.find(where, since, until) if self._is_news(study)]
+        news = [study for study in self.archive.find(where, since, until) if self._is_news(study)]
+        return sorted(news, key=lambda study: (study.date, study.study_instance_uid))
 
-    def pull(self, studies: Sequence[ArchivedStudy]) -> Iterator[Pulled]:
+    def pull(self, studies: Sequence[FoundStudy]) -> Iterator[Pulled]:
         """Fetch studies, and tell of each.
 
         Raises
@@ -132,26 +136,31 @@ class Puller:
                 return
             yield self._fetch(study)
 
-    def _is_news(self, study: ArchivedStudy) -> bool:
-        fetched = self.ledger.fetched(study.uid)
+    def _is_news(self, study: FoundStudy) -> bool:
+        fetched = self.ledger.fetched(study.study_instance_uid)
         if fetched is None:
             return True
-        return study.objects is not None and study.objects > fetched + self._results_made(study.uid)
+        return study.instances is not None and study.instances > fetched + self._results_made(study.study_instance_uid)
 
-    def _fetch(self, study: ArchivedStudy) -> Pulled:
-        facts = {"source": self.archive.name, "study": study.uid}
+    def _fetch(self, study: FoundStudy) -> Pulled:
+        uid = study.study_instance_uid
+        facts = {"source": self.archive.name, "study": uid}
         try:
-            objects = self.archive.fetch(study.uid)
+            retrieval = self.archive.fetch(uid)
         except PeerUnreachableError:
             raise
-        except NetworkError as error:
+        except MammoscopeError as error:
             log.warning("study not fetched", **facts, reason=str(error))
-            return Pulled(study.uid, error=error)
-        # What the archive says it has, where that is more: it may keep something back for good.
-        has = max(objects, study.objects or 0)
-        self.ledger.note_fetched(study.uid, has - self._results_made(study.uid))
-        log.info("study fetched", **facts, objects=objects)
-        return Pulled(study.uid, objects)
+            return Pulled(uid, error=str(error))
+        facts |= {"objects": retrieval.completed, "refused": retrieval.failed}
+        if not (retrieval.complete or self.archive.failures_last) and self.ledger.note_try(uid) < MOST_TRIES:
+            error = f"{retrieval.failed} of {retrieval.completed + retrieval.failed} objects of study {uid} did not come"
+            log.warning("study not fetched", **facts, reason=error)
+            return Pulled(uid, retrieval.completed, error=error)
+        has = max(retrieval.completed + retrieval.failed, study.instances or 0)
+        self.ledger.note_fetched(uid, has - self._results_made(uid))
+        log.info("study fetched", **facts)
+        return Pulled(uid, retrieval.completed, retrieval.failed)
 
 
 class Poller:
@@ -196,7 +205,7 @@ class Poller:
 
         Raises
         ------
-        NetworkError
+        MammoscopeError
             If the archive cannot be asked.
         """
         ledger, today = self._puller.ledger, self._today()
