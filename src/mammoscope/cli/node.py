@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
+from mammoscope.cli import node_pull
 from mammoscope.errors import MammoscopeError
 
 app = typer.Typer(name="node", no_args_is_help=True, help="The PACS node: receives studies, reads them, sends results.")
+app.command()(node_pull.pull)
 
 EXAMPLE = """\
 # Settings of a Mammoscope node. Research use only; not a medical device.
