@@ -9,6 +9,7 @@ from mammoscope.network.errors import (
     PeerUnreachableError,
     ServiceError,
     StatusError,
+    TLSConfigError,
     UnsendableObjectError,
 )
 from mammoscope.network.storage_client import Destination, Sending, StorageClient
@@ -19,6 +20,8 @@ from mammoscope.network.storage_service import (
     ReceivedObject,
     StorageService,
 )
+from mammoscope.network.tls import TLSConfig
+from mammoscope.network.web_service import WebService
 
 __all__ = [
     "IGNORED_SOP_CLASSES",
@@ -37,5 +40,8 @@ __all__ = [
     "StatusError",
     "StorageClient",
     "StorageService",
+    "TLSConfig",
+    "TLSConfigError",
     "UnsendableObjectError",
+    "WebService",
 ]

@@ -55,6 +55,12 @@ class ServiceError(NetworkError):
     """Our own service cannot start."""
 
 
+class TLSConfigError(ServiceError):
+    """Our own certificate, key or list of trusted certificates cannot be used."""
+
+    worth_retrying = False
+
+
 class ObjectRefusedError(NetworkError):
     """An object that we do not accept from a peer; the peer is answered with ``status``."""
 
