@@ -1,3 +1,4 @@
+import contextlib
 import hashlib
 import json
 import socket
@@ -174,17 +175,18 @@ def parse(message: bytes) -> tuple[str, ET.Element]:
 
 
 STUDY = {"study": "1.2.3", "at": AT}
+REPORT = {"report": 1, "seconds": 3.0}
 MESSAGES: list[tuple[Event, str, str | None, str, str]] = [
     (NodeStarted(at=AT, version="1", algorithm="m 1"), "110100", "110120", "E", "0"),
     (NodeStopped(at=AT), "110100", "110121", "E", "0"),
     (AssociationRefused(at=AT, peer="EVE", address="10.0.0.9", reason="unknown"), "110113", "110126", "E", "4"),
     (received(), "110104", None, "C", "0"),
     (received(outcome="refused", reason="no UID"), "110104", None, "C", "4"),
-    (StudyRead(**STUDY, report=1, images=4, findings=2, not_processed=0, seconds=1, waited_seconds=2), "110103", None, "R", "0"),
+    (StudyRead(**STUDY, **REPORT, images=4, findings=2, not_processed=0, waited_seconds=2), "110103", None, "R", "0"),
     (StudyFailed(**STUDY, reason="broken"), "110103", None, "R", "8"),
     (StudyRetried(**STUDY, person="ada"), "110103", None, "U", "0"),
     (ReportResent(**STUDY, report=1, destination=None, person="ada"), "110103", None, "U", "0"),
-    (ReportSent(**STUDY, report=1, destination="pacs", sop_instances=("1.5", "1.6"), tries=1, seconds=3), "110104", None, "R", "0"),
+    (ReportSent(**STUDY, **REPORT, destination="pacs", sop_instances=("1.5",), tries=1), "110104", None, "R", "0"),
     (SendingFailed(**STUDY, report=1, destination="pacs", tries=2, reason="down"), "110104", None, "R", "4"),
     (ReportParked(**STUDY, report=1, destination="pacs", tries=2, reasons=("a", "b")), "110104", None, "R", "8"),
     (ImagesRemoved(**STUDY, images=4), "110105", None, "D", "0"),
@@ -278,10 +280,8 @@ class CollectorServer:
         self._listener.close()
         self._thread.join()
         for connection in self._open:
-            try:
+            with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
             connection.close()
 
     def uids(self) -> set[str]:
@@ -298,10 +298,8 @@ def server() -> Iterator[Callable[..., CollectorServer]]:
 
     yield start
     for one in started:
-        try:
+        with contextlib.suppress(OSError):  # stopped by the test
             one.stop()
-        except OSError:
-            pass
 
 
 def test_a_collector_that_was_down_gets_everything_afterwards_and_nothing_from_before(

@@ -31,7 +31,7 @@ class Severity(IntEnum):
 def syslog_message(
     text: str, *, at: datetime, host: str, program: str, process: int, kind: str, severity: Severity = Severity.NOTICE
 ) -> bytes:
-    """One message of RFC 5424, without structured data, its text as UTF-8.
+    r"""One message of RFC 5424, without structured data, its text as UTF-8.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def syslog_message(
     --------
     >>> from datetime import UTC
     >>> syslog_message("hi", at=datetime(2026, 1, 2, tzinfo=UTC), host="h", program="p", process=7, kind="K")
-    b'<85>1 2026-01-02T00:00:00.000Z h p 7 K - \\xef\\xbb\\xbfhi'
+    b'<85>1 2026-01-02T00:00:00.000Z h p 7 K - \xef\xbb\xbfhi'
     """
     moment = at.strftime("%Y-%m-%dT%H:%M:%S.") + f"{at.microsecond // 1000:03d}Z"
     header = (
@@ -96,7 +96,8 @@ class SyslogClient:
             self.close()
             reason = error.strerror or str(error) or type(error).__name__
             raise PeerUnreachableError(
-                f"the audit collector {self._address} takes no messages ({reason}); check [audit] syslog, and that it runs"
+                f"the audit collector {self._address} takes no messages ({reason}); check [audit] syslog, and that"
+                " it runs"
             ) from None
 
     def close(self) -> None:

@@ -102,7 +102,7 @@ class Audit:
             self._trail.append([*gap, *batch])
         except OSError as error:
             if self.is_writing:
-                log.error("audit trail not written", reason=error.strerror)
+                log.warning("audit trail not written", reason=error.strerror)
             self.is_writing = False
             return False
         self._lacking -= lacking

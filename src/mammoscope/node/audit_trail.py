@@ -124,7 +124,8 @@ class AuditTrail:
                         f"{file.name} line {at} does not follow from the line before it: one of the two was changed, or"
                         " lines between them were cut out"
                     )
-                number = said["number"] if said is not None and isinstance(said.get("number"), int) else number + 1
+                told = said.get("number") if said is not None else None
+                number = told if isinstance(told, int) else number + 1
                 previous = hashlib.sha256(raw).hexdigest()
                 reaches_head = reaches_head or head == (number, previous)
         if not reaches_head and head is not None:
