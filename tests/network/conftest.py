@@ -2,6 +2,7 @@
 
 import ipaddress
 import ssl
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,7 +17,7 @@ from pydicom import FileDataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import UID, DigitalMammographyXRayImageStorageForPresentation, ExplicitVRLittleEndian, generate_uid
 
-from mammoscope.network import Destination, Receipt, ReceivedObject, StorageService, TLSConfig
+from mammoscope.network import Destination, ObjectRefusal, Receipt, ReceivedObject, StorageService, TLSConfig
 
 MG_FOR_PRESENTATION = DigitalMammographyXRayImageStorageForPresentation
 
@@ -62,8 +63,13 @@ def receiver() -> Receiver:
 
 
 @pytest.fixture
-def service(tmp_path: Path, receiver: Receiver) -> Iterator[StorageService]:
-    with StorageService("NODE", tmp_path / "incoming", receiver) as service:
+def refused() -> list[ObjectRefusal]:
+    return []
+
+
+@pytest.fixture
+def service(tmp_path: Path, receiver: Receiver, refused: list[ObjectRefusal]) -> Iterator[StorageService]:
+    with StorageService("NODE", tmp_path / "incoming", receiver, on_object_refused=refused.append) as service:
         yield service
 
 
@@ -130,3 +136,14 @@ def certificates(tmp_path: Path) -> Authority:
     folder = tmp_path / "certificates"
     folder.mkdir()
     return Authority(folder)
+
+
+@pytest.fixture
+def wait_until() -> Callable[..., None]:
+    def wait(condition: Callable[[], object], seconds: float = 60.0) -> None:
+        end = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < end, "it did not happen in time"
+            time.sleep(0.02)
+
+    return wait

@@ -104,7 +104,7 @@ class WebService:
             )
             return socket.create_server(address[:2], family=family, backlog=128)
         except OSError as error:
-            # create_server adds the address to the words of an error, and a name that is not known has a number below 0.
+            # create_server adds the address to an error's words; an unknown name's error has a number below 0.
             words = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)
             raise ServiceError(
                 f"cannot listen on {self._host} port {self.port} for the web: {words}; choose a free port and an"
