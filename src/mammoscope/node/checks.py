@@ -39,6 +39,9 @@ CERTIFICATE_DAYS = 30
 PEER_SECONDS = 15.0
 """How long a peer may take for each answer."""
 
+PHANTOM_ROWS, PHANTOM_COLUMNS = 1024, 768
+"""Of the mammogram that the model is tried with."""
+
 SOP_CLASSES = {
     ResultKind.CAD_SR: MammographyCADSRStorage,
     ResultKind.AI_SR: Comprehensive3DSRStorage,
@@ -81,18 +84,28 @@ class CheckError(MammoscopeError):
 
 def check_node(settings: NodeSettings) -> Iterator[Outcome]:
     """Try everything, in the order in which a node needs it; goes on whatever is wrong."""
+    yield from check_machine(settings)
+    yield from check_peers(settings)
+
+
+def check_machine(settings: NodeSettings) -> Iterator[Outcome]:
+    """Try what this machine gives: disk, database, certificate, ports, and last the model, which takes longest."""
     storage = settings.node.storage
     yield _outcome("storage", partial(_storage, storage))
     yield _outcome("disk", partial(_disk, storage, settings.node.free_gigabytes * 1e9))
     yield _outcome("database", partial(_database, settings))
-    yield _outcome("model", partial(_model, settings))
-    tls = tls_config(settings.tls) if settings.tls else None
-    if tls is not None:
-        yield _outcome("certificate", partial(_certificate, tls))
+    if settings.tls is not None:
+        yield _outcome("certificate", partial(_certificate, tls_config(settings.tls)))
     for what, port in _ports(settings):
         yield _outcome(what, partial(_port, settings.node.host, port))
     if settings.web is not None:
         yield _outcome("web port", partial(_port, settings.web.host, settings.web.port))
+    yield _outcome("model", partial(_model, settings))
+
+
+def check_peers(settings: NodeSettings) -> Iterator[Outcome]:
+    """Try everyone the node speaks to, without giving anyone anything to keep."""
+    tls = tls_config(settings.tls) if settings.tls else None
     if settings.audit.syslog is not None:
         yield _outcome("audit collector", partial(_collector, settings.audit.syslog, tls))
     caller = Caller(settings.node.ae_title, PEER_SECONDS, tls)
@@ -133,12 +146,15 @@ def _database(settings: NodeSettings) -> str:
 
 
 def _model(settings: NodeSettings) -> str:
-    with TemporaryDirectory() as folder, MammogramReader() as reader:
-        image = screening_study(0).save(Path(folder))[0]
-        with ModelPool(settings.model.bundle, processes=1, threads=settings.model.threads) as model:
-            started = time.monotonic()
-            reading = model.read(reader.read(image), settings.model.threshold)
-            seconds = time.monotonic() - started
+    with (
+        ModelPool(settings.model.bundle, processes=1, threads=settings.model.threads) as model,
+        MammogramReader() as reader,
+        TemporaryDirectory() as folder,
+    ):
+        image = screening_study(0, rows=PHANTOM_ROWS, columns=PHANTOM_COLUMNS).save(Path(folder))[0]
+        started = time.monotonic()
+        reading = model.read(reader.read(image), settings.model.threshold)
+        seconds = time.monotonic() - started
         name = f"{model.algorithm.name} {model.algorithm.version}"
     return f"{name} read a synthetic mammogram in {seconds:.1f} s ({len(reading.findings)} findings)"
 
