@@ -1,6 +1,5 @@
 """Rounds of a phantom through a node of a few lines: real network and database, and a reader that finds nothing."""
 
-import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,7 +19,6 @@ from mammoscope.node.health import (
     PhantomRound,
     PhantomRounds,
     is_phantom,
-    phantom_destination,
     phantom_images,
 )
 from mammoscope.node.records import (
@@ -95,8 +93,7 @@ class SmallNode:
         self._records.add_report(study, report)
         if not self.sends_back:
             return
-        back = phantom_destination(self._settings.node.storage, study)
-        assert back is not None
+        back = Destination("back", "NODE", self.back.host, self.back.port)
         (sending,) = StorageClient("NODE").send([self._result], back)
         assert sending.error is None
         sent = pending.model_copy(update={"status": DeliveryStatus.SENT})
@@ -126,6 +123,7 @@ def node(settings: NodeSettings, records: Records) -> SmallNode:
 def rounds(settings: NodeSettings, records: Records, node: SmallNode) -> Iterator[PhantomRounds]:
     rounds = PhantomRounds(settings, records, node.forget, StorageClient("NODE"), small_images)
     rounds.listen()
+    node.back = rounds.destination
     yield rounds
     rounds.stop()
 
@@ -164,7 +162,7 @@ def test_a_phantom_goes_round_each_hop_timed_and_leaves_nothing(rounds, node, se
     assert rounds.wrong() is None
     assert node.forgotten == [last.study]
     assert records.study(last.study) is None
-    assert phantom_destination(settings.node.storage, last.study) is None
+    wait_until(lambda: not list((settings.node.storage / "phantom").glob(f"{PHANTOM_ROOT}*")))
     assert LastRound(settings.node.storage).load() == last
 
 
@@ -215,12 +213,12 @@ def test_results_that_never_come_back_are_told_after_the_deadline(settings, reco
 def test_a_phantom_that_was_lost_is_forgotten_a_day_later(rounds, node, settings, free_port: int, wait_until):
     folder = settings.node.storage / "phantom"
     lost = f"{PHANTOM_ROOT}.1000000000000"  # of the year 2001
-    (folder / f"{lost}.json").write_text(json.dumps({}))
+    (folder / lost).touch()
     rounds.start(Destination("node", "NODE", "127.0.0.1", free_port))
     wait_until(lambda: rounds.last is not None)
     assert node.forgotten == [lost]
     assert not rounds.last.came_round
-    assert [file.stem for file in folder.glob(f"{PHANTOM_ROOT}*.json")] == [rounds.last.study]
+    assert [file.name for file in folder.glob(f"{PHANTOM_ROOT}*")] == [rounds.last.study]
 
 
 def test_a_damaged_note_of_the_last_round_is_none(tmp_path: Path):

@@ -22,12 +22,15 @@ from mammoscope.node.disk import write_whole
 from mammoscope.node.log import where_raised
 from mammoscope.node.records import DeliveryStatus, Records, StudyRecord, StudyState
 from mammoscope.phantom import COLUMNS, ROWS, screening_study
-from mammoscope.settings import NodeSettings
+from mammoscope.settings import DestinationSettings, NodeSettings
 
 PHANTOM_ROOT = "2.25.142014976573331604290964696774161782405"
 """Root of the UIDs of phantoms: a UUID (DICOM PS3.5 B.2), and below it the time of the round and the object."""
 PHANTOM_DESTINATION = "(phantom)"
 """What records call the receiver that phantoms' results come back to."""
+
+LOOPBACK = "127.0.0.1"
+"""Where results come back to: the process that receives sends phantoms' results too, so nobody else need reach it."""
 
 KEPT_SECONDS = 24 * 3600.0
 """How long a phantom that did not come round stays to be looked at."""
@@ -50,6 +53,7 @@ def phantom_images(study_instance_uid: str, rows: int = ROWS, columns: int = COL
         image.SeriesInstanceUID = f"{study_instance_uid}.0"
         image.SOPInstanceUID = f"{study_instance_uid}.{number}"
         image.file_meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID
+        image.set_original_encoding(is_implicit_vr=False, is_little_endian=True)
     return images
 
 
@@ -109,19 +113,6 @@ class LastRound:
         write_whole(self._file, json.dumps({**asdict(done), "at": done.at.isoformat()}, indent=2) + "\n")
 
 
-def phantom_destination(storage: Path, study: str) -> Destination | None:
-    """Where a phantom's results are to go; any worker that shares the storage folder may send them.
-
-    Returns
-    -------
-    ``None`` when no node waits for them any more.
-    """
-    try:
-        return Destination(**json.loads((storage / "phantom" / f"{study}.json").read_bytes()))
-    except (FileNotFoundError, ValueError, TypeError):
-        return None
-
-
 class PhantomRounds:
     """Sends a phantom round the node at an interval, and tells how it fared.
 
@@ -161,8 +152,7 @@ class PhantomRounds:
             settings.node.ae_title,
             self._folder / "incoming",
             self._take_back,
-            # Workers on other machines, who share a database, must reach it; alone, nobody else need.
-            host="127.0.0.1" if settings.node.database is None else settings.node.host,
+            host=LOOPBACK,
             allowed_callers=(settings.node.ae_title,),
         )
         self._thread: threading.Thread | None = None
@@ -180,6 +170,17 @@ class PhantomRounds:
             If it cannot listen.
         """
         self._receiver.start()
+
+    @property
+    def destination(self) -> DestinationSettings:
+        """The receiver, once it listens, as a destination that takes the results of phantoms."""
+        return DestinationSettings(
+            name=PHANTOM_DESTINATION,
+            ae_title=self._settings.node.ae_title,
+            host=LOOPBACK,
+            port=self._receiver.port,
+            retry_hours=self._health.deadline_seconds / 3600,
+        )
 
     def start(self, node: Destination) -> None:
         """Begin with a round at once, once the node listens."""
@@ -208,7 +209,7 @@ class PhantomRounds:
         """Send one phantom and wait for its results, or for the deadline."""
         at, study = datetime.now(UTC), f"{PHANTOM_ROOT}.{time.time_ns() // 1_000_000}"
         self._came_back.clear()
-        write_whole(self._folder / f"{study}.json", json.dumps(self._address()) + "\n")
+        (self._folder / study).touch()  # so that it is forgotten one day, whatever becomes of this process
         hops: dict[str, float] = {}
         record = None
         try:
@@ -225,16 +226,6 @@ class PhantomRounds:
         findings = sum(image.findings for image in record.images) if record else 0
         rounded = {hop: round(seconds, 3) for hop, seconds in hops.items()}
         return PhantomRound(study, at, reason is None, reason, rounded, findings)
-
-    def _address(self) -> dict[str, object]:
-        node = self._settings.node
-        host = "127.0.0.1" if node.database is None else node.host
-        return {
-            "name": PHANTOM_DESTINATION,
-            "ae_title": node.ae_title,
-            "host": host,
-            "port": self._receiver.port,
-        }
 
     def _send(self, study: str, node: Destination) -> None:
         for sending in self._client.send(list(self._images(study)), node):
@@ -294,13 +285,13 @@ class PhantomRounds:
     def _sweep(self) -> None:
         """Forget the phantoms that did not come round long ago."""
         oldest = (time.time() - KEPT_SECONDS) * 1000
-        for file in self._folder.glob(f"{PHANTOM_ROOT}.*.json"):
-            if int(file.stem.rpartition(".")[2]) < oldest:
-                self._sweep_one(file.stem)
+        for file in self._folder.glob(f"{PHANTOM_ROOT}.*"):
+            if int(file.name.rpartition(".")[2]) < oldest:
+                self._sweep_one(file.name)
 
     def _sweep_one(self, study: str) -> None:
         self._forget(study)
-        (self._folder / f"{study}.json").unlink(missing_ok=True)
+        (self._folder / study).unlink(missing_ok=True)
 
 
 def _is_sent(record: StudyRecord) -> bool:
