@@ -120,7 +120,7 @@ def test_a_peer_whose_certificate_we_do_not_trust(secure, certificates, tmp_path
     stranger = type(certificates)(tmp_path / "other", "stranger")
     ours = certificates.issue("modality")
     distrusting = TLSConfig(ours.certificate, ours.key, stranger.trusted)
-    with pytest.raises(CertificateError, match="shows a certificate that we do not trust: (self-signed|unable)"):
+    with pytest.raises(CertificateError, match=r"shows a certificate that we do not trust: (self-signed|unable)"):
         StorageClient("TESTER", tls=distrusting).echo(peer(secure.tls_port))
 
 
