@@ -36,7 +36,7 @@ class Steps:
     def define(self, kind: str, work: Callable[..., None]) -> None:
         pass
 
-    def step(self, name: str, action: Callable[[], Any]) -> Any:
+    def step(self, _: str, action: Callable[[], Any]) -> Any:
         if self.next == len(self.done):
             self.done.append(action())
         self.next += 1
