@@ -25,7 +25,7 @@ from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
-from mammoscope.network.callers import CallerRefusal, CallerRules, OnCallerRefused, why_no_tls
+from mammoscope.network.callers import CallerRefusal, CallerRules, OnCallerRefused, handshake_failure
 from mammoscope.network.errors import ObjectRefusedError
 from mammoscope.network.received import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, refuse_sop_class
 
@@ -135,7 +135,7 @@ class _GuardedHandler(RequestHandler):
         try:
             self.request = tls.wrap_socket(self.request, server_side=True)
         except OSError as error:
-            self.server.on_refused(CallerRefusal("", self.client_address[0], why_no_tls(error)))
+            self.server.on_refused(CallerRefusal("", self.client_address[0], handshake_failure(error)))
             self.request.close()
             return False
         return True
