@@ -101,6 +101,31 @@ def test_an_object_that_is_refused_does_not_keep_the_next_back(
     assert sent.error is None
 
 
+def test_a_connection_that_breaks_after_the_first_object_keeps_its_outcome(
+    peer, tmp_path: Path, make_object: MakeObject
+) -> None:
+    files = [tmp_path / f"{number}.dcm" for number in range(3)]
+    for path in files:
+        make_object().save_as(path, enforce_file_format=True)
+    answers = iter([200, 503, 200])
+    sent: list[str] = []
+    first, second, third = WebClient().send(files, peer(lambda _: Response(status_code=next(answers))), sent.append)
+    assert isinstance(second.error, WebStatusError)
+    assert second.error.worth_retrying
+    assert (first.error, third.error) == (None, None)
+    assert sent == [first.sop_instance_uid, third.sop_instance_uid]
+
+
+def test_files_that_cannot_be_sent(tmp_path: Path, peer, file: Path) -> None:
+    text = tmp_path / "text.dcm"
+    text.write_text("no DICOM at all")
+    archive = peer(lambda _: Response(status_code=200))
+    missing, damaged, sent = WebClient().send([tmp_path / "missing.dcm", text, file], archive)
+    assert str(missing.error) == "object missing.dcm cannot be read: No such file or directory"
+    assert str(damaged.error) == "text.dcm is no DICOM file with a SOP Instance UID"
+    assert sent.error is None
+
+
 @pytest.mark.parametrize(
     ("status", "words", "worth_retrying"),
     [
