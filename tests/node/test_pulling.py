@@ -124,7 +124,7 @@ def test_what_an_archive_keeps_back_is_asked_for_three_times(ledger):
     puller = Puller(shelf, ledger)
     for _ in range(2):
         [pulled] = pull_all(puller)
-        assert (pulled.objects, pulled.error) == (3, "1 of 4 objects of study a did not come")
+        assert (pulled.objects, pulled.error) == (3, "1 of 4 objects did not come")
     assert pull_all(puller) == [Pulled("a", 3, refused=1)]
     assert pull_all(puller) == []
 

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from mammoscope.errors import MammoscopeError
 
 if TYPE_CHECKING:
+    from mammoscope.network import FoundStudy
     from mammoscope.node.pulling import Pulled, Puller
     from mammoscope.settings import NodeSettings, SourceSettings
 
@@ -20,7 +21,9 @@ _DAY = ["%Y-%m-%d"]
 def pull(
     config: Annotated[Path, typer.Option("--config", "-c", help="The settings file (TOML) of the node that reads.")],
     since: Annotated[datetime, typer.Option(formats=_DAY, help="First study date.")],
-    until: Annotated[datetime | None, typer.Option(formats=_DAY, help="Last study date; all since if not given.")] = None,
+    until: Annotated[
+        datetime | None, typer.Option(formats=_DAY, help="Last study date; all since if not given.")
+    ] = None,
     source: Annotated[
         str | None, typer.Option(help="Name of one of the [[sources]]; not needed where there is one only.")
     ] = None,
@@ -32,8 +35,8 @@ def pull(
 ) -> None:
     """Fetch studies from an archive into a running node, which reads them after those that are just sent to it.
 
-    One study is fetched at a time, and none while the node has a long queue. What was fetched is not fetched again: when
-    it was interrupted, give the same command once more.
+    One study is fetched at a time, and none while the node has a long queue. What was fetched is not fetched again:
+    when it was interrupted, give the same command once more.
     """
     from mammoscope.settings import load_node_settings
 
@@ -77,11 +80,13 @@ def _choose(settings: "NodeSettings", name: str | None) -> "SourceSettings":
 def _condition(text: str) -> tuple[str, str]:
     keyword, equals, value = text.partition("=")
     if not (keyword and equals):
-        raise MammoscopeError(f"--where {text} says nothing: write it as KEYWORD=VALUE, for example ModalitiesInStudy=MG")
+        raise MammoscopeError(
+            f"--where {text} says nothing: write it as KEYWORD=VALUE, for example ModalitiesInStudy=MG"
+        )
     return keyword.strip(), value.strip()
 
 
-def _fetch_all(puller: "Puller", studies: list) -> "list[Pulled]":
+def _fetch_all(puller: "Puller", studies: "list[FoundStudy]") -> "list[Pulled]":
     outcomes: list[Pulled] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     times = (TimeElapsedColumn(), TimeRemainingColumn())

@@ -87,8 +87,8 @@ def command_puller(settings: NodeSettings, source: SourceSettings) -> Iterator[P
             yield _puller(settings, source, open_archive(settings, source, store), records, threading.Event())
     except OSError as error:
         raise MammoscopeError(
-            f"the storage folder {settings.node.storage} cannot be used: {error.strerror}; run this where the node runs,"
-            " as its user"
+            f"the storage folder {settings.node.storage} cannot be used: {error.strerror}; run this where the node"
+            " runs, as its user"
         ) from None
 
 

@@ -144,7 +144,7 @@ class Puller:
 
     def _fetch(self, study: FoundStudy) -> Pulled:
         uid = study.study_instance_uid
-        facts = {"source": self.archive.name, "study": uid}
+        facts: dict[str, str | int] = {"source": self.archive.name, "study": uid}
         try:
             retrieval = self.archive.fetch(uid)
         except PeerUnreachableError:
@@ -154,9 +154,9 @@ class Puller:
             return Pulled(uid, error=str(error))
         facts |= {"objects": retrieval.completed, "refused": retrieval.failed}
         if not (retrieval.complete or self.archive.failures_last) and self.ledger.note_try(uid) < MOST_TRIES:
-            error = f"{retrieval.failed} of {retrieval.completed + retrieval.failed} objects of study {uid} did not come"
-            log.warning("study not fetched", **facts, reason=error)
-            return Pulled(uid, retrieval.completed, error=error)
+            reason = f"{retrieval.failed} of {retrieval.completed + retrieval.failed} objects did not come"
+            log.warning("study not fetched", **facts, reason=reason)
+            return Pulled(uid, retrieval.completed, error=reason)
         has = max(retrieval.completed + retrieval.failed, study.instances or 0)
         self.ledger.note_fetched(uid, has - self._results_made(uid))
         log.info("study fetched", **facts)
