@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 from pydicom import Dataset, dcmread
 
-from mammoscope.network.acceptor import out_of_resources
+from mammoscope.network.acceptor import LARGEST_OBJECT, out_of_resources
 from mammoscope.network.errors import (
     CertificateError,
     ConnectionLostError,
@@ -38,7 +38,6 @@ from mammoscope.network.retrieval import (
 )
 from mammoscope.network.status import in_words
 from mammoscope.network.storage_client import Sending
-from mammoscope.network.storage_service import LARGEST_OBJECT
 from mammoscope.network.tls import TLSConfig
 
 PAGE = 100
@@ -129,6 +128,7 @@ class WebClient:
             If the source cannot be asked, answers with an error, or its answer breaks off; what came until then was
             given to ``receive``.
         """
+        folder.mkdir(parents=True, exist_ok=True)
         accept = f'multipart/related; type="{DICOM}"; transfer-syntax=*'
         with (
             self._client(source) as client,
@@ -176,10 +176,10 @@ class WebClient:
         if answer.status_code == 204 or not answer.content:
             return []
         try:
-            found = [found_study(Dataset.from_json(match)) for match in answer.json()]
+            found = _found(answer.json())
         except (ValueError, TypeError, KeyError, AttributeError):
             raise WebStatusError(f"{source} answered a query with something else than DICOM JSON", 415) from None
-        return [study for study in found if study is not None]
+        return found
 
     def _take_all(self, answer: httpx.Response, files: PartFiles, receive: Receiver, source: WebPeer) -> Retrieval:
         completed, failed, reasons = 0, [], []
@@ -195,6 +195,8 @@ class WebClient:
             files.finish()
         except MultipartError as error:
             raise ConnectionLostError(f"{source} broke off the retrieval: {error}") from None
+        except OSError as error:
+            raise NetworkError(f"nothing can be fetched from {source}: {error.strerror}; make room here") from None
         finally:
             files.close()
         return Retrieval(completed, len(failed), tuple(uid for uid in failed if uid), tuple(reasons))
@@ -233,6 +235,13 @@ class WebClient:
                 yield client
         except httpx.HTTPError as error:
             raise _in_words(error, peer) from None
+
+
+def _found(matches: list[Any]) -> list[FoundStudy]:
+    if not isinstance(matches, list):
+        raise TypeError("an answer to a query is a list")
+    found = [found_study(Dataset.from_json(match)) for match in matches]
+    return [study for study in found if study is not None]
 
 
 def _take(part: Part, receive: Receiver, source: WebPeer) -> tuple[str, str | None]:
