@@ -92,7 +92,7 @@ def _fetch_all(puller: "Puller", studies: "list[FoundStudy]") -> "list[Pulled]":
     times = (TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, *times, console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("Fetching", total=len(studies))
-        for outcome in puller.pull(studies):
+        for outcome in puller.pull(studies, lambda reason: progress.console.print(f"waiting: {reason}")):
             outcomes.append(outcome)
             progress.advance(bar)
     return outcomes
