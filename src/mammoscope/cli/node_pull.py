@@ -1,5 +1,6 @@
 """``mammoscope node pull``: has the node read an archive's past."""
 
+import logging
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -46,8 +47,11 @@ def pull(
     if until is not None and until < since:
         raise MammoscopeError(f"--until {until:%Y-%m-%d} lies before --since {since:%Y-%m-%d}: exchange them")
 
+    import structlog
+
     from mammoscope.node.pull_setup import command_puller
 
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))  # it is told below
     with command_puller(settings, chosen) as puller:
         studies = puller.find(matching, since.date(), until and until.date())[:limit]
         typer.echo(f"{len(studies)} studies to fetch from {chosen.name}")
@@ -90,9 +94,10 @@ def _fetch_all(puller: "Puller", studies: "list[FoundStudy]") -> "list[Pulled]":
     outcomes: list[Pulled] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     times = (TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, *times, console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(*columns, *times, console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task("Fetching", total=len(studies))
-        for outcome in puller.pull(studies, lambda reason: progress.console.print(f"waiting: {reason}")):
+        for outcome in puller.pull(studies, lambda reason: console.print(f"waiting: {reason}")):
             outcomes.append(outcome)
             progress.advance(bar)
     return outcomes
