@@ -8,6 +8,7 @@ from typing import IO, Self
 
 import structlog
 from pydicom import dcmread
+from starlette.routing import Route
 
 from mammoscope.imaging import PresentationIntent
 from mammoscope.network import (
@@ -17,6 +18,7 @@ from mammoscope.network import (
     ReceivedObject,
     ServiceError,
     StorageService,
+    StowService,
 )
 from mammoscope.node.disk_space import DiskGuard
 from mammoscope.node.durable import DurableWork
@@ -162,9 +164,30 @@ class Node:
         """
         return self._reception.receive(received, origin)
 
+    def stow_routes(self) -> list[Route]:
+        """Give what a web service needs to take objects by STOW-RS; nothing when nobody has a token."""
+        web, node = self._settings.web, self._settings.node
+        if web is None or not web.tokens:
+            return []
+        tokens = {f"token {number}": token.get_secret_value() for number, token in enumerate(web.tokens, start=1)}
+        return StowService(
+            self._storage / "incoming",
+            self.receive,
+            tokens,
+            allowed_networks=node.allowed_addresses,
+            on_caller_refused=self._caller_refused,
+            on_object_refused=self._object_refused,
+            back_pressure=self._back_pressure,
+            largest_object=int(node.largest_object_gigabytes * 1e9),
+        ).routes()
+
+    def forget(self, study: str) -> None:
+        """Delete all that is kept of a study, files and records, for example of a phantom."""
+        self._worker.forget(study)
+
     def _make_service(self) -> StorageService:
         node = self._settings.node
-        guard = DiskGuard(self._storage, int(node.free_gigabytes * 1e9))
+        self._guard = DiskGuard(self._storage, int(node.free_gigabytes * 1e9))
         return StorageService(
             node.ae_title,
             self._storage / "incoming",
@@ -176,9 +199,12 @@ class Node:
             allowed_networks=node.allowed_addresses,
             on_caller_refused=self._caller_refused,
             on_object_refused=self._object_refused,
-            back_pressure=lambda: None if guard.has_room() else guard.refusal,
+            back_pressure=self._back_pressure,
             largest_object=int(node.largest_object_gigabytes * 1e9),
         )
+
+    def _back_pressure(self) -> str | None:
+        return None if self._guard.has_room() else self._guard.refusal
 
     def _caller_refused(self, refusal: CallerRefusal) -> None:
         self._worker.announce(AssociationRefused(peer=refusal.peer, address=refusal.address, reason=refusal.reason))
