@@ -50,7 +50,7 @@ def _temporary_file(**options: Any) -> Any:
 
 # pynetdicom writes an object that arrives to Python's folder for temporary files, one for the whole process, and has no
 # setting for it. Each object must arrive on the file system where it is kept, to be linked there rather than copied.
-dimse_messages.NamedTemporaryFile = _temporary_file  # type: ignore[attr-defined]
+vars(dimse_messages)["NamedTemporaryFile"] = _temporary_file
 _config.STORE_RECV_CHUNKED_DATASET = True
 
 

@@ -6,6 +6,7 @@ complete file keeps it, and only then is the peer told "success".
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -311,4 +312,5 @@ def identify_stored(event: evt.Event, back_pressure: BackPressure) -> ReceivedOb
             " context",
             DOES_NOT_MATCH_SOP_CLASS,
         )
-    return received
+    originator = request.MoveOriginatorApplicationEntityTitle
+    return replace(received, move_originator=originator.strip()) if originator else received

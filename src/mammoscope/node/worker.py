@@ -203,7 +203,9 @@ class Worker:
         return self._settings.destinations
 
     def _may_send(self, order: DeliveryOrder) -> bool:
-        return order.origin is Origin.PHANTOM or not self._settings.node.shadow
+        if order.origin is Origin.PHANTOM:  # back to the process that sent it, which alone knows where it listens
+            return self._phantom_destination is not None
+        return not self._settings.node.shadow
 
     def _is_complete(self, study: str) -> bool:
         expected = self._settings.node.expected_views
