@@ -20,7 +20,9 @@ _DAY = ["%Y-%m-%d"]
 def pull(
     config: Annotated[Path, typer.Option("--config", "-c", help="The settings file (TOML) of the node that reads.")],
     since: Annotated[datetime, typer.Option(formats=_DAY, help="First study date.")],
-    until: Annotated[datetime | None, typer.Option(formats=_DAY, help="Last study date; all since if not given.")] = None,
+    until: Annotated[
+        datetime | None, typer.Option(formats=_DAY, help="Last study date; all since if not given.")
+    ] = None,
     source: Annotated[
         str | None, typer.Option(help="Name of one of the [[sources]]; not needed where there is one only.")
     ] = None,
@@ -77,7 +79,9 @@ def _choose(settings: "NodeSettings", name: str | None) -> "SourceSettings":
 def _condition(text: str) -> tuple[str, str]:
     keyword, equals, value = text.partition("=")
     if not (keyword and equals):
-        raise MammoscopeError(f"--where {text} says nothing: write it as KEYWORD=VALUE, for example ModalitiesInStudy=MG")
+        raise MammoscopeError(
+            f"--where {text} says nothing: write it as KEYWORD=VALUE, for example ModalitiesInStudy=MG"
+        )
     return keyword.strip(), value.strip()
 
 

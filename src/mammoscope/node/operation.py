@@ -11,6 +11,7 @@ from mammoscope.imaging import PresentationIntent
 from mammoscope.network import Destination, ReceivedObject, ServiceError, StorageClient, WebService
 from mammoscope.network.probe import resolve
 from mammoscope.network.syslog import SyslogClient
+from mammoscope.node.archives import tls_of
 from mammoscope.node.audit import Audit, Collector
 from mammoscope.node.audit_messages import Source
 from mammoscope.node.audit_trail import AuditTrail
@@ -20,7 +21,7 @@ from mammoscope.node.metrics import Metrics
 from mammoscope.node.node import Node
 from mammoscope.node.readiness import Check, Readiness, disk_has_room, storage_is_writable
 from mammoscope.node.reading import MammogramDetector
-from mammoscope.node.state import read_state, tls_config
+from mammoscope.node.state import read_state
 from mammoscope.node.web import operate_routes
 from mammoscope.settings import NodeSettings
 
@@ -54,7 +55,7 @@ class OperatedNode:
         images: Callable[[str], Sequence[FileDataset]] = phantom_images,
     ) -> None:
         self._settings = settings
-        self._tls = tls_config(settings.tls) if settings.tls else None
+        self._tls = tls_of(settings)
         self._algorithm = detector.algorithm
         self._origin_of = origin_of
         self._open = ExitStack()
@@ -127,10 +128,10 @@ class OperatedNode:
         return Origin.PHANTOM if is_phantom(received.study_instance_uid) else self._origin_of(received)
 
     def _own_address(self) -> Destination:
-        node, tls = self._settings.node, self._settings.tls
-        if node.plain or tls is None or tls.port is None:
-            return Destination("the node itself", node.ae_title, _own_host(node.host), self.node.port)
-        return Destination("the node itself", node.ae_title, _own_host(node.host), tls.port, tls=True)
+        node, host = self._settings.node, _own_host(self._settings.node.host)
+        if node.plain or self.node.tls_port is None:
+            return Destination("the node itself", node.ae_title, host, self.node.port)
+        return Destination("the node itself", node.ae_title, host, self.node.tls_port, tls=True)
 
     def _make_web(self) -> WebService:
         web = self._settings.web
@@ -180,8 +181,8 @@ def audit_of(settings: NodeSettings, *, passing_on: bool = True) -> Iterator[Aud
         raise ServiceError(f"the audit trail {folder} cannot be made: {error.strerror}") from None
     with ExitStack() as undo:
         if settings.audit.syslog is not None and passing_on:
-            tls = tls_config(settings.tls).calling_https() if settings.tls else None
-            client = SyslogClient(settings.audit.syslog, tls)
+            tls = tls_of(settings)
+            client = SyslogClient(settings.audit.syslog, tls.calling_https() if tls else None)
             source = Source.of_this_machine(settings.node.ae_title)
             undo.enter_context(Collector(trail, folder, client, source))
         yield undo.enter_context(Audit(trail))
