@@ -56,14 +56,14 @@ def run(
 
     settings = load_node_settings(config)  # before the slow imports, so that a typing mistake is told at once
 
-    from mammoscope.node import ModelPool, Node, configure_logging
+    from mammoscope.node import ModelPool, OperatedNode, configure_logging
 
     configure_logging()
     stop = _told_to_stop()
     model = settings.model
     with (
         ModelPool(model.bundle, processes=model.processes, threads=model.threads) as detector,
-        Node(settings, detector, at_once=detector.processes, intents=detector.metadata.input.intents),
+        OperatedNode(settings, detector, at_once=detector.processes, intents=detector.metadata.input.intents),
     ):
         stop.wait()
 
@@ -79,15 +79,24 @@ def work(
     if settings.node.database is None:
         raise MammoscopeError("several workers need PostgreSQL: give its address as 'database' in [node]")
 
-    from mammoscope.node import ModelPool, Worker, configure_logging, helper_name
+    from mammoscope.node import ModelPool, Worker, audit_of, configure_logging, helper_name
 
     configure_logging()
     stop = _told_to_stop()
     model = settings.model
-    with ModelPool(model.bundle, processes=model.processes, threads=model.threads) as detector:
-        intents = detector.metadata.input.intents
-        with Worker(settings, detector, helper_name(), at_once=detector.processes, intents=intents):
-            stop.wait()
+    with (
+        ModelPool(model.bundle, processes=model.processes, threads=model.threads) as detector,
+        audit_of(settings, passing_on=False) as audit,
+        Worker(
+            settings,
+            detector,
+            helper_name(),
+            at_once=detector.processes,
+            intents=detector.metadata.input.intents,
+            listeners=(audit,),
+        ),
+    ):
+        stop.wait()
 
 
 def _told_to_stop() -> threading.Event:
