@@ -156,12 +156,12 @@ class NodeProcess:
                 found.append(event)
         return found
 
-    def resident_megabytes(self) -> float:
-        """Resident memory of the node's own process now."""
-        assert self.process is not None
-        status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
-        kilobytes = next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS"))
-        return int(kilobytes) / 1024
+
+def resident_megabytes(pid: int) -> float:
+    """Resident memory of a process, without its children."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    kilobytes = next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS"))
+    return int(kilobytes) / 1024
 
 
 def kill_session(leader: int) -> None:
