@@ -21,7 +21,7 @@ from mammoscope.findings import Algorithm, Reading
 from mammoscope.imaging import Mammogram
 from mammoscope.network import Destination, ServiceError, StorageClient
 from mammoscope.node import Node
-from mammoscope.node.records import Records, StudyRecord
+from mammoscope.node.file_records import Records, StudyRecord
 from mammoscope.results import ReadMammogram, StudyResults, study_results
 from mammoscope.settings import NodeSettings
 

@@ -18,10 +18,7 @@ from mammoscope.imaging import MammogramReader
 from mammoscope.network import Destination, Receipt, ReceivedObject, ServiceError, StorageClient, StorageService
 from mammoscope.node.assembly import StudyTracker
 from mammoscope.node.delivery import Courier, Delivery, Outbox, Parcel
-from mammoscope.node.inbox import Inbox
-from mammoscope.node.log import where_raised
-from mammoscope.node.reading import MammogramDetector, ReadingInterruptedError, StudyReader, StudyReading
-from mammoscope.node.records import (
+from mammoscope.node.file_records import (
     DeliveryRecord,
     DeliveryStatus,
     Failure,
@@ -30,6 +27,9 @@ from mammoscope.node.records import (
     Report,
     ResultRecord,
 )
+from mammoscope.node.inbox import Inbox
+from mammoscope.node.log import where_raised
+from mammoscope.node.reading import MammogramDetector, ReadingInterruptedError, StudyReader, StudyReading
 from mammoscope.results import ReadMammogram, StudyResults, study_results
 from mammoscope.settings import DestinationSettings, NodeSettings
 
