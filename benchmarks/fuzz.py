@@ -15,10 +15,12 @@ or in a file that is not DICOM.
 
 import argparse
 import random
+import struct
 import sys
 import tempfile
 import time
 import warnings
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -39,11 +41,9 @@ from node_under_test import (
 )
 from pydicom import dcmread
 from pydicom.datadict import dictionary_VR, tag_for_keyword
-from pydicom.dataelem import RawDataElement
 from pydicom.dataset import FileDataset
-from pydicom.encaps import encapsulate
 from pydicom.filewriter import dcmwrite, write_file_meta_info
-from pydicom.tag import Tag
+from pydicom.tag import BaseTag, Tag
 from pydicom.uid import (
     JPEG2000,
     UID,
@@ -61,10 +61,12 @@ from pydicom.uid import (
     MammographyCADSRStorage,
     RLELossless,
 )
+from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
 from rich.console import Console
 from rich.table import Table
 
 IMAGES_A_STUDY = 4
+UNDEFINED_LENGTH = 0xFFFFFFFF
 BY_PYDICOM = {
     RLELossless: {},
     JPEGLSLossless: {},
@@ -214,22 +216,45 @@ def edits(count: int, seed: int) -> list[Edits]:
     return made
 
 
-def edited(dataset: FileDataset, edit: Edits) -> FileDataset:
-    """Put the bytes in as they are, under the attribute's own VR, whatever they mean."""
-    syntax = dataset.file_meta.TransferSyntaxUID
+def edited(content: bytes, syntax: UID, edit: Edits) -> bytes:
+    """Put the bytes in as they are, under the attribute's own VR, whatever they mean; an absent attribute comes first.
+
+    Done on the encoded data set, because pydicom refuses to write much of it.
+    """
+    if syntax.is_deflated:
+        return _deflated(edited(zlib.decompress(content, -zlib.MAX_WBITS), ExplicitVRLittleEndian, edit))
     for keyword, value in edit:
         tag = Tag(tag_for_keyword(keyword) or 0)
-        if value is None:
-            dataset.pop(tag, None)
-            continue
         vr = {"US or SS": "US", "OB or OW": "OW"}.get(dictionary_VR(tag), dictionary_VR(tag))
-        even = value + b" " * (len(value) % 2)
-        length = len(even)
-        if keyword == "PixelData" and syntax.is_encapsulated:
-            even, length = encapsulate([even]), 0xFFFFFFFF
-        raw = RawDataElement(tag, vr, length, even, 0, syntax.is_implicit_VR, syntax.is_little_endian)
-        dict.__setitem__(dataset._dict, tag, raw)
-    return dataset
+        header, length_format = _element_header(tag, vr, syntax)
+        size = struct.calcsize(length_format)
+        at = content.find(header)
+        end = 0
+        if at >= 0:
+            (length,) = struct.unpack_from(length_format, content, at + len(header))
+            if length == UNDEFINED_LENGTH:
+                continue
+            end = at + len(header) + size + length
+        even = (value or b"") + b" " * (len(value or b"") % 2)
+        stated = struct.pack(length_format, len(even) % 256**size)
+        content = content[: max(at, 0)] + (b"" if value is None else header + stated + even) + content[end:]
+    return content
+
+
+def _element_header(tag: BaseTag, vr: str, syntax: UID) -> tuple[bytes, str]:
+    """An element up to its length, and how the length is packed (DICOM PS3.5 7.1)."""
+    order = "<" if syntax.is_little_endian else ">"
+    number = struct.pack(f"{order}HH", tag.group, tag.element)
+    if syntax.is_implicit_VR:
+        return number, f"{order}L"
+    if vr in EXPLICIT_VR_LENGTH_32:
+        return number + vr.encode() + b"\0\0", f"{order}L"
+    return number + vr.encode(), f"{order}H"
+
+
+def _deflated(content: bytes) -> bytes:
+    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return packer.compress(content) + packer.flush()
 
 
 def spoiled_bytes(content: bytes, chooser: random.Random) -> bytes:
@@ -273,7 +298,7 @@ def spoiled_files(encodings: Encodings, folder: Path, count: int, seed: int) -> 
         meta = BytesIO()
         write_file_meta_info(meta, dataset.file_meta)
         if index % 2:
-            content = _content(edited(dataset, made_up[(index // 2) % len(made_up)]))
+            content = edited(_content(dataset), syntax, made_up[(index // 2) % len(made_up)])
         else:
             content = spoiled_bytes(_content(dataset), chooser)
         file = folder / f"{index}.dcm"

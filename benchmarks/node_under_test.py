@@ -316,8 +316,8 @@ class CountingDestination:
         self.port = port or free_port()
         self.arrivals: list[Arrival] = []
         self.refusals = 0
-        self.status_for: Callable[[str], int] = lambda _: 0x0000
-        """The status that an object, named by its SOP Instance UID, is answered with; only 0 stores it."""
+        self.status_for: Callable[[str], int | None] = lambda _: 0x0000
+        """What an object, named by its SOP Instance UID, is answered: only 0 stores it, ``None`` is an abort."""
         self._keeps = frozenset(keeps)
         self._visits: dict[int, Visit] = {}
         self._server: Any = None
@@ -367,6 +367,9 @@ class CountingDestination:
     def _on_store(self, event: evt.Event) -> int:
         uid = str(event.request.AffectedSOPInstanceUID)
         status = self.status_for(uid)
+        if status is None:
+            event.assoc.abort()
+            return 0x0000  # goes nowhere any more
         if status != 0x0000:
             self.refusals += 1
             return status
