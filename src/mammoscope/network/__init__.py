@@ -1,7 +1,14 @@
-"""Speaking DICOM in both directions: a storage service that receives, a storage client that sends."""
+"""Speaking DICOM and DICOMweb in both directions: services that receive, clients that send, find and fetch."""
 
 from mammoscope.network.caller import Caller
 from mammoscope.network.callers import CallerRefusal, CallerRules
+from mammoscope.network.commitment import (
+    CommitmentClient,
+    CommitmentReport,
+    CommitmentReports,
+    CommitmentService,
+    Instance,
+)
 from mammoscope.network.errors import (
     AssociationRejectedError,
     CertificateError,
@@ -15,9 +22,13 @@ from mammoscope.network.errors import (
     StatusError,
     TLSConfigError,
     UnsendableObjectError,
+    WebStatusError,
 )
 from mammoscope.network.peers import Destination, DimsePeer, Peer, WebPeer
+from mammoscope.network.query import QueryClient
 from mammoscope.network.received import ObjectRefusal, Receipt, ReceivedObject, Receiver
+from mammoscope.network.retrieval import FoundStudy, QueryError, Retrieval
+from mammoscope.network.sender import Sender
 from mammoscope.network.sop_classes import (
     IGNORED_SOP_CLASSES,
     READ_SOP_CLASSES,
@@ -26,7 +37,9 @@ from mammoscope.network.sop_classes import (
 )
 from mammoscope.network.storage_client import Sending, StorageClient
 from mammoscope.network.storage_service import StorageService
+from mammoscope.network.stow import StowService
 from mammoscope.network.tls import TLSConfig
+from mammoscope.network.web_client import WebClient
 from mammoscope.network.web_service import WebService
 
 __all__ = [
@@ -39,27 +52,40 @@ __all__ = [
     "CallerRefusal",
     "CallerRules",
     "CertificateError",
+    "CommitmentClient",
+    "CommitmentReport",
+    "CommitmentReports",
+    "CommitmentService",
     "ConnectionLostError",
     "ContextNotAcceptedError",
     "Destination",
     "DimsePeer",
+    "FoundStudy",
+    "Instance",
     "NetworkError",
     "NoTLSError",
     "ObjectRefusal",
     "ObjectRefusedError",
     "Peer",
     "PeerUnreachableError",
+    "QueryClient",
+    "QueryError",
     "Receipt",
     "ReceivedObject",
     "Receiver",
+    "Retrieval",
+    "Sender",
     "Sending",
     "ServiceError",
     "StatusError",
     "StorageClient",
     "StorageService",
+    "StowService",
     "TLSConfig",
     "TLSConfigError",
     "UnsendableObjectError",
+    "WebClient",
     "WebPeer",
     "WebService",
+    "WebStatusError",
 ]

@@ -238,6 +238,14 @@ class IncomingFile:
             self._file.close()
 
 
+def give_up(association: Association) -> None:
+    """Let go of an association whose connection closed: of its half object, and of its thread if nothing was asked."""
+    if isinstance(association.dimse, GuardedDimse):
+        association.dimse.discard()
+    if association.requestor.primitive is None:  # it still waits for a request, as long as a silent peer is given
+        association.dul.to_user_queue.put(None)  # type: ignore[arg-type]
+
+
 def discard(file: Any) -> None:
     """Close and delete a temporary file, which may be gone already."""
     with contextlib.suppress(OSError):

@@ -84,3 +84,26 @@ class ObjectRefusedError(NetworkError):
         super().__init__(message)
         self.status = status
         self.comment = (comment or message)[:64]
+
+
+class MultipartError(NetworkError):
+    """A body that is no multipart body, or not a whole one."""
+
+
+class WebStatusError(NetworkError):
+    """A web server answered with an error.
+
+    Parameters
+    ----------
+    status
+        Of HTTP (RFC 9110), for example 404.
+    """
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+    @property
+    def worth_retrying(self) -> bool:  # type: ignore[override]
+        """Not where the request itself is at fault; a token that is refused may be mended."""
+        return self.status >= 500 or self.status in (401, 403, 404, 408, 429)

@@ -20,10 +20,10 @@ from pynetdicom.dimse_primitives import C_STORE
 from mammoscope.network.acceptor import (
     MAX_PDU,
     BackPressure,
-    GuardedDimse,
     GuardedServer,
     IncomingFile,
     SharedContexts,
+    give_up,
     out_of_resources,
     refuse_when_full,
 )
@@ -286,9 +286,7 @@ class StorageService:
             self._tell_caller_refused(refusal)
 
     def _on_close(self, event: evt.Event) -> None:
-        dimse = event.assoc.dimse
-        assert isinstance(dimse, GuardedDimse)
-        dimse.discard()
+        give_up(event.assoc)
         self.sweep()  # what was there whole, but was lost between arriving and being handed over
 
 
