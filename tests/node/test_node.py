@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,8 @@ from mammoscope.findings import Algorithm, Reading
 from mammoscope.imaging import Mammogram
 from mammoscope.network import Destination, ServiceError, StorageClient
 from mammoscope.node import Node
-from mammoscope.node.file_records import Records, StudyRecord
+from mammoscope.node.events import Origin
+from mammoscope.node.records import DeliveryStatus, Records, StudyRecord, StudyState
 from mammoscope.results import ReadMammogram, StudyResults, study_results
 from mammoscope.settings import NodeSettings
 
@@ -30,8 +32,18 @@ FULL_ANSWER = sorted(
 )
 
 
+NOTHING = StudyRecord(
+    study_instance_uid="",
+    state=StudyState.RECEIVING,
+    origin=Origin.SENT,
+    first_received_at=datetime.now(UTC),
+    last_received_at=datetime.now(UTC),
+)
+
+
 def record_of(storage: Path, images: list[FileDataset]) -> StudyRecord:
-    return Records(storage / "records").load(str(images[0].StudyInstanceUID))
+    with Records.open(storage) as records:
+        return records.study(str(images[0].StudyInstanceUID)) or NOTHING
 
 
 def delivered(storage: Path, images: list[FileDataset], reports: int = 1) -> bool:

@@ -14,7 +14,7 @@ from pydicom import Dataset
 from pydicom.uid import DigitalMammographyXRayImageStorageForPresentation
 
 from mammoscope.findings import Algorithm, Box, Finding, Reading, ReadingStatus
-from mammoscope.imaging import Laterality, Mammogram, View
+from mammoscope.imaging import Laterality, Mammogram, PixelSpacing, View
 from mammoscope.results import ReadMammogram
 
 ROWS, COLUMNS = 400, 300
@@ -90,6 +90,7 @@ def make_image() -> Callable[..., ReadMammogram]:
         *,
         reason: str | None = None,
         known: bool = True,
+        spacing_mm: float | None = None,
         **attributes: object,
     ) -> ReadMammogram:
         header = _header(laterality, view, number)
@@ -104,6 +105,7 @@ def make_image() -> Callable[..., ReadMammogram]:
             name,
             laterality=Laterality(laterality) if known else None,
             view=View(view) if known else None,
+            spacing=PixelSpacing(spacing_mm, spacing_mm) if spacing_mm else None,
             header=header,
         )
         if reason is not None:

@@ -1,6 +1,6 @@
 """`StorageClient`: sends objects by C-STORE, and says in words what went wrong."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,10 +60,20 @@ class StorageClient:
             answer = association.send_c_echo()
         check_status(answer, destination, "the echo")
 
-    def send(self, objects: Sequence[Dataset | Path], destination: Destination) -> tuple[Sending, ...]:
+    def send(
+        self,
+        objects: Sequence[Dataset | Path],
+        destination: Destination,
+        on_sent: Callable[[str], None] | None = None,
+    ) -> tuple[Sending, ...]:
         """Send objects over one association, in order.
 
         Each is sent as it is encoded; only implicit and explicit little endian are turned into one another.
+
+        Parameters
+        ----------
+        on_sent
+            Called with the SOP Instance UID of each object as soon as it is acknowledged, before the next is sent.
 
         Returns
         -------
@@ -81,7 +91,10 @@ class StorageClient:
         sendings: list[Sending] = []
         try:
             with self._caller.associated(destination, _contexts(datasets)) as association:
-                sendings.extend(self._send_one(association, dataset, destination) for dataset in datasets)
+                for dataset in datasets:
+                    sendings.append(self._send_one(association, dataset, destination))
+                    if on_sent is not None and sendings[-1].error is None:
+                        on_sent(sendings[-1].sop_instance_uid)
         except ContextNotAcceptedError:
             sendings = [Sending(str(d.SOPInstanceUID), _not_taken(d, destination)) for d in datasets]
         return tuple(sendings)

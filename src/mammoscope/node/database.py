@@ -86,7 +86,14 @@ def _sqlite(file: Path) -> sa.Engine:
     return engine
 
 
-def _postgresql(url: str) -> sa.Engine:
+def dialect_url(url: str) -> str:
+    """A PostgreSQL address as SQLAlchemy takes it, with the driver that we use.
+
+    Raises
+    ------
+    DatabaseError
+        If it is none.
+    """
     try:
         parsed = sa.make_url(url)
     except ArgumentError:
@@ -95,8 +102,12 @@ def _postgresql(url: str) -> sa.Engine:
         raise DatabaseError(
             f"the database is to be given like postgresql://user:password@host/name, not {parsed.get_backend_name()}"
         )
+    return parsed.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
+
+
+def _postgresql(url: str) -> sa.Engine:
     return sa.create_engine(
-        parsed.set(drivername="postgresql+psycopg"),
+        dialect_url(url),
         pool_pre_ping=True,  # a connection that the server closed overnight is replaced, not used
         connect_args={"connect_timeout": CONNECT_SECONDS},
     )

@@ -52,9 +52,8 @@ def load_delivery(connection: sa.Connection, study: str, number: int, destinatio
         .mappings()
         .one()
     )
-    sendings = connection.execute(
-        _in_order(sa.select(t.sendings)).where(s.study == study, s.number == number, s.destination == destination)
-    ).mappings()
+    this = (s.study == study) & (s.number == number) & (s.destination == destination)
+    sendings = connection.execute(sa.select(t.sendings).where(this).order_by(s.position)).mappings()
     return _delivery(dict(row), [dict(r) for r in sendings])
 
 
@@ -64,7 +63,7 @@ def _load_reports(connection: sa.Connection, studies: Sequence[str]) -> dict[str
     results = _grouped(connection, t.results_made, studies, *of_report, order=(t.results_made.c.position,))
     deliveries = _grouped(connection, t.deliveries, studies, *of_report, order=(t.deliveries.c.destination,))
     sendings: Rows = defaultdict(list)
-    of_studies = _in_order(sa.select(t.sendings)).where(t.sendings.c.study.in_(studies))
+    of_studies = sa.select(t.sendings).where(t.sendings.c.study.in_(studies)).order_by(t.sendings.c.position)
     for sending in connection.execute(of_studies).mappings():
         sendings[sending["study"], sending["number"], sending["destination"]].append(dict(sending))
     reports = defaultdict(list)
@@ -72,20 +71,13 @@ def _load_reports(connection: sa.Connection, studies: Sequence[str]) -> dict[str
         key = (row["study"], row["number"])
         reports[row["study"]].append(
             Report(
-                **{name: value for name, value in row.items() if name != "study"},
+                **{name: value for name, value in row.items() if name not in ("study", "cleared")},
                 images=tuple(_image(r) for r in images[key]),
                 results=tuple(_result(r) for r in results[key]),
                 deliveries=tuple(_delivery(r, sendings[*key, r["destination"]]) for r in deliveries[key]),
             )
         )
     return reports
-
-
-def _in_order(query: sa.Select[Any]) -> sa.Select[Any]:
-    """Objects of a delivery in the order in which they were made and are sent."""
-    s, r = t.sendings.c, t.results_made.c
-    made = (r.study == s.study) & (r.number == s.number) & (r.sop_instance == s.sop_instance)
-    return query.join(t.results_made, made).order_by(r.position)
 
 
 def _rows(
@@ -119,9 +111,8 @@ def _image(row: dict[str, Any]) -> ImageRecord:
 
 
 def _result(row: dict[str, Any]) -> ResultRecord:
-    return ResultRecord.model_validate(
-        {**row, "sop_instance_uid": row["sop_instance"], "sop_class_uid": row["sop_class"]}
-    )
+    uids = {f"{name}_uid": row[name] for name in ("sop_class", "sop_instance")}
+    return ResultRecord.model_validate({**row, **uids, "series_instance_uid": row["series"]})
 
 
 def _delivery(row: dict[str, Any], sendings: list[dict[str, Any]]) -> DeliveryRecord:

@@ -44,7 +44,9 @@ def insert_report(connection: sa.Connection, study: str, report: Report) -> bool
             "position": position,
             "sop_class": result.sop_class_uid,
             "sop_instance": result.sop_instance_uid,
+            "series": result.series_instance_uid,
             "kind": result.kind,
+            "images": list(result.images),
         }
         for position, result in enumerate(report.results, start=1)
     ]
@@ -61,11 +63,12 @@ def insert_report(connection: sa.Connection, study: str, report: Report) -> bool
             **of,
             "destination": delivery.destination,
             "sop_instance": sending.sop_instance_uid,
+            "position": position,
             "status": sending.status,
             "error": sending.error,
         }
         for delivery in report.deliveries
-        for sending in delivery.objects
+        for position, sending in enumerate(delivery.objects, start=1)
     ]
     _insert_all(connection, t.images_read, images)
     _insert_all(connection, t.results_made, results)

@@ -3,7 +3,7 @@
 A record is also how the node knows what is done: an image is read when a report covers it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
@@ -24,6 +24,7 @@ from mammoscope.node.study_record import (
     Failure,
     ImageRecord,
     ObjectRecord,
+    ReadingOrder,
     Report,
     ResultRecord,
     SendingRecord,
@@ -41,6 +42,7 @@ __all__ = [
     "Failure",
     "ImageRecord",
     "ObjectRecord",
+    "ReadingOrder",
     "Records",
     "RecordsError",
     "Report",
@@ -256,11 +258,62 @@ class Records:
 
     # What is read.
 
-    def begin_reading(self, study: str) -> None:
-        """Note that a worker reads a study."""
+    def studies_to_read(self) -> tuple[ReadingOrder, ...]:
+        """The studies with something to read, whether it is time or not; studies sent to us before those pulled."""
+        c, o = t.studies.c, t.objects.c
+        of_study = sa.select(sa.func.count()).where(o.study == c.study, o.whereabouts == Whereabouts.KEPT)
+        received = of_study.scalar_subquery().label("received")
+        waiting = of_study.where(o.report.is_(None)).scalar_subquery().label("waiting")
+        query = (
+            sa.select(c.study, c.origin, c.state, c.arrivals, c.attempt, c.last_received_at, received, waiting)
+            .where(c.state.in_((StudyState.RECEIVING, StudyState.READING)))
+            .order_by(c.origin == Origin.PULLED, waiting == 0, c.last_received_at, c.study)
+        )
+        with self._reads.connect() as connection:
+            return tuple(ReadingOrder.model_validate(dict(row)) for row in connection.execute(query).mappings())
+
+    def begin_reading(self, study: str, attempt: int) -> StudyRecord | None:
+        """Note that a worker reads a study; ``None``, with nothing noted, if that attempt is over.
+
+        A person's wish to have it read again brings back the images that were put aside.
+        """
+        c, o = t.studies.c, t.objects.c
         with self._engine.begin() as connection:
-            this = t.studies.c.study == study
-            connection.execute(sa.update(t.studies).where(this).values(state=StudyState.READING))
+            lock_study(connection, study)
+            this = (c.study == study) & (c.attempt == attempt)
+            begun = connection.execute(sa.update(t.studies).where(this).values(state=StudyState.READING))
+            if not begun.rowcount:
+                return None
+            if connection.scalar(sa.select(c.read_again).where(this)):
+                connection.execute(
+                    sa.update(t.objects)
+                    .where(o.study == study, o.whereabouts == Whereabouts.ASIDE)
+                    .values(whereabouts=Whereabouts.KEPT, report=None, tries=0)
+                )
+            return next(iter(load_studies(connection, [study])), None)
+
+    def end_attempt(self, study: str, attempt: int) -> None:
+        """Note that a try to read a study is over, however it ended."""
+        c = t.studies.c
+        with self._engine.begin() as connection:
+            lock_study(connection, study)
+            this = (c.study == study) & (c.attempt == attempt)
+            connection.execute(sa.update(t.studies).where(this).values(attempt=attempt + 1))
+            restate(connection, study)
+
+    def read_again(self, study: str) -> None:
+        """Have a study read again as soon as there is time, though every image of it is covered."""
+        with self._engine.begin() as connection:
+            lock_study(connection, study)
+            connection.execute(sa.update(t.studies).where(t.studies.c.study == study).values(read_again=True))
+            tell_workers(connection, study)
+            restate(connection, study)
+
+    def digest(self, study: str, sop_instance: str) -> str | None:
+        """Of an image's pixel data, once it was read."""
+        o = t.objects.c
+        with self._reads.connect() as connection:
+            return connection.scalar(sa.select(o.digest).where(o.study == study, o.sop_instance == sop_instance))
 
     def note_try(self, study: str, sop_instance: str) -> int:
         """Count a try to read an image, before it begins; return how many there were with this one."""
@@ -310,6 +363,15 @@ class Records:
             connection.execute(sa.update(t.studies).where(t.studies.c.study == study).values(read_again=False))
             restate(connection, study)
 
+    def studies_to_clear(self, read_before: datetime) -> tuple[str, ...]:
+        """Studies whose images need no longer be kept: all is read and sent, and the last report that old."""
+        c, o, r = t.studies.c, t.objects.c, t.reports.c
+        kept = sa.exists().where(o.study == c.study, o.whereabouts == Whereabouts.KEPT)
+        last = sa.select(sa.func.max(r.made_at)).where(r.study == c.study).scalar_subquery()
+        over = c.state.in_((StudyState.DONE, StudyState.PARKED))
+        with self._reads.connect() as connection:
+            return tuple(connection.scalars(sa.select(c.study).where(over, kept, last <= read_before)))
+
     def images_removed(self, study: str) -> None:
         """Note that the images in the inbox were deleted."""
         o = t.objects.c
@@ -319,6 +381,20 @@ class Records:
                 .where(o.study == study, o.whereabouts == Whereabouts.KEPT)
                 .values(whereabouts=Whereabouts.REMOVED)
             )
+
+    def reports_to_clear(self, made_before: datetime) -> tuple[tuple[str, int], ...]:
+        """Study and number of the reports that are that old and that every destination has."""
+        r, d = t.reports.c, t.deliveries.c
+        kept_for = sa.exists().where(d.study == r.study, d.number == r.number, d.status != DeliveryStatus.SENT)
+        query = sa.select(r.study, r.number).where(r.made_at <= made_before, ~r.cleared, ~kept_for)
+        with self._reads.connect() as connection:
+            return tuple((study, number) for study, number in connection.execute(query))
+
+    def report_cleared(self, study: str, number: int) -> None:
+        """Note that the files of a report's results were deleted."""
+        r = t.reports.c
+        with self._engine.begin() as connection:
+            connection.execute(sa.update(t.reports).where(r.study == study, r.number == number).values(cleared=True))
 
     def forget(self, study: str) -> None:
         """Delete all that is known of a study, for example of a phantom."""
@@ -350,10 +426,36 @@ class Records:
         with self._reads.connect() as connection:
             return tuple(DeliveryOrder.model_validate(dict(row)) for row in connection.execute(query).mappings())
 
-    def delivery(self, study: str, number: int, destination: str) -> DeliveryRecord | None:
-        """How the sending of a report to one destination stands."""
+    def delivery(self, study: str, number: int, destination: str) -> DeliveryRecord:
+        """How the sending of a report to one destination stands; it must be there."""
         with self._reads.connect() as connection:
             return load_delivery(connection, study, number, destination)
+
+    def made_at(self, study: str, number: int) -> datetime:
+        """When a report was made; it must be there."""
+        r = t.reports.c
+        with self._reads.connect() as connection:
+            query = sa.select(r.made_at).where(r.study == study, r.number == number)
+            made_at: datetime = connection.execute(query).scalar_one()
+            return made_at
+
+    def sent_to(self, study: str, destination: str) -> frozenset[str]:
+        """SOP Instance UIDs of a study's results that a destination has."""
+        s = t.sendings.c
+        query = sa.select(s.sop_instance).where(
+            s.study == study, s.destination == destination, s.status == DeliveryStatus.SENT
+        )
+        with self._reads.connect() as connection:
+            return frozenset(connection.scalars(query))
+
+    def note_sent(self, study: str, number: int, destination: str, sop_instance: str) -> None:
+        """Note one object as soon as the destination acknowledged it, so that a crash does not send it twice."""
+        s = t.sendings.c
+        this = (s.study == study) & (s.number == number) & (s.destination == destination)
+        with self._engine.begin() as connection:
+            connection.execute(
+                sa.update(t.sendings).where(this, s.sop_instance == sop_instance).values(status=DeliveryStatus.SENT)
+            )
 
     def set_delivery(self, study: str, number: int, delivery: DeliveryRecord) -> bool:
         """Note how the sending of a report to one destination stands now, and of each object in it that is named.
@@ -396,6 +498,25 @@ class Records:
                 connection.execute(sa.update(t.workers).where(w.name == name).values(beat_at=now, beats=w.beats + 1))
 
     def sign_off(self, name: str) -> None:
-        """Forget a worker that ended, or that is dead and whose work was taken over."""
+        """Forget a worker that ended in order."""
         with self._engine.begin() as connection:
             connection.execute(sa.delete(t.workers).where(t.workers.c.name == name))
+
+    def bury(self, name: str, beats: int, take_over: Callable[[], None]) -> bool:
+        """Forget a dead worker once its work was taken over; return whether it was this caller who did so.
+
+        Of several that found it dead one does it. If that one dies meanwhile too, another will.
+
+        Parameters
+        ----------
+        beats
+            At which it stood still.
+        """
+        w = t.workers.c
+        this = (w.name == name) & (w.beats == beats)
+        with self._engine.begin() as connection:
+            if connection.execute(sa.select(w.name).where(this).with_for_update()).first() is None:
+                return False
+            take_over()
+            connection.execute(sa.delete(t.workers).where(this))
+            return True

@@ -83,11 +83,21 @@ class ImageRecord(_Record):
 
 
 class ResultRecord(_Record):
-    """One object that was made; ``kind`` as in the settings of a destination."""
+    """One object that was made.
+
+    Parameters
+    ----------
+    kind
+        As in the settings of a destination.
+    images
+        SOP Instance UIDs of the mammograms that it is about.
+    """
 
     sop_class_uid: str
     sop_instance_uid: str
+    series_instance_uid: str | None = None
     kind: str | None = None
+    images: tuple[str, ...] = ()
 
 
 class SendingRecord(_Record):
@@ -126,6 +136,29 @@ class DeliveryRecord(_Record):
     ended_at: datetime | None = None
     errors: tuple[str, ...] = ()
     objects: tuple[SendingRecord, ...] = ()
+
+
+class ReadingOrder(_Record):
+    """A study that is to be read, once it is due.
+
+    Parameters
+    ----------
+    arrivals
+        Changes with every arrival, and when a person asks.
+    attempt
+        Number of the try that is next.
+    received, waiting
+        How many images there are, and how many of them no report covers.
+    """
+
+    study: str
+    origin: Origin
+    state: StudyState
+    arrivals: int
+    attempt: int
+    last_received_at: datetime
+    received: int
+    waiting: int
 
 
 class DeliveryOrder(_Record):

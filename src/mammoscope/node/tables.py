@@ -40,7 +40,9 @@ studies = sa.Table(
     sa.Column("last_received_at", UTCDateTime, nullable=False, index=True),
     # Counted up by every arrival, so that a worker notices one whatever the clocks say.
     sa.Column("arrivals", sa.Integer, nullable=False, default=0),
-    # A person wants it read again, though nothing new arrived.
+    # Counted up when a try to read it ends, so that each try is begun once by however many workers.
+    sa.Column("attempt", sa.Integer, nullable=False, default=1),
+    # To be read again though nothing new arrived.
     sa.Column("read_again", sa.Boolean, nullable=False, default=False),
 )
 
@@ -73,6 +75,8 @@ reports = sa.Table(
     sa.Column("seconds", sa.Float, nullable=False),
     sa.Column("waited_seconds", sa.Float, nullable=False),
     sa.Column("problems", sa.JSON, nullable=False),
+    # Whether the files of its results were deleted after their time.
+    sa.Column("cleared", sa.Boolean, nullable=False, default=False),
 )
 
 _of_report = ("study", "number"), ("reports.study", "reports.number")
@@ -97,7 +101,10 @@ results_made = sa.Table(
     sa.Column("position", sa.Integer, primary_key=True),
     sa.Column("sop_class", UID, nullable=False),
     sa.Column("sop_instance", UID, nullable=False),
+    sa.Column("series", UID),
     sa.Column("kind", sa.String(32)),
+    # SOP Instance UIDs of the mammograms that it is about.
+    sa.Column("images", sa.JSON, nullable=False),
     sa.ForeignKeyConstraint(*_of_report, ondelete="CASCADE"),
     sa.Index("results_by_sop_instance", "study", "sop_instance"),
 )
@@ -127,6 +134,7 @@ sendings = sa.Table(
     sa.Column("number", sa.Integer, primary_key=True),
     sa.Column("destination", sa.String(256), primary_key=True),
     sa.Column("sop_instance", UID, primary_key=True),
+    sa.Column("position", sa.Integer, nullable=False),
     sa.Column("status", sa.String(16), nullable=False),
     sa.Column("error", sa.Text),
     sa.ForeignKeyConstraint(
