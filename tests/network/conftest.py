@@ -1,6 +1,7 @@
 """A small mammography object, a storage service that keeps what it receives in a list, an authority for TLS."""
 
 import ipaddress
+import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator
@@ -138,8 +139,8 @@ def certificates(tmp_path: Path) -> Authority:
     return Authority(folder)
 
 
-@pytest.fixture
-def wait_until() -> Callable[..., None]:
+@pytest.fixture(scope="session")
+def until() -> Callable[..., None]:
     def wait(condition: Callable[[], object], seconds: float = 60.0) -> None:
         end = time.monotonic() + seconds
         while not condition():
@@ -147,3 +148,20 @@ def wait_until() -> Callable[..., None]:
             time.sleep(0.02)
 
     return wait
+
+
+@pytest.fixture
+def wait_until(until: Callable[..., None]) -> Callable[..., None]:
+    return until
+
+
+@pytest.fixture(scope="session")
+def free_ports() -> Callable[[int], list[int]]:
+    def find(count: int) -> list[int]:
+        sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+        ports = [s.getsockname()[1] for s in sockets]
+        for s in sockets:
+            s.close()
+        return ports
+
+    return find

@@ -38,6 +38,7 @@ from mammoscope.network import (
     ObjectRefusal,
     ObjectRefusedError,
     Receipt,
+    ReceivedObject,
     ServiceError,
     StatusError,
     StorageClient,
@@ -297,6 +298,22 @@ def test_several_associations_at_once(destination: Destination, receiver, make_o
     for thread in threads:
         thread.join(20)
     assert {r.sop_instance_uid for r in receiver.received} == {o.SOPInstanceUID for o in objects}
+
+
+def test_two_services_in_one_process_keep_apart(tmp_path: Path, make_object: MakeObject) -> None:
+    folders: list[Path] = []
+
+    def receive(received: ReceivedObject) -> Receipt:
+        folders.append(received.path.parent)
+        return Receipt.STORED
+
+    with (
+        StorageService("ONE", tmp_path / "one", receive) as one,
+        StorageService("TWO", tmp_path / "two", receive) as two,
+    ):
+        for title, service in (("ONE", one), ("TWO", two), ("ONE", one)):
+            CLIENT.send([make_object()], Destination("node", title, "127.0.0.1", service.port))
+    assert folders == [tmp_path / "one", tmp_path / "two", tmp_path / "one"]
 
 
 def test_receipts_are_words() -> None:

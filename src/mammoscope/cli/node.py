@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
+from mammoscope.cli import node_pull
 from mammoscope.errors import MammoscopeError
 
 app = typer.Typer(name="node", no_args_is_help=True, help="The PACS node: receives studies, reads them, sends results.")
+app.command()(node_pull.pull)
 
 EXAMPLE = """\
 # Settings of a Mammoscope node. Research use only; not a medical device.
@@ -48,16 +50,45 @@ def run(
 
     settings = load_node_settings(config)  # before the slow imports, so that a typing mistake is told at once
 
-    from mammoscope.inference import Detector
-    from mammoscope.node import Node, configure_logging
+    from mammoscope.node import ModelPool, Node, configure_logging
 
     configure_logging()
-    detector = Detector(settings.model.bundle, threads=settings.model.threads)
+    stop = _told_to_stop()
+    model = settings.model
+    with (
+        ModelPool(model.bundle, processes=model.processes, threads=model.threads) as detector,
+        Node(settings, detector, at_once=detector.processes, intents=detector.metadata.input.intents),
+    ):
+        stop.wait()
+
+
+@app.command()
+def work(
+    config: Annotated[Path, typer.Option("--config", "-c", help="The settings file (TOML) of the node.")],
+) -> None:
+    """Help a running node: read and send, but receive nothing. Needs its storage folder, and its PostgreSQL."""
+    from mammoscope.settings import load_node_settings
+
+    settings = load_node_settings(config)
+    if settings.node.database is None:
+        raise MammoscopeError("several workers need PostgreSQL: give its address as 'database' in [node]")
+
+    from mammoscope.node import ModelPool, Worker, configure_logging, helper_name
+
+    configure_logging()
+    stop = _told_to_stop()
+    model = settings.model
+    with ModelPool(model.bundle, processes=model.processes, threads=model.threads) as detector:
+        intents = detector.metadata.input.intents
+        with Worker(settings, detector, helper_name(), at_once=detector.processes, intents=intents):
+            stop.wait()
+
+
+def _told_to_stop() -> threading.Event:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    with Node(settings, detector):
-        stop.wait()
+    return stop
 
 
 @app.command()

@@ -1,8 +1,8 @@
 """pynetdicom's association server, made safe against peers that are silent, huge or unwanted.
 
-Four things differ from pynetdicom 3.0: the TLS handshake happens in the connection's own thread, where a silent peer
+Five things differ from pynetdicom 3.0: the TLS handshake happens in the connection's own thread, where a silent peer
 holds up nobody else; a peer that falls silent inside a PDU is given up; a PDU that claims to be longer than agreed is
-not read into memory; an object that will be refused is not kept on disk while it arrives.
+not read into memory; an object arrives in a folder of our choice, and one that will be refused is not kept there.
 """
 
 import contextlib
@@ -11,13 +11,14 @@ import socket
 import ssl
 import struct
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import _TemporaryFileWrapper
 from typing import Any
 
-from pynetdicom import AE, evt
+from pynetdicom import AE, _config, dimse_messages, evt
 from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.pdu_primitives import P_DATA
@@ -32,12 +33,27 @@ MAX_PDU = 131072
 """Bytes. Twice the objects per second of the usual 16 KiB on a fast link."""
 LONGEST_READ = 4 * MAX_PDU
 """Bytes. An association request with many contexts may be longer than the PDUs agreed on for objects."""
+LARGEST_OBJECT = 2**30
+"""Bytes."""
 HANDSHAKE_SECONDS = 15.0
 MOST_CONNECTIONS = 200
 """Open at once, whether or not an association was asked for; a connection beyond them is closed at once."""
 
 BackPressure = Callable[[], str | None]
 """Why no object can be taken now, or ``None``."""
+
+
+_arriving = threading.local()
+
+
+def _temporary_file(**options: Any) -> Any:
+    return tempfile.NamedTemporaryFile(dir=getattr(_arriving, "folder", None), **options)
+
+
+# pynetdicom writes an object that arrives to Python's folder for temporary files, one for the whole process, and has no
+# setting for it. Each object must arrive on the file system where it is kept, to be linked there rather than copied.
+vars(dimse_messages)["NamedTemporaryFile"] = _temporary_file
+_config.STORE_RECV_CHUNKED_DATASET = True
 
 
 class SharedContexts(list[PresentationContext]):
@@ -69,6 +85,8 @@ class GuardedServer(ThreadedAssociationServer):
 
     Parameters
     ----------
+    incoming
+        Folder for objects while they arrive.
     largest_object
         Bytes; a data set above it is refused.
     silence_seconds
@@ -84,6 +102,7 @@ class GuardedServer(ThreadedAssociationServer):
         contexts: SharedContexts,
         handlers: list[evt.EventHandlerType],
         *,
+        incoming: Path,
         tls: ssl.SSLContext | None,
         rules: CallerRules,
         on_refused: OnCallerRefused,
@@ -92,6 +111,7 @@ class GuardedServer(ThreadedAssociationServer):
         silence_seconds: float,
     ) -> None:
         self.entity = ae
+        self.incoming = incoming
         self.tls = tls
         self.rules = rules
         self.on_refused = on_refused
@@ -145,7 +165,9 @@ class _GuardedHandler(RequestHandler):
         association = super()._create_association()
         association.dul.event_queue.get_nowait()  # the socket made there announced the connection; ours does so again
         association.dul.socket = _GuardedSocket(association, client_socket=self.request)
-        association.dimse = GuardedDimse(association, self.server.largest_object, self.server.back_pressure)
+        association.dimse = GuardedDimse(
+            association, self.server.incoming, self.server.largest_object, self.server.back_pressure
+        )
         return association
 
 
@@ -181,15 +203,17 @@ class _GuardedSocket(AssociationSocket):
 
 
 class GuardedDimse(DIMSEServiceProvider):
-    """Watches over each object while it arrives."""
+    """Watches over each object while it arrives in ``folder``."""
 
-    def __init__(self, association: Association, largest: int, back_pressure: BackPressure) -> None:
+    def __init__(self, association: Association, folder: Path, largest: int, back_pressure: BackPressure) -> None:
         super().__init__(association)
+        self._folder = folder
         self._largest = largest
         self._back_pressure = back_pressure
 
     def receive_primitive(self, primitive: P_DATA) -> None:
         """Take the next piece; at the first of an object decide whether it is kept."""
+        _arriving.folder = self._folder
         super().receive_primitive(primitive)
         message = self.message
         if message is None or message._data_set_file is None or isinstance(message._data_set_file, IncomingFile):

@@ -1,7 +1,5 @@
 """`QueryClient`: finds and fetches studies of an archive that speaks DICOM only (DICOM PS3.4 Annex C, study root)."""
 
-import contextlib
-import shutil
 from collections.abc import Iterable, Mapping
 from datetime import date
 from functools import partial
@@ -15,14 +13,14 @@ from pydicom.uid import (
     KeyObjectSelectionDocumentStorage,
     MammographyCADSRStorage,
 )
-from pynetdicom import _config, build_role, evt
+from pynetdicom import build_role, evt
 from pynetdicom.presentation import PresentationContext, build_context
 
-from mammoscope.network.acceptor import discard, out_of_resources
+from mammoscope.network.acceptor import LARGEST_OBJECT, GuardedDimse, IncomingFile, discard, out_of_resources
 from mammoscope.network.caller import Caller
 from mammoscope.network.errors import ObjectRefusedError
 from mammoscope.network.peers import DimsePeer
-from mammoscope.network.received import SUCCESS, Receiver, identify
+from mammoscope.network.received import CANNOT_UNDERSTAND, SUCCESS, Receiver, identify
 from mammoscope.network.retrieval import (
     STUDY_KEYS,
     FoundStudy,
@@ -134,14 +132,14 @@ class QueryClient:
         NetworkError
             If the source cannot be asked, or answers with an error.
         """
-        _config.STORE_RECV_CHUNKED_DATASET = True  # for the whole process, as `StorageService` needs it too
         folder.mkdir(parents=True, exist_ok=True)
         reasons: list[str] = []
         contexts = _contexts_to_get()
         stored = {str(context.abstract_syntax) for context in contexts[1:]}
         roles = [build_role(sop_class, scu_role=False, scp_role=True) for sop_class in sorted(stored)]
-        take = partial(_take, receive=receive, source=source, folder=folder, reasons=reasons)
+        take = partial(_take, receive=receive, source=source, reasons=reasons)
         with self._caller.associated(source, contexts, roles=roles, handlers=[(evt.EVT_C_STORE, take)]) as association:
+            association.dimse = GuardedDimse(association, folder, LARGEST_OBJECT, lambda: None)
             ended = _sub_operations(association.send_c_get(_study_identifier(study), STUDY_ROOT_GET), source, study)
         return Retrieval(ended.completed, ended.failed, ended.failed_sop_instances, (*reasons, *ended.reasons))
 
@@ -161,15 +159,14 @@ def _contexts_to_get() -> list[PresentationContext]:
     return [build_context(STUDY_ROOT_GET), *images, *others]
 
 
-def _take(event: evt.Event, receive: Receiver, source: DimsePeer, folder: Path, reasons: list[str]) -> int:
+def _take(event: evt.Event, receive: Receiver, source: DimsePeer, reasons: list[str]) -> int:
     file = event.request._dataset_file
     if file is None:
-        return 0xC000
-    path = folder / Path(file.name).name
+        return CANNOT_UNDERSTAND
     try:
-        file.close()
-        shutil.move(file.name, path)  # from Python's folder for temporary files
-        receive(identify(path, source.name, source.host))
+        if isinstance(file, IncomingFile) and file.refusal is not None:
+            raise file.refusal
+        receive(identify(Path(file.name), source.name, source.host))
     except ObjectRefusedError as error:
         reasons.append(str(error))
         return error.status
@@ -179,8 +176,6 @@ def _take(event: evt.Event, receive: Receiver, source: DimsePeer, folder: Path, 
         return refusal.status
     finally:
         discard(file)
-        with contextlib.suppress(OSError):
-            path.unlink()
     return SUCCESS
 
 

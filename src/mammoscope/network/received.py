@@ -36,6 +36,9 @@ class ReceivedObject:
         Who sent it; the name of the source where we fetched it, of the token's holder where it came by STOW-RS.
     address
         Of the peer.
+    move_originator
+        The AE title that asked the peer to send it, by C-MOVE (DICOM PS3.7 9.1.1.1); empty if none did. What we fetch
+        ourselves bears our own.
     """
 
     path: Path
@@ -45,6 +48,7 @@ class ReceivedObject:
     modality: str
     calling_ae_title: str
     address: str = ""
+    move_originator: str = ""
 
 
 class Receipt(StrEnum):

@@ -43,10 +43,20 @@ class StorageClient:
         How long to wait for a connection, for the answer to the association request and for each response.
     tls
         Our certificate, for destinations that are called by TLS.
+    move_originator
+        Who asked for what is sent (DICOM PS3.7 9.1.1.1), if anybody did.
     """
 
-    def __init__(self, ae_title: str, timeout_seconds: float = 30.0, tls: TLSConfig | None = None) -> None:
+    def __init__(
+        self,
+        ae_title: str,
+        timeout_seconds: float = 30.0,
+        tls: TLSConfig | None = None,
+        *,
+        move_originator: str | None = None,
+    ) -> None:
         self._caller = Caller(ae_title, timeout_seconds, tls)
+        self._move_originator = move_originator
 
     def echo(self, destination: Destination) -> None:
         """Ask the peer whether it is there (C-ECHO).
@@ -106,7 +116,8 @@ class StorageClient:
                 raise _not_taken(dataset, destination)
             if not association.is_established:
                 raise lost(destination, f"object {uid}")
-            check_status(association.send_c_store(dataset), destination, f"object {uid}")
+            answer = association.send_c_store(dataset, originator_aet=self._move_originator)
+            check_status(answer, destination, f"object {uid}")
         except NetworkError as error:
             return Sending(uid, error)
         except RuntimeError:  # pynetdicom's word for an association that ended since we looked

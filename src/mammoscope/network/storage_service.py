@@ -4,20 +4,21 @@ A data set is written to disk while it arrives, so that memory stays flat whatev
 complete file keeps it, and only then is the peer told "success".
 """
 
-import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, Self
 
 import structlog
 from pydicom import Dataset
 from pydicom.uid import UID
-from pynetdicom import _config, evt
+from pynetdicom import evt
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 
 from mammoscope.network.acceptor import (
+    LARGEST_OBJECT,
     MAX_PDU,
     ApplicationEntity,
     BackPressure,
@@ -45,7 +46,6 @@ from mammoscope.network.tls import TLSConfig
 NETWORK_TIMEOUT = 60.0
 """Seconds of silence after which an association is ended."""
 MOST_ASSOCIATIONS = 20
-LARGEST_OBJECT = 2**30
 
 log = structlog.get_logger(__name__)
 
@@ -67,8 +67,7 @@ class StorageService:
     ae_title
         Ours; an association that calls another is rejected.
     incoming
-        Folder for objects on their way in, on the file system on which ``receive`` keeps them. While the service
-        runs it is also Python's folder for temporary files, because pynetdicom writes its own there.
+        Folder for objects on their way in, on the file system on which ``receive`` keeps them.
     receive
         Called in the association's thread, also for several objects at once. The peer is told "success" when it
         returns; `ObjectRefusedError` is answered with its status and `OSError` with 0xA700.
@@ -91,10 +90,6 @@ class StorageService:
         A peer that says nothing for so long, also in the middle of an object, is given up.
     extensions
         Services beside storage on the same port, for example `CommitmentService`.
-
-    Notes
-    -----
-    pynetdicom's switch for writing data sets to disk as they arrive is one for the whole process.
     """
 
     def __init__(
@@ -130,7 +125,6 @@ class StorageService:
         self._silence_seconds = silence_seconds
         self._extensions = tuple(extensions)
         self._ae = self._application_entity(ae_title)
-        self._previous_tempdir: str | None = None
         self.port = port
         """The port listened on without TLS; the real one once started with port 0."""
         self.tls_port = tls_port if tls is not None else None
@@ -148,7 +142,6 @@ class StorageService:
         """
         self._incoming.mkdir(parents=True, exist_ok=True)
         self.sweep(older_than_seconds=0.0)
-        _config.STORE_RECV_CHUNKED_DATASET = True
         servers: list[GuardedServer] = []
         try:
             if self._plain:
@@ -161,7 +154,6 @@ class StorageService:
             for server in servers:
                 server.server_close()
             raise
-        self._previous_tempdir, tempfile.tempdir = tempfile.tempdir, str(self._incoming)
         for server in servers:
             server.start()
 
@@ -174,7 +166,6 @@ class StorageService:
             time.sleep(0.02)
         for association in self._associations():
             association.abort()
-        tempfile.tempdir = self._previous_tempdir
 
     def __enter__(self) -> Self:
         self.start()
@@ -227,6 +218,7 @@ class StorageService:
                 (self._host, port),
                 SharedContexts(self._ae.supported_contexts),
                 handlers,
+                incoming=self._incoming,
                 tls=tls.listening() if tls is not None else None,
                 rules=self._rules,
                 on_refused=self._caller_refused,
@@ -321,4 +313,5 @@ def identify_stored(event: evt.Event, back_pressure: BackPressure) -> ReceivedOb
             " context",
             DOES_NOT_MATCH_SOP_CLASS,
         )
-    return received
+    originator = request.MoveOriginatorApplicationEntityTitle
+    return replace(received, move_originator=originator.strip()) if originator else received

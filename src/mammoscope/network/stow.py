@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from mammoscope.network.acceptor import BackPressure, out_of_resources, refuse_when_full
+from mammoscope.network.acceptor import LARGEST_OBJECT, BackPressure, out_of_resources, refuse_when_full
 from mammoscope.network.callers import CallerRefusal, CallerRules, OnCallerRefused
 from mammoscope.network.errors import MultipartError, ObjectRefusedError
 from mammoscope.network.multipart import DICOM, Part, PartFiles, boundary_of
@@ -24,7 +24,7 @@ from mammoscope.network.received import (
     Receiver,
     identify,
 )
-from mammoscope.network.storage_service import LARGEST_OBJECT, NETWORK_TIMEOUT
+from mammoscope.network.storage_service import NETWORK_TIMEOUT
 
 RETRY_AFTER_SECONDS = 60
 

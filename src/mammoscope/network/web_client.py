@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 from pydicom import Dataset, dcmread
 
-from mammoscope.network.acceptor import out_of_resources
+from mammoscope.network.acceptor import LARGEST_OBJECT, out_of_resources
 from mammoscope.network.errors import (
     CertificateError,
     ConnectionLostError,
@@ -38,7 +38,6 @@ from mammoscope.network.retrieval import (
 )
 from mammoscope.network.status import in_words
 from mammoscope.network.storage_client import Sending
-from mammoscope.network.storage_service import LARGEST_OBJECT
 from mammoscope.network.tls import TLSConfig
 
 PAGE = 100

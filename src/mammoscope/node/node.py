@@ -19,11 +19,13 @@ from mammoscope.network import (
     StorageService,
 )
 from mammoscope.node.disk_space import DiskGuard
+from mammoscope.node.durable import DurableWork
 from mammoscope.node.events import AssociationRefused, Listener, ObjectReceived, Origin
 from mammoscope.node.reading import MammogramDetector
 from mammoscope.node.receiving import Reception
 from mammoscope.node.records import Records
 from mammoscope.node.reporting import MakeResults
+from mammoscope.node.vigil import Vigil
 from mammoscope.node.worker import Worker
 from mammoscope.results import study_results
 from mammoscope.settings import DestinationSettings, NodeSettings
@@ -57,6 +59,8 @@ class Node:
         Why an object that arrived is here.
     phantom_destination
         Who takes the results of phantom studies, and of no other.
+    make_vigil
+        Makes what says that we live and who died.
 
     Examples
     --------
@@ -75,6 +79,7 @@ class Node:
         listeners: Sequence[Listener] = (),
         origin_of: Callable[[ReceivedObject], Origin] = lambda _: Origin.SENT,
         phantom_destination: DestinationSettings | None = None,
+        make_vigil: Callable[[DurableWork, Records], Vigil] = Vigil,
     ) -> None:
         self._settings = settings
         self._storage = settings.node.storage
@@ -91,6 +96,7 @@ class Node:
                 make_results=make_results,
                 listeners=listeners,
                 phantom_destination=phantom_destination,
+                make_vigil=make_vigil,
             )
 
         self._make_worker = make_worker

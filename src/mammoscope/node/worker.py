@@ -1,11 +1,15 @@
 """`Worker`: reads studies and sends reports; as many as you like share the work through one database."""
 
+import os
+import socket
 import threading
-from collections.abc import Collection, Sequence
+import uuid
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from typing import Self
 
 import structlog
 from pydicom import dcmread
@@ -25,7 +29,7 @@ from mammoscope.node.reading import ImageReader, MammogramDetector
 from mammoscope.node.records import DeliveryOrder, Records
 from mammoscope.node.reporting import MakeResults, Reporter
 from mammoscope.node.study_work import StudyWork
-from mammoscope.node.vigil import BEAT_EVERY_SECONDS, DEAD_AFTER_SECONDS, Vigil
+from mammoscope.node.vigil import Vigil
 from mammoscope.results import study_results
 from mammoscope.settings import DestinationSettings, NodeSettings
 
@@ -33,6 +37,11 @@ STOP_WAIT_SECONDS = 60.0
 SENDERS_AT_ONCE = 2
 
 log = structlog.get_logger(__name__)
+
+
+def helper_name() -> str:
+    """A name for a worker beside the one that receives: of this process alone."""
+    return f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
 
 class Worker:
@@ -54,6 +63,8 @@ class Worker:
         Told of each event, after the log.
     phantom_destination
         Who takes the results of phantom studies, and of no other.
+    make_vigil
+        Makes what says that we live and who died.
 
     Raises
     ------
@@ -72,8 +83,7 @@ class Worker:
         make_results: MakeResults = study_results,
         listeners: Sequence[Listener] = (),
         phantom_destination: DestinationSettings | None = None,
-        beat_every_seconds: float = BEAT_EVERY_SECONDS,
-        dead_after_seconds: float = DEAD_AFTER_SECONDS,
+        make_vigil: Callable[[DurableWork, Records], Vigil] = Vigil,
     ) -> None:
         node, storage = settings.node, settings.node.storage
         database = node.database.get_secret_value() if node.database is not None else None
@@ -132,9 +142,7 @@ class Worker:
             may_send=self._may_send,
             tidy=self._tidy,
         )
-        self._vigil = Vigil(
-            self._work, self.records, beat_every_seconds=beat_every_seconds, dead_after_seconds=dead_after_seconds
-        )
+        self._vigil = make_vigil(self._work, self.records)
 
     @property
     def stopping(self) -> bool:
@@ -164,6 +172,15 @@ class Worker:
     def stop(self) -> None:
         """Finish the image and the deliveries in hand; the rest is resumed at the next start, or by another worker."""
         self._open.close()
+
+    def __enter__(self) -> Self:
+        self.start()
+        log.info("worker started", worker=self._work.worker)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        log.info("worker stopped", worker=self._work.worker)
 
     def wake(self) -> None:
         """See at once what is new."""

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from pydicom import Dataset
 from pydicom.dataset import FileDataset
+from pydicom.filewriter import correct_ambiguous_vr
 from pydicom.sr.codedict import codes
 
 from mammoscope.findings import Algorithm
@@ -79,6 +80,7 @@ def finished(
         Lends patient and study.
     """
     dataset = FileDataset("", made, preamble=made.preamble, file_meta=made.file_meta)
+    correct_ambiguous_vr(dataset, is_little_endian=True)
     dataset.SeriesDescription = series_description(series, algorithm)
     dataset.Manufacturer = MANUFACTURER
     dataset.ManufacturerModelName = "Mammoscope"

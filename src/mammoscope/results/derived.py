@@ -7,6 +7,9 @@ from datetime import datetime
 from enum import Enum
 
 from pydicom import Dataset
+from pydicom.charset import convert_encodings
+from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import (
     UID,
@@ -17,6 +20,7 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
     SegmentationStorage,
 )
+from pydicom.valuerep import VR
 
 from mammoscope import __version__
 from mammoscope.findings import Algorithm
@@ -179,16 +183,27 @@ def set_creation_time(dataset: Dataset, now: datetime | None) -> None:
 
 
 def copy_patient_and_study(header: Dataset, dataset: Dataset) -> None:
-    """Take over patient, study and character set exactly as the mammogram has them.
+    """Take over patient, study and character set exactly as the mammogram has them; nothing else, nothing private.
 
-    Elements are copied whole, not value by value, so that a name in any character set, or a value that strict software
-    would refuse, arrives as it was: the archive files the result beside its mammogram by these.
+    Elements are copied whole, those not yet decoded by their bytes, so that a name in any character set, also one that
+    it is not in, or a value that strict software would refuse, arrives as it was: the archive files the result beside
+    its mammogram by these. What every object must have and the mammogram lacks is there and empty.
     """
-    for keyword in _ALWAYS:
-        if keyword in header:
-            dataset[keyword] = copy.deepcopy(header[keyword])
-        else:
+    for keyword in COPIED:
+        element = header.get_item(keyword)
+        if element is not None:
+            dataset[keyword] = _copied(header, element)
+        elif keyword in _ALWAYS:
             setattr(dataset, keyword, None)
-    for keyword in _WHERE_PRESENT:
-        if keyword in header:
-            dataset[keyword] = copy.deepcopy(header[keyword])
+        elif keyword in dataset:
+            del dataset[keyword]
+    # Without this pydicom decodes and encodes anew on writing, which loses bytes that are not in the character set.
+    dataset.set_original_encoding(False, True, convert_encodings(dataset.get("SpecificCharacterSet")))
+
+
+def _copied(header: Dataset, element: DataElement | RawDataElement) -> DataElement | RawDataElement:
+    if isinstance(element, RawDataElement) and isinstance(element.value, bytes) and len(element.value) % 2 == 0:
+        representation = element.VR or dictionary_VR(element.tag)
+        if representation != VR.SQ:  # its bytes are in the transfer syntax of the mammogram
+            return element._replace(VR=representation)
+    return copy.deepcopy(header[element.tag])

@@ -22,7 +22,7 @@ SAME_DEPTH_MM = 15.0
 """How far apart the depths of the only findings of two views may lie: the two posterior nipple lines of a breast differ
 by up to a centimetre themselves."""
 
-CLEAR_DEPTH_MM = 10.0
+CLEAR_DEPTH_MM, CLEAR_MARGIN_MM = 10.0, 20.0
 """Among several findings, how near the depths of a pair must be, and by how much nearer than any other choice."""
 
 _NOT_WHOLE = frozenset(("magnification", "spot compression"))
@@ -76,7 +76,7 @@ def sure_pairs(views: ViewPair) -> list[FindingPair]:
 
     The only findings of both views are a pair if their depths differ by no more than `SAME_DEPTH_MM`. Where there are
     more, two are a pair if their depths differ by no more than `CLEAR_DEPTH_MM` and each one's next best partner is
-    worse by at least as much again. Findings of different classes are none.
+    worse by at least `CLEAR_MARGIN_MM`. Findings of different classes are none.
     """
     apart = np.abs(np.subtract.outer(views.cc_depths, views.mlo_depths))
     labels = [[f.label.casefold() for f in image.reading.findings] for image in (views.cc, views.mlo)]
@@ -120,5 +120,5 @@ def _clear(apart: np.ndarray) -> Iterator[tuple[int, int]]:
     for row, distances in enumerate(apart):
         column = int(np.argmin(distances))
         rivals = np.concatenate((np.delete(distances, column), np.delete(apart[:, column], row)))
-        if distances[column] <= CLEAR_DEPTH_MM and rivals.min() >= distances[column] + CLEAR_DEPTH_MM:
+        if distances[column] <= CLEAR_DEPTH_MM and rivals.min() >= distances[column] + CLEAR_MARGIN_MM:
             yield row, column

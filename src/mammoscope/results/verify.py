@@ -5,6 +5,8 @@ from io import BytesIO
 
 import numpy as np
 from pydicom import Dataset, dcmread
+from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import RawDataElement
 from pydicom.sr.codedict import codes
 from pydicom.uid import (
     Comprehensive3DSRStorage,
@@ -13,6 +15,7 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
     SegmentationStorage,
 )
+from pydicom.valuerep import VR
 
 from mammoscope.findings import Box
 from mammoscope.results import concepts
@@ -75,9 +78,23 @@ def verify_against_reading(dataset: Dataset, images: Sequence[ReadMammogram]) ->
 
 
 def _compare_patient(written: Dataset, header: Dataset, name: str) -> None:
-    differing = [k for k in COPIED if k in header and str(written.get(k) or "") != str(header.get(k) or "")]
+    differing = [keyword for keyword in COPIED if keyword in header and not _same(written, header, keyword)]
     if differing:
         raise ResultError(f"The {name} made does not have its mammogram's {', '.join(differing)}.")
+
+
+def _same(written: Dataset, header: Dataset, keyword: str) -> bool:
+    """By bytes where the mammogram's value is not decoded yet: looking at it would decode it for the next object too."""
+    there, here = written.get_item(keyword), header.get_item(keyword)
+    if (
+        dictionary_VR(keyword) != VR.SQ
+        and isinstance(there, RawDataElement)
+        and isinstance(here, RawDataElement)
+        and there.value is not None
+        and here.value is not None
+    ):
+        return bytes(there.value).rstrip(b"\0 ") == bytes(here.value).rstrip(b"\0 ")
+    return str(written.get(keyword) or "") == str(header.get(keyword) or "")
 
 
 def _apart(one: Box, other: Box) -> float:
