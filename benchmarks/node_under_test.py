@@ -9,13 +9,15 @@ import copy
 import hashlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,7 @@ PATIENT_WORD = "Geheimnis"
 """In the name and the number of every synthetic patient: what no log may hold."""
 FULL_WHITE, MAX_PDU = 4095, 131072
 PATIENCE_SECONDS = 180.0
+POSTGRES_USER, POSTGRES_PROGRAMS = "postgres", Path("/usr/lib/postgresql/15/bin")
 
 Sections = Mapping[str, Any]
 
@@ -88,14 +91,25 @@ class NodeProcess:
         Where its settings file, its log and (unless the settings say otherwise) its storage lie.
     sections
         The settings; the section ``node`` gets an AE title, a free port and a storage folder where it has none.
+    name
+        Of its settings file and its log.
+    options
+        Of `tests/node/run_node.py`.
     """
 
     def __init__(
-        self, folder: Path, sections: Sections, *, environment: Mapping[str, str] | None = None, name: str = "node"
+        self,
+        folder: Path,
+        sections: Sections,
+        *,
+        environment: Mapping[str, str] | None = None,
+        name: str = "node",
+        options: Sequence[str] = (),
     ) -> None:
         node = {"ae_title": NODE_TITLE, "port": free_port(), "storage": "storage", **sections.get("node", {})}
         self.port = int(node["port"])
         self.storage = folder / node["storage"]
+        self._options = tuple(options)
         self._config = folder / f"{name}.toml"
         self._log = folder / f"{name}.log"
         self._environment = {
@@ -112,7 +126,7 @@ class NodeProcess:
         """Start it, and do not wait."""
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, str(RUN_NODE), str(self._config)],
+                [sys.executable, str(RUN_NODE), str(self._config), *self._options],
                 stdout=log,
                 stderr=log,
                 env=self._environment,
@@ -168,6 +182,31 @@ def kill_session(leader: int) -> None:
     """Kill a process that leads a session of its own, and whatever it started that is still in it."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(leader, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def postgres() -> Iterator[str]:
+    """A PostgreSQL server of our own on the loopback interface; yields its address.
+
+    Needs root, to start it as another user, and Debian's postgresql-15.
+    """
+    port = free_port()
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="mammoscope-postgres-") as name:
+        folder = Path(name)
+        shutil.chown(folder, POSTGRES_USER, POSTGRES_USER)
+        as_user = ["setpriv", f"--reuid={POSTGRES_USER}", f"--regid={POSTGRES_USER}", "--clear-groups"]
+
+        def run(program: str, *options: str | Path) -> None:
+            command = [*as_user, POSTGRES_PROGRAMS / program, "-D", folder / "data", *options]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=folder)
+
+        run("initdb", "-U", "node", "--auth=trust", "--no-sync", "-E", "UTF8", "--locale=C")
+        server = f"-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories={folder}"
+        run("pg_ctl", "-w", "-t", "120", "-l", folder / "log", "-o", server, "start")
+        try:
+            yield f"postgresql://node@127.0.0.1:{port}/postgres"
+        finally:
+            run("pg_ctl", "-w", "-m", "immediate", "stop")
 
 
 # The modality -----------------------------------------------------------------------------------------------------
