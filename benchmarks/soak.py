@@ -56,6 +56,7 @@ from rich.table import Table
 
 SETTLE_SECONDS = 2.0
 TOLERANCE_PIXELS = 0.5
+LONGEST_GRACE_SECONDS = 3.0
 DEAD_AFTER_SECONDS = 6.0
 """After so long without a beat the others take over a worker's work; the node's own default is longer."""
 OUTLINE = "111041"
@@ -169,7 +170,8 @@ class Soak:
         studies = [maker.study(number) for number in range(-(-plan.objects // 4))]
         self._story = Story([image for study in studies for image in study][: plan.objects])
         self._queue = self._shuffled(self._story.images)
-        self._over = threading.Event()
+        self._answers = 0
+        self._all_sent, self._over = threading.Event(), threading.Event()
 
     def run(self) -> Story:
         """Send, kill, and wait until nothing moves any more."""
@@ -218,16 +220,22 @@ class Soak:
             for image, status in zip(batch, statuses, strict=True):
                 self._story.sent += 1
                 if status == 0x0000:
+                    self._answers += 1
                     self._story.acknowledged.add(image.uid)
                 else:
                     self._story.unanswered_sends += 1
                     waiting.insert(min(len(waiting), chooser.randint(0, 40)), image)
             answered = sum(status == 0x0000 for status in statuses)
             self._over.wait(max(0.2 if not answered else 0.0, answered * pause - (time.monotonic() - started)))
+        self._all_sent.set()
 
     def _kill_and_start_again(self) -> None:
-        for _ in range(self._plan.kills):
-            time.sleep(self._random.uniform(0.0, 2 * self._plan.seconds_between_kills))
+        """Kill whenever as many objects were acknowledged as was drawn beforehand, and somewhat after the last too."""
+        moments = sorted(self._random.uniform(0.0, 1.1 * len(self._queue)) for _ in range(self._plan.kills))
+        for moment in moments:
+            while self._answers < moment and not self._all_sent.wait(0.1):
+                continue
+            time.sleep(self._random.uniform(0.0, LONGEST_GRACE_SECONDS))
             victim = self._random.choice((self._node, *self._helpers))
             if not victim.alive:
                 raise RuntimeError(f"the node ended by itself:\n{victim.log_text()[-2000:]}")

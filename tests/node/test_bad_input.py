@@ -168,6 +168,27 @@ def test_an_image_of_another_patient_does_not_get_into_the_report(
     assert "SOMEBODY-ELSE" not in node.log_text()
 
 
+def test_the_same_uid_with_other_pixels_is_refused(peers: ModuleType, start_node, destination, study) -> None:
+    node = start_node()
+    assert peers.send(files(study), node.port) == [SUCCESS] * 4
+    before = {file.name: file.read_bytes() for file in kept_dicom(node)}
+
+    def darken(dataset: FileDataset) -> None:
+        dataset.PixelData = (dataset.pixel_array // 2).astype("<u2").tobytes()
+
+    change(study[0], darken)
+    assert peers.send(files(study), node.port) == [CANNOT_UNDERSTAND, SUCCESS, SUCCESS, SUCCESS]
+    peers.wait_for(lambda: reports(destination), "the study is reported")
+    assert peers.send(files(study), node.port) == [CANNOT_UNDERSTAND, SUCCESS, SUCCESS, SUCCESS]
+    assert before.items() <= {file.name: file.read_bytes() for file in kept_dicom(node)}.items()
+    assert all("other pixels" in event["reason"] for event in node.events("object refused"))
+    assert len(node.events("object refused")) == 2
+    another = peers.SmallMammograms(study[0].file.parent / "another", seed=4).study(1)
+    assert peers.send(files(another), node.port) == [SUCCESS] * 4
+    peers.wait_for(lambda: len(reports(destination)) == 2, "another study is reported")  # by then a second report were
+    assert {report.StudyInstanceUID for report in reports(destination)} == {study[0].study, another[0].study}
+
+
 def test_a_huge_object_is_refused_without_being_held(peers: ModuleType, start_node, tmp_path: Path, study) -> None:
     node = start_node(largest_object_gigabytes=0.02)
     huge = tmp_path / "huge.dcm"
