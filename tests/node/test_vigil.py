@@ -33,7 +33,7 @@ def test_one_who_was_thought_dead_and_lives_is_not_buried_again_and_again(record
     watching = Vigil(ours, records, beat_every_seconds=5, dead_after_seconds=30, clock=lambda: now[0])
     slow = Vigil(theirs, records, beat_every_seconds=5, dead_after_seconds=30, clock=lambda: now[0])
     slow.keep()
-    for _ in range(8):  # as under a load that leaves the other no time
+    for _ in range(7):  # as under a load that leaves the other no time
         watching.keep()
         now[0] += 5
     assert ours.taken_over == ["theirs"]
