@@ -7,10 +7,16 @@ from typing import Annotated
 
 import typer
 
-from mammoscope.cli import node_pull
+from mammoscope.cli import node_audit, node_check, node_pull, node_retry, node_show, node_status
 from mammoscope.errors import MammoscopeError
 
 app = typer.Typer(name="node", no_args_is_help=True, help="The PACS node: receives studies, reads them, sends results.")
+app.command()(node_check.check)
+app.command()(node_status.status)
+app.command()(node_show.show)
+app.command()(node_retry.retry)
+app.command()(node_retry.resend)
+app.command()(node_audit.audit)
 app.command()(node_pull.pull)
 
 EXAMPLE = """\

@@ -1,6 +1,6 @@
 """`Sender`: sends objects to a destination whichever way it is spoken to."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mammoscope.network.peers import Peer, WebPeer
@@ -24,8 +24,16 @@ class Sender:
         self._dimse = StorageClient(ae_title, timeout_seconds, tls)
         self._web = WebClient(timeout_seconds, tls)
 
-    def send(self, objects: Sequence[Path], destination: Peer) -> tuple[Sending, ...]:
+    def send(
+        self, objects: Sequence[Path], destination: Peer, on_sent: Callable[[str], None] | None = None
+    ) -> tuple[Sending, ...]:
         """Send files, in order; return one outcome for each.
+
+        Parameters
+        ----------
+        on_sent
+            By DICOM: called with the SOP Instance UID of each object as soon as it is acknowledged. By DICOMweb all are
+            acknowledged at once.
 
         Raises
         ------
@@ -34,7 +42,7 @@ class Sender:
         """
         if isinstance(destination, WebPeer):
             return self._web.send(objects, destination)
-        return self._dimse.send(objects, destination)
+        return self._dimse.send(objects, destination, on_sent)
 
     def check(self, peer: Peer) -> None:
         """See that a peer is there and lets us in, by C-ECHO or by a query for one study.

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import structlog
 
-from mammoscope.network import NetworkError, Sending
+from mammoscope.network import Instance, NetworkError, Sending
 from mammoscope.node.durable import DurableWork
 from mammoscope.node.events import Event, Origin, ReportParked, ReportSent, SendingFailed
 from mammoscope.node.log import where_raised
@@ -44,6 +44,19 @@ class Send(Protocol):
         """``on_sent`` is called with the SOP Instance UID of each object as soon as it is acknowledged."""
 
 
+class Confirm(Protocol):
+    """Asks a destination whether it will keep objects that it was sent."""
+
+    def __call__(self, instances: Sequence[Instance]) -> Mapping[str, str]:
+        """Give those that it will not keep, by SOP Instance UID, each with why.
+
+        Raises
+        ------
+        NetworkError
+            If it does not say.
+        """
+
+
 def wait_after(tries: int) -> float:
     """Seconds to wait after so many tries: 5, 10, 20, ... up to 600."""
     return min(FIRST_WAIT_SECONDS * 2.0 ** min(tries - 1, MOST_DOUBLINGS), LONGEST_WAIT_SECONDS)
@@ -58,8 +71,8 @@ class DeliveryWork:
 
     Parameters
     ----------
-    sends
-        By name of the destination.
+    sends, confirms
+        By name of the destination. Where there is a confirmation to ask for, a report is sent only when it was given.
     retry_seconds
         By name of the destination: how long in all is waited between tries before what is left is parked.
     """
@@ -70,6 +83,7 @@ class DeliveryWork:
         records: Records,
         outbox: Outbox,
         sends: Mapping[str, Send],
+        confirms: Mapping[str, Confirm],
         retry_seconds: Mapping[str, float],
         on_event: Callable[[Event], None],
     ) -> None:
@@ -77,6 +91,7 @@ class DeliveryWork:
         self._records = records
         self._outbox = outbox
         self._sends = sends
+        self._confirms = confirms
         self._retry_seconds = retry_seconds
         self._on_event = on_event
         work.define(KIND, self.deliver)
@@ -100,9 +115,10 @@ class DeliveryWork:
         if (delivery.status, delivery.round, delivery.tries) != (DeliveryStatus.PENDING, order.round, order.tries):
             return
         objects, trouble = self._send(order, delivery)
+        if not trouble:
+            objects, trouble = self._confirm(order, objects)
         tries = delivery.tries + 1
-        left = [o for o in objects if o.status is DeliveryStatus.PENDING]
-        if left and delivery.waited_seconds < self._retry_seconds.get(order.destination, 0.0):
+        if trouble and delivery.waited_seconds < self._retry_seconds.get(order.destination, 0.0):
             self._put_off(order, delivery.model_copy(update={"objects": objects, "tries": tries}), trouble)
         else:
             self._end(order, delivery.model_copy(update={"objects": objects, "tries": tries}), trouble)
@@ -122,7 +138,8 @@ class DeliveryWork:
         outcomes = {uid: SendingRecord(sop_instance_uid=uid, status=DeliveryStatus.SENT) for uid in has}
         trouble: list[str] = []
         try:
-            sendings = send(there, partial(self._records.note_sent, order.study, order.number, order.destination))
+            note = partial(self._records.note_sent, order.study, order.number, order.destination)
+            sendings = send(there, note) if there else ()
         except NetworkError as error:
             trouble = [str(error)]
         except Exception as error:
@@ -135,6 +152,25 @@ class DeliveryWork:
             outcomes.get(o.sop_instance_uid, o) if o.status is DeliveryStatus.PENDING else o for o in delivery.objects
         )
         return objects, tuple(dict.fromkeys(trouble))
+
+    def _confirm(self, order: DeliveryOrder, objects: Objects) -> tuple[Objects, tuple[str, ...]]:
+        """Ask whether the destination will keep what it took; what it will not is pending again."""
+        confirm = self._confirms.get(order.destination)
+        taken = [o.sop_instance_uid for o in objects if o.status is DeliveryStatus.SENT]
+        if confirm is None or not taken:
+            return objects, ()
+        classes = self._records.result_classes(order.study, order.number)
+        try:
+            refused = confirm([Instance(classes[uid], uid) for uid in taken])
+        except NetworkError as error:
+            return objects, (str(error),)
+        again = tuple(
+            o.model_copy(update={"status": DeliveryStatus.PENDING, "error": refused[o.sop_instance_uid]})
+            if o.sop_instance_uid in refused
+            else o
+            for o in objects
+        )
+        return again, tuple(refused.values())
 
     def _put_off(self, order: DeliveryOrder, delivery: DeliveryRecord, trouble: tuple[str, ...]) -> None:
         wait = wait_after(delivery.tries)
@@ -164,7 +200,8 @@ class DeliveryWork:
             else o
             for o in delivery.objects
         )
-        reasons = tuple(dict.fromkeys(o.error for o in objects if o.status is DeliveryStatus.PARKED and o.error))
+        parked = (o.error for o in objects if o.status is DeliveryStatus.PARKED and o.error)
+        reasons = tuple(dict.fromkeys((*parked, *trouble)))
         status = DeliveryStatus.PARKED if reasons else DeliveryStatus.SENT
         now = datetime.now(UTC)
         ended = {"status": status, "objects": objects, "errors": reasons, "next_try_at": None, "ended_at": now}

@@ -1,6 +1,7 @@
 """`Node`: a worker that also receives, and puts right at start what an end left undone."""
 
 import fcntl
+import threading
 from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,16 +12,23 @@ from pydicom import dcmread
 
 from mammoscope.imaging import PresentationIntent
 from mammoscope.network import (
+    Caller,
     CallerRefusal,
+    CommitmentReports,
+    CommitmentService,
     ObjectRefusal,
     Receipt,
     ReceivedObject,
     ServiceError,
     StorageService,
 )
+from mammoscope.node.archives import tls_of
+from mammoscope.node.couriers import dimse_peers
 from mammoscope.node.disk_space import DiskGuard
 from mammoscope.node.durable import DurableWork
 from mammoscope.node.events import AssociationRefused, Listener, ObjectReceived, Origin
+from mammoscope.node.pull_setup import node_pollers
+from mammoscope.node.pulling import origin_of as pulled_or_sent
 from mammoscope.node.reading import MammogramDetector
 from mammoscope.node.receiving import Reception
 from mammoscope.node.records import Records
@@ -84,6 +92,7 @@ class Node:
         self._settings = settings
         self._storage = settings.node.storage
         self._origin_of = origin_of
+        self._commitment = CommitmentReports()
         self._open = ExitStack()
 
         def make_worker() -> Worker:
@@ -96,6 +105,7 @@ class Node:
                 make_results=make_results,
                 listeners=listeners,
                 phantom_destination=phantom_destination,
+                commitment=self._commitment,
                 make_vigil=make_vigil,
             )
 
@@ -105,6 +115,11 @@ class Node:
     def port(self) -> int:
         """The port listened on."""
         return self._service.port
+
+    @property
+    def tls_port(self) -> int | None:
+        """The port listened on by TLS."""
+        return self._service.tls_port
 
     @property
     def records(self) -> Records:
@@ -126,7 +141,7 @@ class Node:
             refuse_old(self._storage)
             self._worker = self._make_worker()
             self._reception = Reception(
-                self._worker.inbox, self._worker.records, self._origin_of, self._worker.announce, self._worker.wake
+                self._worker.inbox, self._worker.records, self._origin, self._worker.announce, self._worker.wake
             )
             self._register_orphans()
             self._worker.start()
@@ -134,6 +149,7 @@ class Node:
             self._service = self._make_service()
             self._service.start()
             undo.callback(self._service.stop)
+            self._poll_archives(undo)
             self._open = undo.pop_all()
         node = self._settings.node
         log.info("node started", ae_title=node.ae_title, host=node.host, port=self.port)
@@ -162,8 +178,22 @@ class Node:
         """
         return self._reception.receive(received, origin)
 
+    def _origin(self, received: ReceivedObject) -> Origin:
+        origin = self._origin_of(received)
+        return pulled_or_sent(received, self._settings.node.ae_title) if origin is Origin.SENT else origin
+
+    def _poll_archives(self, undo: ExitStack) -> None:
+        stopping = threading.Event()
+        for poller in node_pollers(self._settings, self.receive, self.records, stopping):
+            poller.start()
+            undo.callback(poller.stop)
+        undo.callback(stopping.set)
+
     def _make_service(self) -> StorageService:
-        node = self._settings.node
+        node, tls = self._settings.node, self._settings.tls
+        peers = dimse_peers(self._settings)
+        caller = Caller(node.ae_title, tls=tls_of(self._settings))
+        commitment = CommitmentService(self._worker.records.holds, peers.get, caller, self._commitment)
         guard = DiskGuard(self._storage, int(node.free_gigabytes * 1e9))
         return StorageService(
             node.ae_title,
@@ -172,12 +202,15 @@ class Node:
             host=node.host,
             port=node.port,
             plain=node.plain,
+            tls=tls_of(self._settings),
+            tls_port=tls.port if tls is not None else None,
             allowed_callers=node.allowed_callers,
             allowed_networks=node.allowed_addresses,
             on_caller_refused=self._caller_refused,
             on_object_refused=self._object_refused,
             back_pressure=lambda: None if guard.has_room() else guard.refusal,
             largest_object=int(node.largest_object_gigabytes * 1e9),
+            extensions=[commitment],
         )
 
     def _caller_refused(self, refusal: CallerRefusal) -> None:

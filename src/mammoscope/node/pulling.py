@@ -154,7 +154,9 @@ class Puller:
             return Pulled(uid, error=str(error))
         facts |= {"objects": retrieval.completed, "refused": retrieval.failed}
         if not (retrieval.complete or self.archive.failures_last) and self.ledger.note_try(uid) < MOST_TRIES:
-            error = f"{retrieval.failed} of {retrieval.completed + retrieval.failed} objects of study {uid} did not come"
+            error = (
+                f"{retrieval.failed} of {retrieval.completed + retrieval.failed} objects of study {uid} did not come"
+            )
             log.warning("study not fetched", **facts, reason=error)
             return Pulled(uid, retrieval.completed, error=error)
         has = max(retrieval.completed + retrieval.failed, study.instances or 0)

@@ -227,6 +227,14 @@ class Records:
         with self._reads.connect() as connection:
             return connection.execute(sa.union_all(taken, made).limit(1)).first() is not None
 
+    def holds(self, sop_class: str, sop_instance: str) -> bool:
+        """Whether an image of any study is kept safely now, by its class and UID."""
+        o = t.objects.c
+        this = (o.sop_instance == sop_instance) & (o.sop_class == sop_class)
+        query = sa.select(o.study).where(this, o.whereabouts != Whereabouts.REMOVED)
+        with self._reads.connect() as connection:
+            return connection.execute(query.limit(1)).first() is not None
+
     def add_object(
         self,
         study: str,
@@ -438,6 +446,13 @@ class Records:
             query = sa.select(r.made_at).where(r.study == study, r.number == number)
             made_at: datetime = connection.execute(query).scalar_one()
             return made_at
+
+    def result_classes(self, study: str, number: int) -> dict[str, str]:
+        """SOP Class UIDs of a report's results by SOP Instance UID."""
+        r = t.results_made.c
+        query = sa.select(r.sop_instance, r.sop_class).where(r.study == study, r.number == number)
+        with self._reads.connect() as connection:
+            return {row.sop_instance: row.sop_class for row in connection.execute(query)}
 
     def sent_to(self, study: str, destination: str) -> frozenset[str]:
         """SOP Instance UIDs of a study's results that a destination has."""

@@ -15,9 +15,10 @@ import structlog
 from pydicom import dcmread
 
 from mammoscope.imaging import MammogramReader, PresentationIntent
+from mammoscope.network import CommitmentReports
 from mammoscope.node.agenda import ORPHANS_QUEUE, READING_QUEUE, Agenda, sending_queue
 from mammoscope.node.assembly import StudyTracker
-from mammoscope.node.couriers import sender_for
+from mammoscope.node.couriers import confirmer_for, sender_for
 from mammoscope.node.delivery import DeliveryWork
 from mammoscope.node.durable import DurableWork
 from mammoscope.node.eligibility import expected_views_present
@@ -63,6 +64,9 @@ class Worker:
         Told of each event, after the log.
     phantom_destination
         Who takes the results of phantom studies, and of no other.
+    commitment
+        Storage commitment as it is reported on our own port. A worker without one leaves destinations that are asked
+        for it to one that has.
     make_vigil
         Makes what says that we live and who died.
 
@@ -83,6 +87,7 @@ class Worker:
         make_results: MakeResults = study_results,
         listeners: Sequence[Listener] = (),
         phantom_destination: DestinationSettings | None = None,
+        commitment: CommitmentReports | None = None,
         make_vigil: Callable[[DurableWork, Records], Vigil] = Vigil,
     ) -> None:
         node, storage = settings.node, settings.node.storage
@@ -120,15 +125,19 @@ class Worker:
             self._stopping,
         )
         destinations = [*settings.destinations, *([phantom_destination] if phantom_destination else [])]
+        asking = [(d.name, confirmer_for(d, settings, commitment)) for d in destinations if commitment is not None]
+        self._confirms = {name: confirm for name, confirm in asking if confirm is not None}
         DeliveryWork(
             self._work,
             self.records,
             self._outbox,
             {destination.name: sender_for(destination, settings) for destination in destinations},
+            self._confirms,
             {destination.name: destination.retry_hours * 3600 for destination in destinations},
             self.announce,
         )
         names = [destination.name for destination in destinations]
+        self._unconfirmed = {d.name for d in destinations if d.commitment} - self._confirms.keys()
         self._queues = {READING_QUEUE: at_once, ORPHANS_QUEUE: 1} | {
             sending_queue(name): SENDERS_AT_ONCE for name in names
         }
@@ -192,7 +201,9 @@ class Worker:
         return self._settings.destinations
 
     def _may_send(self, order: DeliveryOrder) -> bool:
-        return order.origin is Origin.PHANTOM or not self._settings.node.shadow
+        if order.origin is Origin.PHANTOM:  # back to the process that sent it, which alone knows where it listens
+            return self._phantom_destination is not None
+        return not self._settings.node.shadow and order.destination not in self._unconfirmed
 
     def _is_complete(self, study: str) -> bool:
         expected = self._settings.node.expected_views
