@@ -22,7 +22,8 @@ twice
     seconds of its release: no one can write down an acknowledgement in the moment of getting it. Or the destination
     itself broke that association, and the object was the last that it had acknowledged there.
 out of place
-    a mark in a CAD SR that differs by more than half a pixel from the rectangle drawn, or is missing, or too many.
+    a mark in a CAD SR that differs by more than half a pixel from the rectangle drawn, or is missing, or too many. Left
+    out are images that the node gave up, as its log says, because it was killed each time that it read them.
 """
 
 import argparse
@@ -102,6 +103,7 @@ class Story:
     kills: list[float] = field(default_factory=list)
     arrivals: list[Arrival] = field(default_factory=list)
     refusals: int = 0
+    given_up: set[str] = field(default_factory=set)
     exit_codes: list[int] = field(default_factory=list)
     seconds_down: float = 0.0
     seconds_sending: float = 0.0
@@ -189,7 +191,9 @@ class Soak:
                 self._over.set()
                 threads[0].join()
                 self._drain()
-                story.exit_codes = [process.stop() for process in (self._node, *self._helpers)]
+                processes = (self._node, *self._helpers)
+                story.given_up = {e["image"] for process in processes for e in process.events("image given up")}
+                story.exit_codes = [process.stop() for process in processes]
             finally:
                 self._over.set()
                 for process in (self._node, *self._helpers):
@@ -286,7 +290,7 @@ class Soak:
 
 def judge(story: Story) -> Verdict:
     """Count what went wrong."""
-    boxes = {image.uid: image.box for image in story.images}
+    boxes = {image.uid: image.box for image in story.images if image.uid not in story.given_up}
     studies: dict[str, set[str]] = defaultdict(set)
     for image in story.images:
         if image.uid in story.acknowledged:
@@ -371,7 +375,9 @@ def misplaced_marks(report: Dataset, boxes: dict[str, Box | None]) -> list[str]:
             marks.setdefault(uid, []).append((min(columns), min(rows), max(columns), max(rows)))
     faults = []
     for uid, found in marks.items():
-        box = boxes.get(uid)
+        if uid not in boxes:
+            continue
+        box = boxes[uid]
         expected = [] if box is None else [box]
         if len(found) != len(expected):
             faults.append(f"image {uid}: {len(found)} marks, {len(expected)} drawn")
@@ -409,6 +415,7 @@ def table(plan: Plan, story: Story, verdict: Verdict) -> Table:
         ("acknowledged images lost", len(verdict.lost)),
         ("studies unanswered", len(verdict.unanswered)),
         ("stored twice", len(verdict.twice)),
+        ("images given up", len(story.given_up)),
         ("marks out of place", len(verdict.out_of_place)),
     ):
         rows.add_row(what, str(count))
