@@ -23,6 +23,7 @@ from mammoscope.network import (
     StatusError,
     StorageClient,
     StorageService,
+    acceptor,
 )
 
 MakeObject = Callable[..., FileDataset]
@@ -320,3 +321,17 @@ def spoken(dataset: FileDataset, all_but: int) -> list[bytes]:
         value = struct.pack(">L", len(content) + 2) + flags + content
         pdus.append(struct.pack(">BBL", PDU_OF_P_DATA, 0, len(value)) + value)
     return pdus
+
+
+def test_lines_that_say_nothing_take_nobodys_place_and_are_not_endless(
+    tmp_path: Path, receiver, make_object: MakeObject, monkeypatch: pytest.MonkeyPatch, wait_until
+) -> None:
+    monkeypatch.setattr(acceptor, "MOST_CONNECTIONS", 26)
+    refusals: list[CallerRefusal] = []
+    with StorageService("NODE", tmp_path, receiver, on_caller_refused=refusals.append) as service:
+        silent = [connect(service) for _ in range(25)]  # more than may associate
+        assert [s.error for s in CLIENT.send([make_object()], to(service))] == [None]
+        wait_until(lambda: refusals or silent.append(connect(service)))
+        for line in silent:
+            line.close()
+    assert refusals[0] == CallerRefusal("", "127.0.0.1", "26 connections are open already")

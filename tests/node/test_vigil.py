@@ -102,3 +102,16 @@ def test_after_a_sleep_of_our_own_nobody_is_taken_for_dead_at_once(records: Reco
     watcher.keep()
     pass_time(clock, 20, watched, watcher)
     assert a.taken_over == []
+
+
+def test_one_who_was_thought_dead_and_lives_is_not_buried_again_and_again(records: Records, clock: Clock) -> None:
+    ours, theirs = Work("ours"), Work("theirs")
+    watching, slow = vigil_of(ours, records, clock), vigil_of(theirs, records, clock)
+    slow.keep()
+    pass_time(clock, 35, watching)  # as under a load that leaves the other no time
+    assert ours.taken_over == ["theirs"]
+    pass_time(clock, 60, slow, watching)
+    assert ours.taken_over == ["theirs"]
+    assert theirs.taken_over == []
+    pass_time(clock, 40, watching)
+    assert ours.taken_over == ["theirs", "theirs"]

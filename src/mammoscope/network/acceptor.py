@@ -37,6 +37,8 @@ LONGEST_READ = 4 * MAX_PDU
 LARGEST_OBJECT = 2**30
 """Bytes."""
 HANDSHAKE_SECONDS = 15.0
+MOST_CONNECTIONS = 200
+"""Open at once, whether or not an association was asked for; a connection beyond them is closed at once."""
 
 log = structlog.get_logger(__name__)
 
@@ -67,6 +69,20 @@ class SharedContexts(list[PresentationContext]):
         return list(self)
 
 
+class ApplicationEntity(AE):
+    """Its limit counts the associations asked for: a line that is open and says nothing takes nobody's place."""
+
+    @property
+    def connections(self) -> list[Association]:
+        """Whoever is connected, whether or not he asked for an association yet."""
+        return super().active_associations
+
+    @property
+    def active_associations(self) -> list[Association]:
+        """Associations that were asked for."""
+        return [a for a in self.connections if a.requestor.primitive is not None]
+
+
 class GuardedServer(ThreadedAssociationServer):
     """Listens on one address, plain or by TLS.
 
@@ -84,7 +100,7 @@ class GuardedServer(ThreadedAssociationServer):
 
     def __init__(
         self,
-        ae: AE,
+        ae: ApplicationEntity,
         address: tuple[str, int],
         contexts: SharedContexts,
         handlers: list[evt.EventHandlerType],
@@ -97,6 +113,7 @@ class GuardedServer(ThreadedAssociationServer):
         largest_object: int,
         silence_seconds: float,
     ) -> None:
+        self.entity = ae
         self.incoming = incoming
         self.tls = tls
         self.rules = rules
@@ -112,11 +129,15 @@ class GuardedServer(ThreadedAssociationServer):
         threading.Thread(target=self.serve_forever, name=f"dicom {self.server_address[1]}", daemon=True).start()
 
     def verify_request(self, _: Any, client_address: Any) -> bool:
-        """Whether somebody at this address may connect."""
-        allowed = self.rules.may_connect(client_address[0])
-        if not allowed:
-            self.on_refused(CallerRefusal("", client_address[0], "its address is not allowed"))
-        return allowed
+        """Whether somebody at this address may connect now."""
+        reason = None
+        if not self.rules.may_connect(client_address[0]):
+            reason = "its address is not allowed"
+        elif len(self.entity.connections) >= MOST_CONNECTIONS:
+            reason = f"{MOST_CONNECTIONS} connections are open already"
+        if reason is not None:
+            self.on_refused(CallerRefusal("", client_address[0], reason))
+        return reason is None
 
     def handle_error(self, _: Any, client_address: Any) -> None:
         """Report instead of printing a traceback."""
