@@ -31,7 +31,7 @@ def test_what_the_example_leaves_out_may_be_put_in(tmp_path: Path) -> None:
     settings = load_node_settings(config)
     assert settings.node.quiet_seconds == 30
     assert settings.node.allowed_callers == ()
-    assert settings.node.expected_views == NodeSettings().node.expected_views
+    assert settings.node.expected_views == ("RCC", "LCC", "RMLO", "LMLO")
     assert settings.node.database is not None
     assert settings.destinations[0].retry_hours == 72
     assert settings.model.bundle == tmp_path / "my.onnx"
