@@ -34,7 +34,7 @@ from mammoscope.results.derived import (
 )
 from mammoscope.results.errors import ResultError
 from mammoscope.results.image_library import orientation_of
-from mammoscope.results.predecessors import ResultReference, replaced, set_predecessors
+from mammoscope.results.predecessors import ResultReference, replaced, set_predecessor
 from mammoscope.results.study import ReadMammogram, TrackedFinding, in_hanging_order, result_uid, tracked_findings
 from mammoscope.settings import ResultKind
 
@@ -67,7 +67,7 @@ def ai_sr(
     now
         Content date and time; the clock's unless given.
     supersedes
-        The objects of the report that this one's replaces.
+        The objects of the study's earlier reports, oldest first.
 
     Raises
     ------
@@ -94,7 +94,7 @@ def ai_sr(
     )
     report = finished(made, images[0], series, algorithm, now)
     uids = [read.sop_instance_uid for read in images]
-    set_predecessors(report, replaced(ResultKind.AI_SR, uid, uids, supersedes))
+    set_predecessor(report, replaced(ResultKind.AI_SR, uid, uids, supersedes))
     return report
 
 
