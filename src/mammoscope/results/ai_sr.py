@@ -40,6 +40,8 @@ from mammoscope.settings import ResultKind
 
 _QUALITATIVE_EVALUATIONS = Code("C0034375", "UMLS", "Qualitative Evaluations")
 _SIDE = {Laterality.LEFT: codes.SCT.Left, Laterality.RIGHT: codes.SCT.Right}
+_MODALITIES = {"CR": codes.cid29.ComputedRadiography, "DX": codes.cid29.DigitalRadiography}
+"""Of images that are mammograms and do not say so by their modality."""
 _CONTEXT = hd.sr.RelationshipTypeValues.HAS_ACQ_CONTEXT
 _CONTAINS = hd.sr.RelationshipTypeValues.CONTAINS
 
@@ -201,8 +203,9 @@ def _image_library(images: Sequence[ReadMammogram]) -> hd.sr.ContainerContentIte
 
 def _library_entry(read: ReadMammogram) -> hd.sr.ImageContentItem:
     pixels = Code("{pixels}", "UCUM", "pixels")
+    modality = _MODALITIES.get(attributes.text(read.header, "Modality") or "", codes.cid29.Mammography)
     rows: list[hd.sr.ContentItem] = [
-        hd.sr.CodeContentItem(codes.DCM.Modality, codes.cid29.Mammography, _CONTEXT),
+        hd.sr.CodeContentItem(codes.DCM.Modality, modality, _CONTEXT),
         hd.sr.NumContentItem(codes.DCM.PixelDataRows, read.mammogram.rows, pixels, relationship_type=_CONTEXT),
         hd.sr.NumContentItem(codes.DCM.PixelDataColumns, read.mammogram.columns, pixels, relationship_type=_CONTEXT),
     ]

@@ -54,7 +54,7 @@ class ResultReference:
 def replaced(
     kind: ResultKind, sop_instance: str, images: Sequence[str], supersedes: Sequence[ResultReference]
 ) -> list[ResultReference]:
-    """The earlier objects of that kind about any of these images, oldest first, whose place the object of that UID takes.
+    """The earlier objects of that kind about any of these images, oldest first, that the object of that UID replaces.
 
     If it is itself among them, it is not new, and only those before it count: made again, it says the same again.
     """
