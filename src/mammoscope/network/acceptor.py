@@ -18,6 +18,7 @@ from pathlib import Path
 from tempfile import _TemporaryFileWrapper
 from typing import Any
 
+import structlog
 from pynetdicom import AE, _config, dimse_messages, evt
 from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
@@ -25,7 +26,7 @@ from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
-from mammoscope.network.callers import CallerRefusal, CallerRules, OnCallerRefused, why_no_tls
+from mammoscope.network.callers import CallerRefusal, CallerRules, OnCallerRefused, handshake_failure
 from mammoscope.network.errors import ObjectRefusedError
 from mammoscope.network.received import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, refuse_sop_class
 
@@ -36,6 +37,10 @@ LONGEST_READ = 4 * MAX_PDU
 LARGEST_OBJECT = 2**30
 """Bytes."""
 HANDSHAKE_SECONDS = 15.0
+MOST_CONNECTIONS = 200
+"""Open at once, whether or not an association was asked for; a connection beyond them is closed at once."""
+
+log = structlog.get_logger(__name__)
 
 BackPressure = Callable[[], str | None]
 """Why no object can be taken now, or ``None``."""
@@ -64,6 +69,20 @@ class SharedContexts(list[PresentationContext]):
         return list(self)
 
 
+class ApplicationEntity(AE):
+    """Its limit counts the associations asked for: a line that is open and says nothing takes nobody's place."""
+
+    @property
+    def connections(self) -> list[Association]:
+        """Whoever is connected, whether or not he asked for an association yet."""
+        return super().active_associations
+
+    @property
+    def active_associations(self) -> list[Association]:
+        """Associations that were asked for."""
+        return [a for a in self.connections if a.requestor.primitive is not None]
+
+
 class GuardedServer(ThreadedAssociationServer):
     """Listens on one address, plain or by TLS.
 
@@ -81,7 +100,7 @@ class GuardedServer(ThreadedAssociationServer):
 
     def __init__(
         self,
-        ae: AE,
+        ae: ApplicationEntity,
         address: tuple[str, int],
         contexts: SharedContexts,
         handlers: list[evt.EventHandlerType],
@@ -94,6 +113,7 @@ class GuardedServer(ThreadedAssociationServer):
         largest_object: int,
         silence_seconds: float,
     ) -> None:
+        self.entity = ae
         self.incoming = incoming
         self.tls = tls
         self.rules = rules
@@ -109,11 +129,15 @@ class GuardedServer(ThreadedAssociationServer):
         threading.Thread(target=self.serve_forever, name=f"dicom {self.server_address[1]}", daemon=True).start()
 
     def verify_request(self, _: Any, client_address: Any) -> bool:
-        """Whether somebody at this address may connect."""
-        allowed = self.rules.may_connect(client_address[0])
-        if not allowed:
-            self.on_refused(CallerRefusal("", client_address[0], "its address is not allowed"))
-        return allowed
+        """Whether somebody at this address may connect now."""
+        reason = None
+        if not self.rules.may_connect(client_address[0]):
+            reason = "its address is not allowed"
+        elif len(self.entity.connections) >= MOST_CONNECTIONS:
+            reason = f"{MOST_CONNECTIONS} connections are open already"
+        if reason is not None:
+            self.on_refused(CallerRefusal("", client_address[0], reason))
+        return reason is None
 
     def handle_error(self, _: Any, client_address: Any) -> None:
         """Report instead of printing a traceback."""
@@ -135,7 +159,7 @@ class _GuardedHandler(RequestHandler):
         try:
             self.request = tls.wrap_socket(self.request, server_side=True)
         except OSError as error:
-            self.server.on_refused(CallerRefusal("", self.client_address[0], why_no_tls(error)))
+            self.server.on_refused(CallerRefusal("", self.client_address[0], handshake_failure(error)))
             self.request.close()
             return False
         return True
@@ -193,7 +217,14 @@ class GuardedDimse(DIMSEServiceProvider):
     def receive_primitive(self, primitive: P_DATA) -> None:
         """Take the next piece; at the first of an object decide whether it is kept."""
         _arriving.folder = self._folder
-        super().receive_primitive(primitive)
+        try:
+            super().receive_primitive(primitive)
+        except Exception as error:  # whatever pynetdicom stumbles over, or no room for a file at all
+            log.warning("message not understood", caller=self.assoc.requestor.ae_title, error=type(error).__name__)
+            self.discard()
+            self.message = None
+            self.dul.event_queue.put("Evt19")  # as for any invalid PDU: the association is aborted
+            return
         message = self.message
         if message is None or message._data_set_file is None or isinstance(message._data_set_file, IncomingFile):
             return

@@ -13,13 +13,14 @@ from typing import Protocol, Self
 import structlog
 from pydicom import Dataset
 from pydicom.uid import UID
-from pynetdicom import AE, evt
+from pynetdicom import evt
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 
 from mammoscope.network.acceptor import (
     LARGEST_OBJECT,
     MAX_PDU,
+    ApplicationEntity,
     BackPressure,
     GuardedServer,
     IncomingFile,
@@ -188,8 +189,8 @@ class StorageService:
             log.info("partial objects swept", count=swept)
         return swept
 
-    def _application_entity(self, ae_title: str) -> AE:
-        ae = AE(ae_title)
+    def _application_entity(self, ae_title: str) -> ApplicationEntity:
+        ae = ApplicationEntity(ae_title)
         ae.require_called_aet = True
         ae.require_calling_aet = list(self._rules.ae_titles)
         ae.maximum_pdu_size = MAX_PDU
@@ -232,7 +233,7 @@ class StorageService:
             ) from None
 
     def _associations(self) -> list[Association]:
-        return [a for a in self._ae.active_associations if a.is_alive()]
+        return [a for a in self._ae.connections if a.is_alive()]
 
     def _on_echo(self, event: evt.Event) -> int:
         log.info("echo", caller=event.assoc.requestor.ae_title)

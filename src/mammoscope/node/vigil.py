@@ -70,7 +70,7 @@ class Vigil:
         for worker in others:
             if self._is_dead(worker):
                 self._bury(worker)
-        self._seen = {worker.name: self._seen[worker.name] for worker in others}
+        self._seen = {worker.name: self._seen[worker.name] for worker in others if worker.name in self._seen}
         self._kept_at = self._clock()
 
     def _is_dead(self, worker: WorkerRecord) -> bool:
@@ -86,6 +86,8 @@ class Vigil:
             log.warning("work of a dead worker taken over", worker=worker.name, pieces=count)
 
         self._records.bury(worker.name, worker.beats, take_over)
+        # It may live after all; its count then begins anew, and what was seen of it before says nothing about it.
+        del self._seen[worker.name]
 
     def _run(self) -> None:
         while not self._stopping.wait(self._beat_every):
