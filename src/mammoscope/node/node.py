@@ -283,6 +283,18 @@ def refuse_old(storage: Path) -> None:
         )
 
 
+def is_running(storage: Path) -> bool:
+    """Tell whether a node uses a storage folder now."""
+    try:
+        with (storage / ".lock").open("r") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # no node was ever here
+        return False
+    return False
+
+
 def _take(storage: Path, undo: ExitStack) -> None:
     try:
         storage.mkdir(parents=True, exist_ok=True)
