@@ -140,6 +140,11 @@ class NodeProcess:
             raise RuntimeError(f"the node ended at its start:\n{self.log_text()[-2000:]}")
 
     @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    @property
     def alive(self) -> bool:
         return self.process is not None and self.process.poll() is None
 

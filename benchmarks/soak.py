@@ -47,6 +47,7 @@ from node_under_test import (
     SmallMammograms,
     destination_section,
     postgres,
+    resident_megabytes,
     send,
     wait_for,
 )
@@ -103,6 +104,8 @@ class Story:
     kills: list[float] = field(default_factory=list)
     arrivals: list[Arrival] = field(default_factory=list)
     refusals: int = 0
+    megabytes: list[float] = field(default_factory=list)
+    """Resident memory of the node's own process, before each kill and at the end."""
     given_up: set[str] = field(default_factory=set)
     exit_codes: list[int] = field(default_factory=list)
     seconds_down: float = 0.0
@@ -193,6 +196,7 @@ class Soak:
                 self._drain()
                 processes = (self._node, *self._helpers)
                 story.given_up = {e["image"] for process in processes for e in process.events("image given up")}
+                story.megabytes += [resident_megabytes(process.pid) for process in processes]
                 story.exit_codes = [process.stop() for process in processes]
             finally:
                 self._over.set()
@@ -243,6 +247,7 @@ class Soak:
             victim = self._random.choice((self._node, *self._helpers))
             if not victim.alive:
                 raise RuntimeError(f"the node ended by itself:\n{victim.log_text()[-2000:]}")
+            self._story.megabytes.append(resident_megabytes(victim.pid))
             victim.kill()
             self._story.kills.append(time.monotonic())
             if victim is not self._node:
@@ -410,6 +415,7 @@ def table(plan: Plan, story: Story, verdict: Verdict) -> Table:
         ("reports at the destination", reports),
         ("objects at the destination", len({a.uid for a in story.arrivals})),
         ("objects that came again with an excuse", verdict.excused),
+        ("MB resident in the node, most", f"{max(story.megabytes, default=0):.0f}"),
         ("minutes, sending", f"{story.seconds_sending / 60:.1f}"),
         ("minutes, all", f"{story.seconds / 60:.1f}"),
         ("acknowledged images lost", len(verdict.lost)),
