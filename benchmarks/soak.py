@@ -46,6 +46,7 @@ from node_under_test import (
     SmallMammogram,
     SmallMammograms,
     destination_section,
+    leaks,
     postgres,
     resident_megabytes,
     send,
@@ -107,6 +108,8 @@ class Story:
     megabytes: list[float] = field(default_factory=list)
     """Resident memory of the node's own process, before each kill and at the end."""
     given_up: set[str] = field(default_factory=set)
+    leaks: list[str] = field(default_factory=list)
+    """Files of the node, other than DICOM objects, that hold a patient's word."""
     exit_codes: list[int] = field(default_factory=list)
     seconds_down: float = 0.0
     seconds_sending: float = 0.0
@@ -151,7 +154,9 @@ def main() -> int:
     for what in ("lost", "unanswered", "twice", "out_of_place"):
         for line in getattr(verdict, what)[:20]:
             print(f"{what}: {line}")
-    return 0 if verdict.all_well and not any(story.exit_codes) else 1
+    for file in story.leaks:
+        print("holds a patient's word:", file)
+    return 0 if verdict.all_well and not any(story.exit_codes) and not story.leaks else 1
 
 
 class Soak:
@@ -159,6 +164,7 @@ class Soak:
 
     def __init__(self, plan: Plan, folder: Path) -> None:
         self._plan = plan
+        self._folder = folder
         self._random = random.Random(plan.seed)
         self._destination = CountingDestination(keeps=[MammographyCADSRStorage])
         node: dict[str, object] = {"quiet_seconds": plan.quiet_seconds}
@@ -202,6 +208,7 @@ class Soak:
                 self._over.set()
                 for process in (self._node, *self._helpers):
                     process.kill()
+            story.leaks = leaks(self._folder)
             story.arrivals, story.refusals = list(self._destination.arrivals), self._destination.refusals
         story.seconds = time.monotonic() - started
         return story
@@ -422,6 +429,7 @@ def table(plan: Plan, story: Story, verdict: Verdict) -> Table:
         ("studies unanswered", len(verdict.unanswered)),
         ("stored twice", len(verdict.twice)),
         ("images given up", len(story.given_up)),
+        ("files with a patient's word", len(story.leaks)),
         ("marks out of place", len(verdict.out_of_place)),
     ):
         rows.add_row(what, str(count))
