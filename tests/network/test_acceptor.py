@@ -198,6 +198,46 @@ def test_a_pdu_that_claims_two_gigabytes_is_not_read(tmp_path: Path, receiver) -
         CLIENT.echo(to(service))
 
 
+def test_a_request_that_announces_no_instance_is_aborted(
+    tmp_path: Path, receiver, make_object: MakeObject, wait_until
+) -> None:
+    folder = tmp_path / "incoming"
+    with StorageService("NODE", folder, receiver) as service, connect(service) as connection:
+        associate(connection)
+        image = make_object()
+        del image.SOPInstanceUID
+        for piece in spoken(image, all_but=0):
+            connection.sendall(piece)
+        assert ended(connection)
+        wait_until(lambda: not any(folder.iterdir()))
+        CLIENT.echo(to(service))
+    assert receiver.received == []
+
+
+def test_a_command_that_is_none_is_aborted(tmp_path: Path, receiver) -> None:
+    with StorageService("NODE", tmp_path, receiver) as service:
+        for content in (b"", b"\x00" * 7, b"\xff" * 40, struct.pack("<HHLH", 0, 0x0100, 2, 0x7777)):
+            with connect(service) as connection:
+                associate(connection)
+                value = struct.pack(">L", len(content) + 2) + COMMAND + content
+                connection.sendall(struct.pack(">BBL", PDU_OF_P_DATA, 0, len(value)) + value)
+                assert ended(connection)
+        CLIENT.echo(to(service))
+
+
+def test_a_folder_that_takes_no_file_ends_the_association_not_the_service(
+    tmp_path: Path, receiver, make_object: MakeObject
+) -> None:
+    folder = tmp_path / "incoming"
+    with StorageService("NODE", folder, receiver) as service:
+        folder.rename(tmp_path / "elsewhere")
+        [sending] = CLIENT.send([make_object()], to(service))
+        assert isinstance(sending.error, ConnectionLostError)
+        (tmp_path / "elsewhere").rename(folder)
+        [sending] = CLIENT.send([make_object()], to(service))
+        assert sending.error is None
+
+
 def test_memory_stays_flat_whatever_the_size(tmp_path: Path, make_object: MakeObject) -> None:
     """The receiver is given a file; Python's peak grows by less than the object."""
     sizes: list[int] = []
@@ -259,7 +299,9 @@ def spoken(dataset: FileDataset, all_but: int) -> list[bytes]:
     """The PDUs of a C-STORE request in context 1, without the last bytes of the data set."""
 
     command = Dataset()
-    command.AffectedSOPClassUID, command.AffectedSOPInstanceUID = dataset.SOPClassUID, dataset.SOPInstanceUID
+    command.AffectedSOPClassUID = dataset.SOPClassUID
+    if "SOPInstanceUID" in dataset:
+        command.AffectedSOPInstanceUID = dataset.SOPInstanceUID
     command.CommandField, command.MessageID, command.Priority, command.CommandDataSetType = 1, 1, 0, 1
     encoded = []
     for part, implicit in ((command, True), (Dataset(dataset), False)):

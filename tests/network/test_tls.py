@@ -16,6 +16,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from pydicom import FileDataset, dcmread
+from pydicom.uid import BreastTomosynthesisImageStorage
 
 from mammoscope.network import (
     CallerRefusal,
@@ -148,6 +149,12 @@ def test_somebody_who_speaks_no_tls_to_us_does_not_hold_up_the_others(
     assert refusals[0] == CallerRefusal("", "127.0.0.1", "it does not speak TLS 1.2 or newer")
 
 
+def test_somebody_who_knocks_and_leaves(secure, refusals, wait_until) -> None:
+    socket.create_connection(("127.0.0.1", secure.tls_port)).close()
+    wait_until(lambda: refusals)
+    assert refusals == [CallerRefusal("", "127.0.0.1", "it hung up in the TLS handshake")]
+
+
 def test_calling_by_tls_without_a_certificate_of_our_own() -> None:
     with pytest.raises(
         TLSConfigError, match=r"is to be called by TLS, but we have no certificate; give one under \[tls\]"
@@ -217,6 +224,15 @@ def test_dcmtk_sends_to_us_by_tls(secure, certificates, receiver, tmp_path: Path
     subprocess.run([dcmtk("echoscu"), *modality, *address], check=True, timeout=60)
     subprocess.run([dcmtk("storescu"), *modality, *address, str(file)], check=True, timeout=60)
     assert [r.sop_instance_uid for r in receiver.received] == [image.SOPInstanceUID]
+    slices = make_object(sop_class=BreastTomosynthesisImageStorage)
+    slices.save_as(tmp_path / "tomosynthesis.dcm", enforce_file_format=True)
+    refused = subprocess.run(
+        [dcmtk("storescu"), "-v", "-R", *modality, *address, str(tmp_path / "tomosynthesis.dcm")],
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    assert b"SOPClassNotSupported" in refused.stdout + refused.stderr
     anonymous = subprocess.run(
         [dcmtk("echoscu"), "+tla", "+cf", str(certificates.trusted), *address],
         capture_output=True,

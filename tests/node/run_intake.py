@@ -1,6 +1,6 @@
 """What a node's receiving is to a puller, as a process of its own: ``python run_intake.py node.toml``.
 
-It writes a line of JSON for each object: study, calling title, originator. With sources to poll it polls them.
+It writes a line of JSON for each object: study, calling title, originator, object. With sources to poll it polls them.
 """
 
 import json
@@ -23,7 +23,8 @@ def main() -> None:
         signal.signal(number, lambda *_: stop.set())
 
     def receive(received: ReceivedObject) -> Receipt:
-        line = [received.study_instance_uid, received.calling_ae_title, received.move_originator]
+        marks = (received.calling_ae_title, received.move_originator)
+        line = [received.study_instance_uid, *marks, received.sop_instance_uid]
         with (node.storage / "received").open("a") as file:
             file.write(json.dumps(line) + "\n")
         return Receipt.STORED

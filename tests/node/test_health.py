@@ -18,6 +18,7 @@ from mammoscope.node.health import (
     LastRound,
     PhantomRound,
     PhantomRounds,
+    RoundNode,
     is_phantom,
     phantom_images,
 )
@@ -53,9 +54,12 @@ class SmallNode:
         self._service = StorageService("NODE", settings.node.storage / "in", self._receive, allowed_callers=("NODE",))
 
     @contextmanager
-    def running(self) -> Iterator[Destination]:
+    def running(self) -> Iterator[RoundNode]:
         with self._service:
-            yield Destination("node", "NODE", "127.0.0.1", self._service.port)
+            yield self.at(self._service.port)
+
+    def at(self, port: int, ae_title: str = "NODE") -> RoundNode:
+        return RoundNode(Destination("node", ae_title, "127.0.0.1", port), self._records, self.forget)
 
     def forget(self, study: str) -> None:
         self.forgotten.append(study)
@@ -120,8 +124,8 @@ def node(settings: NodeSettings, records: Records) -> SmallNode:
 
 
 @pytest.fixture
-def rounds(settings: NodeSettings, records: Records, node: SmallNode) -> Iterator[PhantomRounds]:
-    rounds = PhantomRounds(settings, records, node.forget, StorageClient("NODE"), small_images)
+def rounds(settings: NodeSettings, node: SmallNode) -> Iterator[PhantomRounds]:
+    rounds = PhantomRounds(settings, StorageClient("NODE"), small_images)
     rounds.listen()
     node.back = rounds.destination
     yield rounds
@@ -166,8 +170,8 @@ def test_a_phantom_goes_round_each_hop_timed_and_leaves_nothing(rounds, node, se
     assert LastRound(settings.node.storage).load() == last
 
 
-def test_a_node_that_does_not_answer_is_told(rounds, free_port: int):
-    done = rounds.once(Destination("node", "NODE", "127.0.0.1", free_port))
+def test_a_node_that_does_not_answer_is_told(rounds, node, free_port: int):
+    done = rounds.once(node.at(free_port))
     assert not done.came_round
     assert done.reason is not None
     assert str(free_port) in done.reason
@@ -177,7 +181,7 @@ def test_a_node_that_does_not_answer_is_told(rounds, free_port: int):
 
 def test_a_node_that_refuses_the_call_is_told(rounds, node):
     with node.running() as address:
-        done = rounds.once(Destination("node", "OTHER", address.host, address.port))
+        done = rounds.once(node.at(address.address.port, "OTHER"))
     assert not done.came_round
     assert "rejected the association" in done.reason
 
@@ -196,10 +200,10 @@ def test_a_study_that_failed_is_told_at_once(rounds, node):
     assert (done.came_round, done.reason) == (False, "it could not be read: the model is broken")
 
 
-def test_results_that_never_come_back_are_told_after_the_deadline(settings, records, node):
+def test_results_that_never_come_back_are_told_after_the_deadline(settings, node):
     node.sends_back = False
     hasty = NodeSettings(**{**settings.model_dump(), "health": {"deadline_seconds": 3.0}})
-    rounds = PhantomRounds(hasty, records, node.forget, StorageClient("NODE"), small_images)
+    rounds = PhantomRounds(hasty, StorageClient("NODE"), small_images)
     rounds.listen()
     try:
         with node.running() as address:
@@ -214,7 +218,7 @@ def test_a_phantom_that_was_lost_is_forgotten_a_day_later(rounds, node, settings
     folder = settings.node.storage / "phantom"
     lost = f"{PHANTOM_ROOT}.1000000000000"  # of the year 2001
     (folder / lost).touch()
-    rounds.start(Destination("node", "NODE", "127.0.0.1", free_port))
+    rounds.start(node.at(free_port))
     wait_until(lambda: rounds.last is not None)
     assert node.forgotten == [lost]
     assert not rounds.last.came_round

@@ -124,7 +124,7 @@ def test_what_an_archive_keeps_back_is_asked_for_three_times(ledger):
     puller = Puller(shelf, ledger)
     for _ in range(2):
         [pulled] = pull_all(puller)
-        assert (pulled.objects, pulled.error) == (3, "1 of 4 objects of study a did not come")
+        assert (pulled.objects, pulled.error) == (3, "1 of 4 objects did not come")
     assert pull_all(puller) == [Pulled("a", 3, refused=1)]
     assert pull_all(puller) == []
 
@@ -146,21 +146,31 @@ def test_older_studies_come_first(ledger):
     assert [study.study_instance_uid for study in Puller(shelf, ledger).find(ALL, DAY)] == ["c", "a", "b"]
 
 
+def test_where_nothing_comes_at_all_it_is_asked_again_and_again(ledger):
+    shelf = Shelf(a=4)
+    shelf.kept_back["a"] = 4
+    for _ in range(5):
+        assert pull_all(Puller(shelf, ledger)) == [Pulled("a", error="4 of 4 objects did not come")]
+
+
 def test_it_waits_while_the_node_is_busy(ledger):
-    asked = []
+    asked: list[int] = []
+    told: list[str] = []
 
-    def busy() -> bool:
+    def busy() -> str | None:
         asked.append(len(shelf.fetched))
-        return len(asked) in (1, 2, 4)
+        return "20 studies wait" if len(asked) in (1, 2, 4) else None
 
-    shelf = Shelf(a=4, b=4)
-    assert len(pull_all(Puller(shelf, ledger, busy=busy, look_again_seconds=0.01))) == 2
-    assert asked == [0, 0, 0, 1, 1]
+    shelf = Shelf(a=4, b=4, c=4)
+    puller = Puller(shelf, ledger, busy=busy, look_again_seconds=0.01)
+    assert len(list(puller.pull(puller.find(ALL, DAY), told.append))) == 3
+    assert asked == [0, 0, 0, 1, 1, 2]
+    assert told == ["20 studies wait"] * 2
 
 
 def test_stopping_ends_the_waiting(ledger):
     shelf, stopping = Shelf(a=4), threading.Event()
-    puller = Puller(shelf, ledger, busy=lambda: True, stopping=stopping)
+    puller = Puller(shelf, ledger, busy=lambda: "the disk is full", stopping=stopping)
     done: list[object] = []
     thread = threading.Thread(target=lambda: done.append(pull_all(puller)))
     thread.start()

@@ -109,8 +109,14 @@ def test_images_taken_and_objects_made_are_known(records: Records, add) -> None:
 def test_the_states_of_a_study(records: Records, add) -> None:
     add("1.2.1")
     assert state(records) is StudyState.RECEIVING
-    records.begin_reading("1.2")
+    begun = records.begin_reading("1.2", 1)
+    assert begun is not None
+    assert begun.waiting == ("1.2.1",)
     assert state(records) is StudyState.READING
+    records.end_attempt("1.2", 1)
+    assert state(records) is StudyState.RECEIVING
+    assert records.begin_reading("1.2", 1) is None
+    assert records.begin_reading("1.2", 2) is not None
     records.add_report("1.2", report())
     assert state(records) is StudyState.SENDING
     records.set_delivery("1.2", 1, ended("pacs", DeliveryStatus.SENT))

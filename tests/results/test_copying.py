@@ -52,17 +52,17 @@ def marked(make_image):
     return make
 
 
-@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian], ids=["explicit", "implicit"])
 @pytest.mark.parametrize(
-    ("character_set", "name", "description"),
+    ("syntax", "character_set", "name", "description"),
     [
-        ("ISO_IR 148", "Şahin^Gülşen^İpek", "Tarama, sağ göğüs"),
-        (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう", "乳房撮影"),
-        (["ISO 2022 IR 13", "ISO 2022 IR 87"], "ﾔﾏﾀﾞ^ﾀﾛｳ=山田^太郎=やまだ^たろう", "ﾆｭｳﾎﾞｳ 撮影"),
-        ("ISO_IR 127", "قباني^لنزار", "فحص الثدي"),
-        ("ISO_IR 192", "Wang^XiaoDong=王^小東", "Göğüs 乳 ثدي"),
-        ("GB18030", "Wang^XiaoDong=王^小东", "乳腺检查"),
-        (None, "Doe^Jane", "Screening"),
+        (ExplicitVRLittleEndian, "ISO_IR 148", "Şahin^Gülşen^İpek", "Tarama, sağ göğüs"),
+        (ImplicitVRLittleEndian, "ISO_IR 148", "Şahin^Gülşen^İpek", "Tarama, sağ göğüs"),
+        (ExplicitVRLittleEndian, ["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう", "乳房撮影"),
+        (ImplicitVRLittleEndian, ["ISO 2022 IR 13", "ISO 2022 IR 87"], "ﾔﾏﾀﾞ^ﾀﾛｳ=山田^太郎", "ﾆｭｳﾎﾞｳ 撮影"),
+        (ExplicitVRLittleEndian, "ISO_IR 127", "قباني^لنزار", "فحص الثدي"),
+        (ImplicitVRLittleEndian, "ISO_IR 192", "Wang^XiaoDong=王^小東", "Göğüs 乳 ثدي"),
+        (ExplicitVRLittleEndian, "GB18030", "Wang^XiaoDong=王^小东", "乳腺检查"),
+        (ExplicitVRLittleEndian, None, "Doe^Jane", "Screening"),
     ],
 )
 def test_names_arrive_byte_for_byte(*, marked, algorithm, syntax, character_set, name, description):

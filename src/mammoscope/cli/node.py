@@ -29,8 +29,13 @@ host = "127.0.0.1"             # the address to listen on; "0.0.0.0" for all of 
 port = 11112
 storage = "mammoscope-node"    # everything the node keeps, on a local disk
 # quiet_seconds = 30           # a study is read when no image of it arrived for so long
+# expected_views = ["RCC", "LCC", "RMLO", "LMLO"]  # ... or at once when it has all of these; [] to wait always
+# answer_minutes = 60.0        # a study is answered by then, if only by "not processed"
 # allowed_callers = []         # calling AE titles that may send, for example ["PACS"]; empty for all
 # keep_images_hours = 24       # how long read images are kept, for reports that include a late one
+# free_gigabytes = 2.0         # with less free disk nothing is taken until there is more again
+# shadow = false               # true to read and record everything, and send nothing
+# database = "postgresql://user:password@host/name"  # for several workers; without it SQLite in the storage folder
 
 # Where the results go. Repeat the block for each destination.
 [[destinations]]
@@ -38,7 +43,8 @@ name = "pacs"                  # what logs and records call it
 ae_title = "PACS"
 host = "127.0.0.1"
 port = 104
-# retry_hours = 24             # how long to try again before results are put into storage/failed
+# results = ["cad-sr", "presentation-state", "sheet"]  # what it is sent
+# retry_hours = 72             # how long to try again before results are parked for a person
 
 [model]
 # bundle = "my.onnx"           # made by 'mammoscope export'; without it the shipped model reads
@@ -56,14 +62,14 @@ def run(
 
     settings = load_node_settings(config)  # before the slow imports, so that a typing mistake is told at once
 
-    from mammoscope.node import ModelPool, Node, configure_logging
+    from mammoscope.node import ModelPool, OperatedNode, configure_logging
 
     configure_logging()
     stop = _told_to_stop()
     model = settings.model
     with (
         ModelPool(model.bundle, processes=model.processes, threads=model.threads) as detector,
-        Node(settings, detector, at_once=detector.processes, intents=detector.metadata.input.intents),
+        OperatedNode(settings, detector, at_once=detector.processes, intents=detector.metadata.input.intents),
     ):
         stop.wait()
 
@@ -79,15 +85,24 @@ def work(
     if settings.node.database is None:
         raise MammoscopeError("several workers need PostgreSQL: give its address as 'database' in [node]")
 
-    from mammoscope.node import ModelPool, Worker, configure_logging, helper_name
+    from mammoscope.node import ModelPool, Worker, audit_of, configure_logging, helper_name
 
     configure_logging()
     stop = _told_to_stop()
     model = settings.model
-    with ModelPool(model.bundle, processes=model.processes, threads=model.threads) as detector:
-        intents = detector.metadata.input.intents
-        with Worker(settings, detector, helper_name(), at_once=detector.processes, intents=intents):
-            stop.wait()
+    with (
+        ModelPool(model.bundle, processes=model.processes, threads=model.threads) as detector,
+        audit_of(settings, passing_on=False) as audit,
+        Worker(
+            settings,
+            detector,
+            helper_name(),
+            at_once=detector.processes,
+            intents=detector.metadata.input.intents,
+            listeners=(audit,),
+        ),
+    ):
+        stop.wait()
 
 
 def _told_to_stop() -> threading.Event:

@@ -1,5 +1,6 @@
 """``mammoscope node pull``: has the node read an archive's past."""
 
+import logging
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from mammoscope.errors import MammoscopeError
 
 if TYPE_CHECKING:
+    from mammoscope.network import FoundStudy
     from mammoscope.node.pulling import Pulled, Puller
     from mammoscope.settings import NodeSettings, SourceSettings
 
@@ -20,7 +22,9 @@ _DAY = ["%Y-%m-%d"]
 def pull(
     config: Annotated[Path, typer.Option("--config", "-c", help="The settings file (TOML) of the node that reads.")],
     since: Annotated[datetime, typer.Option(formats=_DAY, help="First study date.")],
-    until: Annotated[datetime | None, typer.Option(formats=_DAY, help="Last study date; all since if not given.")] = None,
+    until: Annotated[
+        datetime | None, typer.Option(formats=_DAY, help="Last study date; all since if not given.")
+    ] = None,
     source: Annotated[
         str | None, typer.Option(help="Name of one of the [[sources]]; not needed where there is one only.")
     ] = None,
@@ -32,8 +36,8 @@ def pull(
 ) -> None:
     """Fetch studies from an archive into a running node, which reads them after those that are just sent to it.
 
-    One study is fetched at a time, and none while the node has a long queue. What was fetched is not fetched again: when
-    it was interrupted, give the same command once more.
+    One study is fetched at a time, and none while the node has a long queue. What was fetched is not fetched again:
+    when it was interrupted, give the same command once more.
     """
     from mammoscope.settings import load_node_settings
 
@@ -43,8 +47,11 @@ def pull(
     if until is not None and until < since:
         raise MammoscopeError(f"--until {until:%Y-%m-%d} lies before --since {since:%Y-%m-%d}: exchange them")
 
+    import structlog
+
     from mammoscope.node.pull_setup import command_puller
 
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))  # it is told below
     with command_puller(settings, chosen) as puller:
         studies = puller.find(matching, since.date(), until and until.date())[:limit]
         typer.echo(f"{len(studies)} studies to fetch from {chosen.name}")
@@ -77,17 +84,20 @@ def _choose(settings: "NodeSettings", name: str | None) -> "SourceSettings":
 def _condition(text: str) -> tuple[str, str]:
     keyword, equals, value = text.partition("=")
     if not (keyword and equals):
-        raise MammoscopeError(f"--where {text} says nothing: write it as KEYWORD=VALUE, for example ModalitiesInStudy=MG")
+        raise MammoscopeError(
+            f"--where {text} says nothing: write it as KEYWORD=VALUE, for example ModalitiesInStudy=MG"
+        )
     return keyword.strip(), value.strip()
 
 
-def _fetch_all(puller: "Puller", studies: list) -> "list[Pulled]":
+def _fetch_all(puller: "Puller", studies: "list[FoundStudy]") -> "list[Pulled]":
     outcomes: list[Pulled] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     times = (TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, *times, console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(*columns, *times, console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task("Fetching", total=len(studies))
-        for outcome in puller.pull(studies):
+        for outcome in puller.pull(studies, lambda reason: console.print(f"waiting: {reason}")):
             outcomes.append(outcome)
             progress.advance(bar)
     return outcomes

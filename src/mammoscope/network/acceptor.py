@@ -18,6 +18,7 @@ from pathlib import Path
 from tempfile import _TemporaryFileWrapper
 from typing import Any
 
+import structlog
 from pynetdicom import AE, _config, dimse_messages, evt
 from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
@@ -25,7 +26,7 @@ from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
-from mammoscope.network.callers import CallerRefusal, CallerRules, OnCallerRefused, why_no_tls
+from mammoscope.network.callers import CallerRefusal, CallerRules, OnCallerRefused, handshake_failure
 from mammoscope.network.errors import ObjectRefusedError
 from mammoscope.network.received import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, refuse_sop_class
 
@@ -38,6 +39,8 @@ LARGEST_OBJECT = 2**30
 HANDSHAKE_SECONDS = 15.0
 MOST_CONNECTIONS = 200
 """Open at once, whether or not an association was asked for; a connection beyond them is closed at once."""
+
+log = structlog.get_logger(__name__)
 
 BackPressure = Callable[[], str | None]
 """Why no object can be taken now, or ``None``."""
@@ -156,7 +159,7 @@ class _GuardedHandler(RequestHandler):
         try:
             self.request = tls.wrap_socket(self.request, server_side=True)
         except OSError as error:
-            self.server.on_refused(CallerRefusal("", self.client_address[0], why_no_tls(error)))
+            self.server.on_refused(CallerRefusal("", self.client_address[0], handshake_failure(error)))
             self.request.close()
             return False
         return True
@@ -214,7 +217,14 @@ class GuardedDimse(DIMSEServiceProvider):
     def receive_primitive(self, primitive: P_DATA) -> None:
         """Take the next piece; at the first of an object decide whether it is kept."""
         _arriving.folder = self._folder
-        super().receive_primitive(primitive)
+        try:
+            super().receive_primitive(primitive)
+        except Exception as error:  # whatever pynetdicom stumbles over, or no room for a file at all
+            log.warning("message not understood", caller=self.assoc.requestor.ae_title, error=type(error).__name__)
+            self.discard()
+            self.message = None
+            self.dul.event_queue.put("Evt19")  # as for any invalid PDU: the association is aborted
+            return
         message = self.message
         if message is None or message._data_set_file is None or isinstance(message._data_set_file, IncomingFile):
             return

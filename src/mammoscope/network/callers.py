@@ -46,20 +46,27 @@ class CallerRefusal:
     reason: str
 
 
+_REASONS = {
+    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "it showed no certificate",
+    **dict.fromkeys(
+        ("HTTP_REQUEST", "WRONG_VERSION_NUMBER", "UNSUPPORTED_PROTOCOL", "RECORD_LAYER_FAILURE"),
+        "it does not speak TLS 1.2 or newer",
+    ),
+}
+"""OpenSSL's names of what may go wrong in a handshake."""
+
 OnCallerRefused = Callable[[CallerRefusal], None]
 
 
-def why_no_tls(error: OSError) -> str:
-    """Say why a caller's TLS handshake failed (the server's side of it)."""
+def handshake_failure(error: OSError) -> str:
+    """Say why a caller's TLS handshake with us failed."""
     if isinstance(error, TimeoutError):
         return "it fell silent in the TLS handshake"
+    if isinstance(error, (ssl.SSLEOFError, ConnectionError)):
+        return "it hung up in the TLS handshake"
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted: {error.verify_message}"
     reason = (error.reason or "") if isinstance(error, ssl.SSLError) else ""
-    if reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE":
-        return "it showed no certificate"
-    if reason in ("HTTP_REQUEST", "WRONG_VERSION_NUMBER", "UNSUPPORTED_PROTOCOL", "RECORD_LAYER_FAILURE"):
-        return "it does not speak TLS 1.2 or newer"
     if "ALERT" in reason and ("CERTIFICATE" in reason or "UNKNOWN_CA" in reason):
         return "it does not trust our certificate"
-    return f"its TLS handshake failed ({reason or type(error).__name__})"
+    return _REASONS.get(reason) or f"its TLS handshake failed ({reason or type(error).__name__})"

@@ -1,5 +1,6 @@
 """Multipart bodies (RFC 2387) as files: each part goes to disk while it arrives."""
 
+import logging
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from mammoscope.network.acceptor import IncomingFile, discard
 from mammoscope.network.errors import MultipartError, ObjectRefusedError
 
 DICOM = "application/dicom"
+
+logging.getLogger("python_multipart").addHandler(logging.NullHandler())  # it warns of each damaged body, and so do we
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 import json
 import secrets
 import ssl
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 from pydicom import Dataset, dcmread
+from pydicom.errors import InvalidDicomError
 
 from mammoscope.network.acceptor import LARGEST_OBJECT, out_of_resources
 from mammoscope.network.errors import (
@@ -128,6 +129,7 @@ class WebClient:
             If the source cannot be asked, answers with an error, or its answer breaks off; what came until then was
             given to ``receive``.
         """
+        folder.mkdir(parents=True, exist_ok=True)
         accept = f'multipart/related; type="{DICOM}"; transfer-syntax=*'
         with (
             self._client(source) as client,
@@ -139,8 +141,15 @@ class WebClient:
                 raise WebStatusError(f"{source} answered the retrieval of study {study} with no DICOM objects", 415)
             return self._take_all(answer, PartFiles(boundary, folder, LARGEST_OBJECT, lambda: None), receive, source)
 
-    def send(self, objects: Sequence[Path], destination: WebPeer) -> tuple[Sending, ...]:
+    def send(
+        self, objects: Sequence[Path], destination: WebPeer, on_sent: Callable[[str], None] | None = None
+    ) -> tuple[Sending, ...]:
         """Store files by STOW-RS (section 10.5), each in a request of its own, in order.
+
+        Parameters
+        ----------
+        on_sent
+            Called with the SOP Instance UID of each object as soon as it is acknowledged, before the next is sent.
 
         Returns
         -------
@@ -155,18 +164,29 @@ class WebClient:
         sendings: list[Sending] = []
         with self._client(destination) as client:
             for file in objects:
-                uid = str(dcmread(file, specific_tags=["SOPInstanceUID"], stop_before_pixels=True).SOPInstanceUID)
-                try:
-                    self._store(client, file, uid, destination)
-                    sendings.append(Sending(uid))
-                except OSError as error:
-                    words = f"object {uid} cannot be read: {error.strerror}"
-                    sendings.append(Sending(uid, UnsendableObjectError(words)))
-                except NetworkError as error:
-                    if not any(s.error is None for s in sendings) and not _is_about_the_object(error):
-                        raise
-                    sendings.append(Sending(uid, error))
+                sending = self._send_one(client, file, destination)
+                nothing_sent = all(s.error is not None for s in sendings)
+                if sending.error is not None and nothing_sent and not _is_about_the_object(sending.error):
+                    raise sending.error
+                sendings.append(sending)
+                if on_sent is not None and sending.error is None:
+                    on_sent(sending.sop_instance_uid)
         return tuple(sendings)
+
+    def _send_one(self, client: httpx.Client, file: Path, destination: WebPeer) -> Sending:
+        uid = file.name
+        try:
+            uid = str(dcmread(file, specific_tags=["SOPInstanceUID"], stop_before_pixels=True).SOPInstanceUID)
+            self._store(client, file, uid, destination)
+        except httpx.HTTPError as error:
+            return Sending(uid, _in_words(error, destination))
+        except NetworkError as error:
+            return Sending(uid, error)
+        except OSError as error:
+            return Sending(uid, UnsendableObjectError(f"object {uid} cannot be read: {error.strerror}"))
+        except (InvalidDicomError, AttributeError):
+            return Sending(uid, UnsendableObjectError(f"{uid} is no DICOM file with a SOP Instance UID"))
+        return Sending(uid)
 
     def _page(self, client: httpx.Client, source: WebPeer, query: Mapping[str, str], offset: int) -> list[FoundStudy]:
         params = {**query, "limit": str(PAGE), "offset": str(offset)}
@@ -175,10 +195,10 @@ class WebClient:
         if answer.status_code == 204 or not answer.content:
             return []
         try:
-            found = [found_study(Dataset.from_json(match)) for match in answer.json()]
+            found = _found(answer.json())
         except (ValueError, TypeError, KeyError, AttributeError):
             raise WebStatusError(f"{source} answered a query with something else than DICOM JSON", 415) from None
-        return [study for study in found if study is not None]
+        return found
 
     def _take_all(self, answer: httpx.Response, files: PartFiles, receive: Receiver, source: WebPeer) -> Retrieval:
         completed, failed, reasons = 0, [], []
@@ -194,6 +214,8 @@ class WebClient:
             files.finish()
         except MultipartError as error:
             raise ConnectionLostError(f"{source} broke off the retrieval: {error}") from None
+        except OSError as error:
+            raise NetworkError(f"nothing can be fetched from {source}: {error.strerror}; make room here") from None
         finally:
             files.close()
         return Retrieval(completed, len(failed), tuple(uid for uid in failed if uid), tuple(reasons))
@@ -232,6 +254,13 @@ class WebClient:
                 yield client
         except httpx.HTTPError as error:
             raise _in_words(error, peer) from None
+
+
+def _found(matches: list[Any]) -> list[FoundStudy]:
+    if not isinstance(matches, list):
+        raise TypeError("an answer to a query is a list")
+    found = [found_study(Dataset.from_json(match)) for match in matches]
+    return [study for study in found if study is not None]
 
 
 def _take(part: Part, receive: Receiver, source: WebPeer) -> tuple[str, str | None]:
@@ -277,7 +306,7 @@ def _failure_reason(answer: httpx.Response) -> int | None:
 
 
 def _is_about_the_object(error: NetworkError) -> bool:
-    return isinstance(error, StatusError) or (isinstance(error, WebStatusError) and not error.worth_retrying)
+    return isinstance(error, (StatusError, UnsendableObjectError)) or not error.worth_retrying
 
 
 def _in_words(error: httpx.HTTPError, peer: WebPeer) -> NetworkError:

@@ -38,8 +38,8 @@ class NotTakenError(MammoscopeError):
 def _intake(hand_over: Receiver) -> Iterator[Receiver]:
     """Hand objects over, and keep the two kinds of trouble apart.
 
-    An object that the node does not want is refused, once and for all. When the node cannot take any, a retrieval is of no
-    use, and its end says why, whatever became of the exception on its way through a protocol.
+    An object that the node does not want is refused, once and for all. When the node cannot take any, a retrieval is of
+    no use, and its end says why, whatever became of the exception on its way through a protocol.
     """
     trouble: list[MammoscopeError] = []
 

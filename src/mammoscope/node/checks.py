@@ -21,18 +21,19 @@ from pydicom.uid import (
 
 from mammoscope.errors import MammoscopeError
 from mammoscope.imaging import MammogramReader
-from mammoscope.network import DimsePeer, ServiceError, TLSConfig, WebPeer
+from mammoscope.network import DimsePeer, TLSConfig, WebPeer
 from mammoscope.network.caller import Caller
 from mammoscope.network.probe import echo, may_store_web, not_accepted, query_web, resolve
 from mammoscope.network.sop_classes import STORAGE_COMMITMENT, STUDY_ROOT_FIND, STUDY_ROOT_GET, STUDY_ROOT_MOVE
 from mammoscope.network.syslog import SyslogClient
+from mammoscope.node.archives import tls_of
+from mammoscope.node.couriers import peer_of
 from mammoscope.node.log import where_raised
 from mammoscope.node.model_pool import ModelPool
 from mammoscope.node.readiness import disk_has_room, storage_is_writable
 from mammoscope.node.records import Records
-from mammoscope.node.state import tls_config
 from mammoscope.phantom import screening_study
-from mammoscope.settings import DestinationSettings, NodeSettings, ResultKind, SourceSettings, Transport
+from mammoscope.settings import DestinationSettings, NodeSettings, ResultKind, SourceSettings
 
 CERTIFICATE_DAYS = 30
 """A certificate that ends sooner is to be renewed."""
@@ -94,8 +95,9 @@ def check_machine(settings: NodeSettings) -> Iterator[Outcome]:
     yield _outcome("storage", partial(_storage, storage))
     yield _outcome("disk", partial(_disk, storage, settings.node.free_gigabytes * 1e9))
     yield _outcome("database", partial(_database, settings))
-    if settings.tls is not None:
-        yield _outcome("certificate", partial(_certificate, tls_config(settings.tls)))
+    tls = tls_of(settings)
+    if tls is not None:
+        yield _outcome("certificate", partial(_certificate, tls))
     for what, port in _ports(settings):
         yield _outcome(what, partial(_port, settings.node.host, port))
     if settings.web is not None:
@@ -105,7 +107,7 @@ def check_machine(settings: NodeSettings) -> Iterator[Outcome]:
 
 def check_peers(settings: NodeSettings) -> Iterator[Outcome]:
     """Try everyone the node speaks to, without giving anyone anything to keep."""
-    tls = tls_config(settings.tls) if settings.tls else None
+    tls = tls_of(settings)
     if settings.audit.syslog is not None:
         yield _outcome("audit collector", partial(_collector, settings.audit.syslog, tls))
     caller = Caller(settings.node.ae_title, PEER_SECONDS, tls)
@@ -208,49 +210,33 @@ def _collector(address: str, tls: TLSConfig | None) -> str:
 
 def _destination(settings: DestinationSettings, caller: Caller, tls: TLSConfig | None) -> Iterator[Outcome]:
     name = f"destination {settings.name}"
-    if settings.transport is Transport.DICOMWEB:
-        peer = web_peer(settings)
+    peer = peer_of(settings)
+    if isinstance(peer, WebPeer):
         yield _outcome(f"{name}: store", partial(_web_store, peer, tls))
         return
-    dimse = dimse_peer(settings)
-    reached = _outcome(f"{name}: echo", partial(_echo, caller, dimse))
+    reached = _outcome(f"{name}: echo", partial(_echo, caller, peer))
     yield reached
     if not reached.well:
         return
     for kind in settings.results:
-        yield _outcome(f"{name}: {kind}", partial(_accepts, caller, dimse, [SOP_CLASSES[kind]]))
+        yield _outcome(f"{name}: {kind}", partial(_accepts, caller, peer, [SOP_CLASSES[kind]]))
     if settings.commitment:
-        yield _outcome(f"{name}: storage commitment", partial(_accepts, caller, dimse, [STORAGE_COMMITMENT]))
+        yield _outcome(f"{name}: storage commitment", partial(_accepts, caller, peer, [STORAGE_COMMITMENT]))
 
 
 def _source(settings: SourceSettings, caller: Caller, tls: TLSConfig | None) -> Iterator[Outcome]:
     name = f"source {settings.name}"
-    if settings.transport is Transport.DICOMWEB:
-        peer = web_peer(settings)
+    peer = peer_of(settings)
+    if isinstance(peer, WebPeer):
         yield _outcome(f"{name}: query", partial(_web_query, peer, tls))
         return
-    dimse = dimse_peer(settings)
-    reached = _outcome(f"{name}: echo", partial(_echo, caller, dimse))
+    reached = _outcome(f"{name}: echo", partial(_echo, caller, peer))
     yield reached
     if not reached.well:
         return
     retrieve = STUDY_ROOT_MOVE if settings.retrieve == "move" else STUDY_ROOT_GET
-    yield _outcome(f"{name}: query", partial(_accepts, caller, dimse, [STUDY_ROOT_FIND]))
-    yield _outcome(f"{name}: {settings.retrieve}", partial(_accepts, caller, dimse, [retrieve]))
-
-
-def dimse_peer(settings: DestinationSettings | SourceSettings) -> DimsePeer:
-    """A peer of the settings that is spoken to by DIMSE."""
-    if settings.ae_title is None or settings.host is None or settings.port is None:
-        raise ServiceError(f"'{settings.name}' has no AE title, host and port")
-    return DimsePeer(settings.name, settings.ae_title, settings.host, settings.port, settings.tls)
-
-
-def web_peer(settings: DestinationSettings | SourceSettings) -> WebPeer:
-    """A peer of the settings that is spoken to by DICOMweb."""
-    if settings.url is None:
-        raise ServiceError(f"'{settings.name}' has no url")
-    return WebPeer(settings.name, settings.url, settings.token.get_secret_value() if settings.token else None)
+    yield _outcome(f"{name}: query", partial(_accepts, caller, peer, [STUDY_ROOT_FIND]))
+    yield _outcome(f"{name}: {settings.retrieve}", partial(_accepts, caller, peer, [retrieve]))
 
 
 def _echo(caller: Caller, peer: DimsePeer) -> str:

@@ -32,6 +32,9 @@ PHANTOM_DESTINATION = "(phantom)"
 LOOPBACK = "127.0.0.1"
 """Where results come back to: the process that receives sends phantoms' results too, so nobody else need reach it."""
 
+PHANTOM_RECEIVER = DestinationSettings(name=PHANTOM_DESTINATION, ae_title="PHANTOM", host=LOOPBACK, port=1)
+"""Stands for the receiver where a process has none, so that the results of a phantom name it all the same."""
+
 KEPT_SECONDS = 24 * 3600.0
 """How long a phantom that did not come round stays to be looked at."""
 
@@ -113,6 +116,25 @@ class LastRound:
         write_whole(self._file, json.dumps({**asdict(done), "at": done.at.isoformat()}, indent=2) + "\n")
 
 
+@dataclass(frozen=True, slots=True)
+class RoundNode:
+    """The node that a phantom goes round.
+
+    Parameters
+    ----------
+    address
+        Where it is called.
+    records
+        What it knows.
+    forget
+        Deletes all that it keeps of a study: files and records.
+    """
+
+    address: Destination
+    records: Records
+    forget: Callable[[str], None]
+
+
 class PhantomRounds:
     """Sends a phantom round the node at an interval, and tells how it fared.
 
@@ -120,8 +142,6 @@ class PhantomRounds:
     ----------
     settings
         With a section ``[health]``.
-    forget
-        Deletes all that the node keeps of a study: files and records.
     client
         How the node is called, as itself.
     images
@@ -131,8 +151,6 @@ class PhantomRounds:
     def __init__(
         self,
         settings: NodeSettings,
-        records: Records,
-        forget: Callable[[str], None],
         client: StorageClient,
         images: Callable[[str], Sequence[FileDataset]] = phantom_images,
     ) -> None:
@@ -140,8 +158,6 @@ class PhantomRounds:
             raise ValueError("rounds need a section [health]")
         self._settings = settings
         self._health = settings.health
-        self._records = records
-        self._forget = forget
         self._client = client
         self._images = images
         self._folder = settings.node.storage / "phantom"
@@ -182,17 +198,21 @@ class PhantomRounds:
             retry_hours=self._health.deadline_seconds / 3600,
         )
 
-    def start(self, node: Destination) -> None:
-        """Begin with a round at once, once the node listens."""
+    def start(self, node: RoundNode) -> None:
+        """Begin with a round at once, when the node listens."""
         self._since = time.monotonic()
         self._thread = threading.Thread(target=self._go_round, args=(node,), name="phantom", daemon=True)
         self._thread.start()
 
-    def stop(self) -> None:
-        """End; a round in hand is given up."""
+    def give_up(self) -> None:
+        """Send no more; a round in hand is given up."""
         self._stopping.set()
         if self._thread is not None:
             self._thread.join()
+
+    def stop(self) -> None:
+        """Give up and close the receiver."""
+        self.give_up()
         self._receiver.stop()
 
     def wrong(self) -> str | None:
@@ -205,7 +225,7 @@ class PhantomRounds:
         since = f"since {self.last.at:%Y-%m-%d %H:%M} UTC" if self.last else "yet"
         return f"no phantom has come round {since}"
 
-    def once(self, node: Destination) -> PhantomRound:
+    def once(self, node: RoundNode) -> PhantomRound:
         """Send one phantom and wait for its results, or for the deadline."""
         at, study = datetime.now(UTC), f"{PHANTOM_ROOT}.{time.time_ns() // 1_000_000}"
         self._came_back.clear()
@@ -216,7 +236,7 @@ class PhantomRounds:
             started = time.monotonic()
             self._send(study, node)
             hops["receive"] = time.monotonic() - started
-            record = self._await(study, started + self._health.deadline_seconds)
+            record = self._await(node.records, study, started + self._health.deadline_seconds)
             report = record.reports[-1]
             hops["wait"], hops["read"] = report.waited_seconds, report.seconds
             hops["return"] = max(0.0, time.monotonic() - started - sum(hops.values()))
@@ -227,12 +247,12 @@ class PhantomRounds:
         rounded = {hop: round(seconds, 3) for hop, seconds in hops.items()}
         return PhantomRound(study, at, reason is None, reason, rounded, findings)
 
-    def _send(self, study: str, node: Destination) -> None:
-        for sending in self._client.send(list(self._images(study)), node):
+    def _send(self, study: str, node: RoundNode) -> None:
+        for sending in self._client.send(list(self._images(study)), node.address):
             if sending.error is not None:
                 raise PhantomError(f"the node did not take it: {sending.error}")
 
-    def _await(self, study: str, deadline: float) -> StudyRecord:
+    def _await(self, records: Records, study: str, deadline: float) -> StudyRecord:
         """Wait until all results are back.
 
         Raises
@@ -241,7 +261,7 @@ class PhantomRounds:
             If they are not in time, cannot come any more, or an image was not processed.
         """
         while True:
-            record = self._records.study(study)
+            record = records.study(study)
             if record is not None and _is_sent(record) and self._came_back >= _results(record):
                 for image in record.images:
                     if image.status is ReadingStatus.NOT_PROCESSED:
@@ -260,7 +280,7 @@ class PhantomRounds:
         self._came_back.add(received.sop_instance_uid)
         return Receipt.IGNORED
 
-    def _go_round(self, node: Destination) -> None:
+    def _go_round(self, node: RoundNode) -> None:
         while not self._stopping.is_set():
             began = time.monotonic()
             try:
@@ -271,26 +291,26 @@ class PhantomRounds:
                 log.warning("phantom stumbled", error=where_raised(error))
             self._stopping.wait(max(1.0, self._health.every_minutes * 60 - (time.monotonic() - began)))
 
-    def _one_of_many(self, node: Destination, began: float) -> None:
-        self._sweep()
+    def _one_of_many(self, node: RoundNode, began: float) -> None:
+        self._sweep(node)
         done = self.once(node)
         self.last, self._since, self._has_sent = done, began, True
         self._kept.save(done)
         if done.came_round:
             log.info("phantom came round", study=done.study, findings=done.findings, **done.hops)
-            self._sweep_one(done.study)
+            self._sweep_one(node, done.study)
         else:
             log.error("phantom did not come round", study=done.study, reason=done.reason, **done.hops)
 
-    def _sweep(self) -> None:
+    def _sweep(self, node: RoundNode) -> None:
         """Forget the phantoms that did not come round long ago."""
         oldest = (time.time() - KEPT_SECONDS) * 1000
         for file in self._folder.glob(f"{PHANTOM_ROOT}.*"):
             if int(file.name.rpartition(".")[2]) < oldest:
-                self._sweep_one(file.name)
+                self._sweep_one(node, file.name)
 
-    def _sweep_one(self, study: str) -> None:
-        self._forget(study)
+    def _sweep_one(self, node: RoundNode, study: str) -> None:
+        node.forget(study)
         (self._folder / study).unlink(missing_ok=True)
 
 

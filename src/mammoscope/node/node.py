@@ -9,6 +9,7 @@ from typing import IO, Self
 
 import structlog
 from pydicom import dcmread
+from starlette.routing import Route
 
 from mammoscope.imaging import PresentationIntent
 from mammoscope.network import (
@@ -21,6 +22,7 @@ from mammoscope.network import (
     ReceivedObject,
     ServiceError,
     StorageService,
+    StowService,
 )
 from mammoscope.node.archives import tls_of
 from mammoscope.node.couriers import dimse_peers
@@ -178,6 +180,27 @@ class Node:
         """
         return self._reception.receive(received, origin)
 
+    def stow_routes(self) -> list[Route]:
+        """Give what a web service needs to take objects by STOW-RS; nothing when nobody has a token."""
+        web, node = self._settings.web, self._settings.node
+        if web is None or not web.tokens:
+            return []
+        tokens = {f"token {number}": token.get_secret_value() for number, token in enumerate(web.tokens, start=1)}
+        return StowService(
+            self._storage / "incoming",
+            self.receive,
+            tokens,
+            allowed_networks=node.allowed_addresses,
+            on_caller_refused=self._caller_refused,
+            on_object_refused=self._object_refused,
+            back_pressure=self._back_pressure,
+            largest_object=int(node.largest_object_gigabytes * 1e9),
+        ).routes()
+
+    def forget(self, study: str) -> None:
+        """Delete all that is kept of a study, files and records, for example of a phantom."""
+        self._worker.forget(study)
+
     def _origin(self, received: ReceivedObject) -> Origin:
         origin = self._origin_of(received)
         return pulled_or_sent(received, self._settings.node.ae_title) if origin is Origin.SENT else origin
@@ -194,7 +217,7 @@ class Node:
         peers = dimse_peers(self._settings)
         caller = Caller(node.ae_title, tls=tls_of(self._settings))
         commitment = CommitmentService(self._worker.records.holds, peers.get, caller, self._commitment)
-        guard = DiskGuard(self._storage, int(node.free_gigabytes * 1e9))
+        self._guard = DiskGuard(self._storage, int(node.free_gigabytes * 1e9))
         return StorageService(
             node.ae_title,
             self._storage / "incoming",
@@ -208,10 +231,13 @@ class Node:
             allowed_networks=node.allowed_addresses,
             on_caller_refused=self._caller_refused,
             on_object_refused=self._object_refused,
-            back_pressure=lambda: None if guard.has_room() else guard.refusal,
+            back_pressure=self._back_pressure,
             largest_object=int(node.largest_object_gigabytes * 1e9),
             extensions=[commitment],
         )
+
+    def _back_pressure(self) -> str | None:
+        return None if self._guard.has_room() else self._guard.refusal
 
     def _caller_refused(self, refusal: CallerRefusal) -> None:
         self._worker.announce(AssociationRefused(peer=refusal.peer, address=refusal.address, reason=refusal.reason))

@@ -1,11 +1,12 @@
 """Pullers put together: for the pollers of a node, and for a command beside one."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from mammoscope.errors import MammoscopeError
 from mammoscope.network import (
+    AssociationRejectedError,
     ContextNotAcceptedError,
     DimsePeer,
     ObjectRefusedError,
@@ -27,7 +28,11 @@ LONGEST_QUEUE = 20
 
 
 def node_pollers(
-    settings: NodeSettings, receive: Receiver, records: Records, stopping: threading.Event
+    settings: NodeSettings,
+    receive: Receiver,
+    records: Records,
+    stopping: threading.Event,
+    hindrance: Callable[[], str | None] = lambda: None,
 ) -> tuple[Poller, ...]:
     """Make the pollers of a node, one for each source that is to be polled; they are not started.
 
@@ -37,6 +42,8 @@ def node_pollers(
         What the node's storage service calls too.
     stopping
         Ends them all.
+    hindrance
+        Why the node can take nothing for now, beside a long queue; ``None`` when it can.
 
     Raises
     ------
@@ -45,7 +52,7 @@ def node_pollers(
     """
     return tuple(
         Poller(
-            _puller(settings, source, open_archive(settings, source, receive), records, stopping),
+            _puller(settings, source, open_archive(settings, source, receive), records, stopping, hindrance),
             source.where,
             source.poll_seconds,
         )
@@ -66,8 +73,11 @@ def command_puller(settings: NodeSettings, source: SourceSettings) -> Iterator[P
     node = _the_node_itself(settings)
     title = settings.node.ae_title
     client = StorageClient(title, tls=tls_of(settings), move_originator=title)
-    if source.transport is Transport.DICOMWEB or source.retrieve == "get":
+    try:
         client.echo(node)
+    except AssociationRejectedError:
+        if source.transport is Transport.DICOMWEB or source.retrieve != "move":
+            raise  # by C-MOVE the archive stores into the node, whom it may let in though not us
 
     def store(received: ReceivedObject) -> Receipt:
         [sending] = client.send([received.path], node)
@@ -87,17 +97,23 @@ def command_puller(settings: NodeSettings, source: SourceSettings) -> Iterator[P
             yield _puller(settings, source, open_archive(settings, source, store), records, threading.Event())
     except OSError as error:
         raise MammoscopeError(
-            f"the storage folder {settings.node.storage} cannot be used: {error.strerror}; run this where the node runs,"
-            " as its user"
+            f"the storage folder {settings.node.storage} cannot be used: {error.strerror}; run this where the node"
+            " runs, as its user"
         ) from None
 
 
 def _puller(
-    settings: NodeSettings, source: SourceSettings, archive: Archive, records: Records, stopping: threading.Event
+    settings: NodeSettings,
+    source: SourceSettings,
+    archive: Archive,
+    records: Records,
+    stopping: threading.Event,
+    hindrance: Callable[[], str | None] = lambda: None,
 ) -> Puller:
-    def busy() -> bool:
+    def busy() -> str | None:
         studies = records.counts().studies
-        return studies[StudyState.RECEIVING] + studies[StudyState.READING] >= LONGEST_QUEUE
+        waiting = studies[StudyState.RECEIVING] + studies[StudyState.READING]
+        return f"{waiting} studies wait to be read" if waiting >= LONGEST_QUEUE else hindrance()
 
     def results_made(uid: str) -> int:
         study = records.study(uid)

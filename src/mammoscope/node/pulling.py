@@ -85,7 +85,7 @@ class Puller:
     ledger
         What was fetched before is not fetched again, unless the archive has more objects of it by now.
     busy
-        Whether the node has so much to do that the archive should wait.
+        Why the archive should wait, for example because the node has much to read; ``None`` when it need not.
     results_made
         How many result objects this node made of a study up to now: they may well lie in the archive too, and are no
         news.
@@ -98,7 +98,7 @@ class Puller:
         archive: Archive,
         ledger: PullLedger,
         *,
-        busy: Callable[[], bool] = lambda: False,
+        busy: Callable[[], str | None] = lambda: None,
         results_made: Callable[[str], int] = lambda _: 0,
         stopping: threading.Event | None = None,
         look_again_seconds: float = LOOK_AGAIN_SECONDS,
@@ -121,8 +121,13 @@ class Puller:
         news = [study for study in self.archive.find(where, since, until) if self._is_news(study)]
         return sorted(news, key=lambda study: (study.date, study.study_instance_uid))
 
-    def pull(self, studies: Sequence[FoundStudy]) -> Iterator[Pulled]:
+    def pull(self, studies: Sequence[FoundStudy], on_wait: Callable[[str], None] = lambda _: None) -> Iterator[Pulled]:
         """Fetch studies, and tell of each.
+
+        Parameters
+        ----------
+        on_wait
+            Told why nothing is fetched for now, once each time.
 
         Raises
         ------
@@ -130,11 +135,19 @@ class Puller:
             If the archive or the node is gone: to try the other studies is no use.
         """
         for study in studies:
-            while self._busy() and not self.stopping.wait(self._look_again):
-                pass
+            self._wait(on_wait)
             if self.stopping.is_set():
                 return
             yield self._fetch(study)
+
+    def _wait(self, on_wait: Callable[[str], None]) -> None:
+        reason = self._busy()
+        if reason is None:
+            return
+        log.info("archive waits", source=self.archive.name, reason=reason)
+        on_wait(reason)
+        while not self.stopping.wait(self._look_again) and self._busy() is not None:
+            pass
 
     def _is_news(self, study: FoundStudy) -> bool:
         fetched = self.ledger.fetched(study.study_instance_uid)
@@ -144,7 +157,7 @@ class Puller:
 
     def _fetch(self, study: FoundStudy) -> Pulled:
         uid = study.study_instance_uid
-        facts = {"source": self.archive.name, "study": uid}
+        facts: dict[str, str | int] = {"source": self.archive.name, "study": uid}
         try:
             retrieval = self.archive.fetch(uid)
         except PeerUnreachableError:
@@ -153,16 +166,21 @@ class Puller:
             log.warning("study not fetched", **facts, reason=str(error))
             return Pulled(uid, error=str(error))
         facts |= {"objects": retrieval.completed, "refused": retrieval.failed}
-        if not (retrieval.complete or self.archive.failures_last) and self.ledger.note_try(uid) < MOST_TRIES:
-            error = (
-                f"{retrieval.failed} of {retrieval.completed + retrieval.failed} objects of study {uid} did not come"
-            )
-            log.warning("study not fetched", **facts, reason=error)
-            return Pulled(uid, retrieval.completed, error=error)
+        if not retrieval.complete and not self._given_up(uid, retrieval):
+            reason = f"{retrieval.failed} of {retrieval.completed + retrieval.failed} objects did not come"
+            log.warning("study not fetched", **facts, reason=reason)
+            return Pulled(uid, retrieval.completed, error=reason)
         has = max(retrieval.completed + retrieval.failed, study.instances or 0)
         self.ledger.note_fetched(uid, has - self._results_made(uid))
         log.info("study fetched", **facts)
         return Pulled(uid, retrieval.completed, retrieval.failed)
+
+    def _given_up(self, study: str, retrieval: Retrieval) -> bool:
+        """Whether what did not come never will, as far as one can tell."""
+        if self.archive.failures_last:
+            return True
+        # Nothing at all came: rather the node or its disk than the objects.
+        return retrieval.completed > 0 and self.ledger.note_try(study) >= MOST_TRIES
 
 
 class Poller:

@@ -24,6 +24,7 @@ from mammoscope.node.durable import DurableWork
 from mammoscope.node.eligibility import expected_views_present
 from mammoscope.node.event_log import Announcer, log_event
 from mammoscope.node.events import ImagesRemoved, Listener, Origin
+from mammoscope.node.health import PHANTOM_RECEIVER
 from mammoscope.node.inbox import Inbox
 from mammoscope.node.memory import keep_memory_flat
 from mammoscope.node.outbox import Outbox
@@ -197,9 +198,19 @@ class Worker:
         """See at once what is new."""
         self._agenda.wake()
 
+    def forget(self, study: str) -> None:
+        """Delete all that is kept of a study, files and records, for example of a phantom."""
+        record = self.records.study(study)
+        for report in record.reports if record else ():
+            self._outbox.discard(study, report.number)
+        if self.inbox.images(study):
+            self.inbox.remove(study, only_if=lambda _: True)
+        self.records.forget(study)
+
     def _destinations_of(self, origin: Origin) -> Sequence[DestinationSettings]:
         if origin is Origin.PHANTOM:
-            return [self._phantom_destination] if self._phantom_destination else []
+            # A helper has none itself; by the name, the node sends what the helper made.
+            return [self._phantom_destination or PHANTOM_RECEIVER]
         return self._settings.destinations
 
     def _may_send(self, order: DeliveryOrder) -> bool:

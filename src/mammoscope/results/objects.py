@@ -156,7 +156,7 @@ class _Making:
         if not images or self._attempt(kind, f"The {what}", images, make) or len(images) == 1:
             return
         before = list(self.made)
-        alone = [i for i in images if self._attempt(kind, f"A {what} with {i.mammogram.name}", [i], make)]
+        alone = [i for i in images if self._attempt(kind, f"The {what} with {i.mammogram.name} alone", [i], make)]
         self.made[:] = before
         if alone and len(alone) < len(images):
             self._attempt(kind, f"The {what} of the other images", alone, make)

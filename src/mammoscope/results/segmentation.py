@@ -9,6 +9,7 @@ from datetime import datetime
 import highdicom as hd
 import numpy as np
 from numpy.typing import NDArray
+from pydicom import Dataset
 from pydicom.dataset import FileDataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian
@@ -29,7 +30,7 @@ from mammoscope.results.derived import (
 from mammoscope.results.errors import ResultError
 from mammoscope.results.image_library import breast_of, orientation_of
 from mammoscope.results.predecessors import ResultReference, replaced
-from mammoscope.results.study import ReadMammogram, TrackedFinding, hanging_number, tracked_findings
+from mammoscope.results.study import ReadMammogram, TrackedFinding, hanging_number, result_uid, tracked_findings
 from mammoscope.settings import ResultKind
 
 _LABEL = "MAMMOSCOPE"
@@ -99,8 +100,15 @@ def segmentation(
         transfer_syntax_uid=ExplicitVRLittleEndian,
     )
     dataset = finished(made, image, series, algorithm, now)
+    _name_dimensions(dataset, result_uid("dimensions", uid, algorithm))
     dataset.PatientOrientation = list(orientation_of(image) or ())  # the masks lie as the image does
     return dataset
+
+
+def _name_dimensions(dataset: Dataset, uid: str) -> None:
+    """Give the dimensions a UID that follows from the object's; highdicom's is another one each time."""
+    for item in (*dataset.DimensionOrganizationSequence, *dataset.DimensionIndexSequence):
+        item.DimensionOrganizationUID = uid
 
 
 def _masks(boxes: Sequence[Box], rows: int, columns: int) -> NDArray[np.bool_]:

@@ -84,16 +84,12 @@ def _compare_patient(written: Dataset, header: Dataset, name: str) -> None:
 
 
 def _same(written: Dataset, header: Dataset, keyword: str) -> bool:
-    """By bytes where the mammogram's value is not decoded yet: looking at it would decode it for the next object too."""
+    """By bytes where the mammogram's value is not decoded yet: a look at it would decode it for the next object too."""
     there, here = written.get_item(keyword), header.get_item(keyword)
-    if (
-        dictionary_VR(keyword) != VR.SQ
-        and isinstance(there, RawDataElement)
-        and isinstance(here, RawDataElement)
-        and there.value is not None
-        and here.value is not None
-    ):
-        return bytes(there.value).rstrip(b"\0 ") == bytes(here.value).rstrip(b"\0 ")
+    undecoded = isinstance(there, RawDataElement) and isinstance(here, RawDataElement)
+    if undecoded and dictionary_VR(keyword) != VR.SQ:
+        values = [bytes(element.value or b"").rstrip(b"\0 ") for element in (there, here)]
+        return values[0] == values[1]
     return str(written.get(keyword) or "") == str(header.get(keyword) or "")
 
 
