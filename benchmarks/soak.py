@@ -60,7 +60,7 @@ from rich.table import Table
 SETTLE_SECONDS = 2.0
 TOLERANCE_PIXELS = 0.5
 LONGEST_GRACE_SECONDS = 3.0
-DEAD_AFTER_SECONDS = 6.0
+DEAD_AFTER_SECONDS = 15.0
 """After so long without a beat the others take over a worker's work; the node's own default is longer."""
 OUTLINE = "111041"
 """DICOM PS3.16 DCM code of an outline."""
@@ -258,7 +258,7 @@ class Soak:
             victim.kill()
             self._story.kills.append(time.monotonic())
             if victim is not self._node:
-                time.sleep(self._random.uniform(0.0, 2 * DEAD_AFTER_SECONDS))
+                time.sleep(self._random.uniform(0.0, 1.5 * DEAD_AFTER_SECONDS))
             victim.start()
         self._node.wait_until_it_listens()
 
