@@ -36,6 +36,7 @@ from node_under_test import (
     NodeProcess,
     SmallMammograms,
     destination_section,
+    leaks,
     send,
     wait_for,
 )
@@ -399,20 +400,6 @@ def _patiently(condition: Callable[[], bool], seconds: float) -> None:
         wait_for(condition, "every study that was stored is answered", seconds, look_every=1.0)
     except TimeoutError as error:
         print(error, file=sys.stderr)
-
-
-def leaks(folder: Path) -> list[str]:
-    """Files that hold a patient's word, the DICOM objects apart."""
-    words = (PATIENT_WORD.encode(), PATIENT_WORD.encode("utf-16-le"))
-    return [
-        str(file.relative_to(folder))
-        for file in sorted(folder.rglob("*"))
-        if file.is_file() and not _is_dicom(content := file.read_bytes()) and any(word in content for word in words)
-    ]
-
-
-def _is_dicom(content: bytes) -> bool:
-    return content[128:132] == b"DICM"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -26,6 +26,7 @@ from mammoscope.node.event_log import Announcer, log_event
 from mammoscope.node.events import ImagesRemoved, Listener, Origin
 from mammoscope.node.health import PHANTOM_RECEIVER
 from mammoscope.node.inbox import Inbox
+from mammoscope.node.memory import keep_memory_flat
 from mammoscope.node.outbox import Outbox
 from mammoscope.node.reading import ImageReader, MammogramDetector
 from mammoscope.node.records import DeliveryOrder, Records
@@ -94,6 +95,7 @@ class Worker:
         commitment: CommitmentReports | None = None,
         make_vigil: Callable[[DurableWork, Records], Vigil] = Vigil,
     ) -> None:
+        keep_memory_flat()
         node, storage = settings.node, settings.node.storage
         database = node.database.get_secret_value() if node.database is not None else None
         self._settings = settings
