@@ -133,7 +133,8 @@ def reports(report, make_image, algorithm, now, tmp_path_factory):
         known=False,
     )
     mixed = [
-        make_image(findings=[((10, 10, 20, 20), 0.5)]),
+        # Two: where a report has one region, PixelMed demands one of every group.
+        make_image(findings=[((10, 10, 20, 20), 0.5), ((30, 30, 50, 50), 0.4)]),
         make_image("L", number=2),
         make_image("L", "MLO", number=3, reason="No pixels."),
     ]
