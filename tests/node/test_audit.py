@@ -120,6 +120,21 @@ def test_a_very_long_line_is_followed_too(tmp_path: Path):
     assert trail.verify().problems == ()
 
 
+def test_several_may_write_at_once(tmp_path: Path):
+    def write(name: str) -> None:
+        trail = AuditTrail(tmp_path)  # each has its own, as processes have
+        for number in range(25):
+            trail.append([{"event": f"{name}{number}"}])
+
+    writers = [threading.Thread(target=write, args=(name,)) for name in "abcd"]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert len(read(tmp_path)) == 100
+    assert AuditTrail(tmp_path).verify().problems == ()
+
+
 def test_lines_after_a_place_leave_out_what_is_still_being_written(tmp_path: Path):
     trail = AuditTrail(tmp_path)
     trail.append([{"event": name} for name in "abc"])

@@ -1,6 +1,7 @@
 """A node as it is left running: phantoms, pages, audit trail and metrics around patients' studies."""
 
 import json
+import socket
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 from pydicom import FileDataset
 
-from mammoscope.network import AssociationRejectedError, Destination, StorageClient
+from mammoscope.network import AssociationRejectedError, Destination, ServiceError, StorageClient
 from mammoscope.node.audit_trail import AuditTrail
 from mammoscope.node.health import PHANTOM_ROOT, phantom_images
 from mammoscope.node.operation import OperatedNode
@@ -93,7 +94,7 @@ def test_phantoms_go_round_and_patients_are_served(operated, images, send, pacs,
     assert not any(str(i.PatientName) in json.dumps(audit_lines(storage)) for i in images)
 
 
-def test_who_has_a_token_may_store_by_the_web(operated, images, pacs, wait_until):
+def test_who_has_a_token_may_store_by_the_web(operated, images):
     image = images[0]
     body = b"--b\r\nContent-Type: application/dicom\r\n\r\n" + Path(image.filename).read_bytes() + b"\r\n--b--\r\n"
     with operated(web={"port": 0, "tokens": ["secret"]}, health=None) as node:
@@ -117,11 +118,23 @@ def test_who_has_a_token_may_store_by_the_web(operated, images, pacs, wait_until
 
         assert store("wrong") == 401
         assert store("secret") == 200
-        wait_until(lambda: len(pacs.received) > 0, 300)
+        assert node.node.records.knows(str(image.StudyInstanceUID), str(image.SOPInstanceUID))
         assert "phantom" not in json.loads(get(node, "/readyz")[1])["parts"]
 
 
-def test_a_node_that_is_stopped_gives_its_phantom_up(operated):
-    with operated() as node:
-        assert node.rounds.wrong() is None
-    assert node.rounds.last is None or node.rounds.last.came_round
+def test_in_shadow_mode_a_phantom_goes_round_all_the_same(operated, make_settings, pacs, wait_until):
+    node = make_settings(pacs.port, shadow=True).model_dump()["node"]
+    with operated(node=node, web=None) as operated_node:
+        assert operated_node.rounds.wrong() is None  # on its way
+        wait_until(lambda: operated_node.rounds.last is not None, 300)
+        assert operated_node.rounds.last.came_round, operated_node.rounds.last.reason
+    assert pacs.received == []
+
+
+def test_a_node_whose_pages_cannot_be_served_does_not_start(operated, free_port: int):
+    with socket.create_server(("127.0.0.1", free_port)):
+        node = operated(web={"port": free_port})
+        with pytest.raises(ServiceError, match=f"cannot listen on 127.0.0.1 port {free_port} for the web"):
+            node.start()
+    with operated(health=None):  # and has let go of its storage folder
+        pass

@@ -46,6 +46,18 @@ def resolve(host: str, port: int) -> str:
         ) from None
 
 
+def try_listening(host: str, port: int) -> None:
+    """Listen for a moment.
+
+    Raises
+    ------
+    OSError
+        If one cannot.
+    """
+    [(family, *_, address), *_] = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    socket.create_server(address[:2], family=family).close()
+
+
 def echo(caller: Caller, peer: DimsePeer) -> None:
     """C-ECHO (DICOM PS3.7 9.1.5).
 

@@ -2,7 +2,6 @@
 
 import errno
 import os
-import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from mammoscope.errors import MammoscopeError
 from mammoscope.imaging import MammogramReader
 from mammoscope.network import DimsePeer, TLSConfig, WebPeer
 from mammoscope.network.caller import Caller
-from mammoscope.network.probe import echo, may_store_web, not_accepted, query_web, resolve
+from mammoscope.network.probe import echo, may_store_web, not_accepted, query_web, resolve, try_listening
 from mammoscope.network.sop_classes import STORAGE_COMMITMENT, STUDY_ROOT_FIND, STUDY_ROOT_GET, STUDY_ROOT_MOVE
 from mammoscope.network.syslog import SyslogClient
 from mammoscope.node.archives import tls_of
@@ -183,8 +182,7 @@ def _ports(settings: NodeSettings) -> list[tuple[str, int]]:
 def _port(host: str, port: int, storage: Path) -> str:
     """Whether we may listen there, or the node with that storage folder runs and does."""
     try:
-        [(family, *_, address), *_] = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        socket.create_server(address[:2], family=family).close()
+        try_listening(host, port)
     except OSError as error:
         if error.errno == errno.EADDRINUSE and is_running(storage):
             return f"{host} port {port} is listened on, and the node runs"
