@@ -6,7 +6,14 @@ from typer.testing import CliRunner
 from mammoscope.cli import app
 from mammoscope.cli.node import EXAMPLE
 from mammoscope.errors import MammoscopeError
-from mammoscope.settings import DestinationSettings, NodeSettings, SettingsError, load_node_settings
+from mammoscope.settings import (
+    DestinationSettings,
+    HealthSettings,
+    NodeSettings,
+    SettingsError,
+    WebSettings,
+    load_node_settings,
+)
 
 
 def test_init_writes_settings_that_hold_the_defaults(tmp_path: Path) -> None:
@@ -33,6 +40,9 @@ def test_what_the_example_leaves_out_may_be_put_in(tmp_path: Path) -> None:
     assert settings.node.allowed_callers == ()
     assert settings.node.expected_views == ("RCC", "LCC", "RMLO", "LMLO")
     assert settings.node.database is not None
+    assert settings.web == WebSettings()
+    assert settings.health == HealthSettings()
+    assert settings.audit.syslog == "udp://collector:514"
     assert settings.destinations[0].retry_hours == 72
     assert settings.model.bundle == tmp_path / "my.onnx"
 

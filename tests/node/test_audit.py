@@ -182,13 +182,14 @@ MESSAGES: list[tuple[Event, str, str | None, str, str]] = [
     (AssociationRefused(at=AT, peer="EVE", address="10.0.0.9", reason="unknown"), "110113", "110126", "E", "4"),
     (received(), "110104", None, "C", "0"),
     (received(outcome="refused", reason="no UID"), "110104", None, "C", "4"),
+    (received(outcome="known"), "110104", None, "R", "0"),
     (StudyRead(**STUDY, **REPORT, images=4, findings=2, not_processed=0, waited_seconds=2), "110103", None, "R", "0"),
     (StudyFailed(**STUDY, reason="broken"), "110103", None, "R", "8"),
     (StudyRetried(**STUDY, person="ada"), "110103", None, "U", "0"),
     (ReportResent(**STUDY, report=1, destination=None, person="ada"), "110103", None, "U", "0"),
-    (ReportSent(**STUDY, **REPORT, destination="pacs", sop_instances=("1.5",), tries=1), "110104", None, "R", "0"),
-    (SendingFailed(**STUDY, report=1, destination="pacs", tries=2, reason="down"), "110104", None, "R", "4"),
-    (ReportParked(**STUDY, report=1, destination="pacs", tries=2, reasons=("a", "b")), "110104", None, "R", "8"),
+    (ReportSent(**STUDY, **REPORT, destination="pacs", sop_instances=("1.5",), tries=1), "110104", None, "C", "0"),
+    (SendingFailed(**STUDY, report=1, destination="pacs", tries=2, reason="down"), "110104", None, "C", "4"),
+    (ReportParked(**STUDY, report=1, destination="pacs", tries=2, reasons=("a", "b")), "110104", None, "C", "8"),
     (ImagesRemoved(**STUDY, images=4), "110105", None, "D", "0"),
 ]  # fmt: skip
 
@@ -230,6 +231,12 @@ def test_a_received_object_names_its_sender_and_itself():
     holder = root.find("ParticipantObjectIdentification/ParticipantObjectDescription/SOPClass")
     assert holder.attrib == {"UID": "1.2.840.10008.5.1.4.1.1.1.2", "NumberOfInstances": "1"}
     assert [i.get("UID") for i in holder] == ["1.2.3.1"]
+
+
+def test_a_refused_object_without_a_study_is_told_too():
+    _, root = parse(audit_message(audit_line(received(study="", outcome="refused", reason="no UID")), SOURCE))
+    assert root.find("ParticipantObjectIdentification").get("ParticipantObjectID") == "unknown"
+    assert root.find("EventIdentification/EventOutcomeDescription").text == "no UID"
 
 
 def test_one_image_of_a_report_is_no_message_of_its_own():

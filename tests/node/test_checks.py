@@ -1,5 +1,6 @@
 """Each part and peer tried for real: storage SCPs and a DICOMweb server of a few lines, all on loopback."""
 
+import fcntl
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -205,23 +206,27 @@ def certificate(folder: Path, days: int) -> dict[str, Path]:
 
 def test_the_machine_is_tried_with_the_shipped_model(settings, tmp_path: Path, pacs):
     made = settings(tls={**certificate(tmp_path, 90), "port": 0}, web={"port": pacs.port})
-    outcomes = told(check_machine(made))
-
     storage = made.node.storage
+    storage.mkdir()
+    with (storage / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # as a node that runs
+        outcomes = told(check_machine(made))
+
     assert all(well for well, _ in outcomes.values()), outcomes
     assert outcomes["storage"][1] == f"{storage} can be written, synced and hard-linked"
     assert outcomes["database"][1].endswith("; 0 studies")
     assert "is valid until" in outcomes["certificate"][1]
     assert "TLS port" in outcomes
-    assert outcomes["web port"][1] == f"127.0.0.1 port {pacs.port} is listened on (by a running node, if it is ours)"
+    assert outcomes["web port"][1] == f"127.0.0.1 port {pacs.port} is listened on, and the node runs"
     assert list(outcomes)[-1] == "model"
     assert "read a synthetic mammogram" in outcomes["model"][1]
 
 
-def test_what_does_not_do_is_told(settings, tmp_path: Path):
+def test_what_does_not_do_is_told(settings, tmp_path: Path, pacs):
     (tmp_path / "storage").write_text("a file")
     made = settings(
         node={"storage": tmp_path / "storage", "port": 0, "host": "192.0.2.1"},
+        web={"port": pacs.port},
         model={"bundle": tmp_path / "missing.onnx"},
         tls={**certificate(tmp_path, 20), "port": None},
     )
@@ -229,6 +234,7 @@ def test_what_does_not_do_is_told(settings, tmp_path: Path):
     assert outcomes["storage"][1].endswith("cannot be made (File exists); name another")
     assert not outcomes["database"][0]
     assert "cannot be listened on (Cannot assign requested address" in outcomes["port"][1]
+    assert "cannot be listened on (Address already in use" in outcomes["web port"][1]
     assert outcomes["certificate"][1].endswith("; renew it now")
     assert not outcomes["model"][0]
     assert "missing.onnx" in outcomes["model"][1]

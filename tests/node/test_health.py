@@ -10,6 +10,7 @@ import pytest
 from pydicom import FileDataset
 
 from mammoscope.findings import ReadingStatus
+from mammoscope.imaging import PresentationIntent
 from mammoscope.network import Destination, Receipt, ReceivedObject, StorageClient, StorageService
 from mammoscope.node.events import Origin
 from mammoscope.node.health import (
@@ -147,6 +148,12 @@ def test_the_images_of_a_round_have_uids_of_their_own_that_fit():
     assert all(len(i.SOPInstanceUID) <= 64 and i.SOPInstanceUID.is_valid for i in images)
     assert all(i.file_meta.MediaStorageSOPInstanceUID == i.SOPInstanceUID for i in images)
     assert {i.PatientID for i in images} == {"PHANTOM-0"}
+
+
+def test_a_phantom_may_be_for_processing():
+    image, *_ = phantom_images(f"{PHANTOM_ROOT}.1", 256, 192, PresentationIntent.FOR_PROCESSING)
+    assert image.PresentationIntentType == "FOR PROCESSING"
+    assert image.SOPClassUID == image.file_meta.MediaStorageSOPClassUID == "1.2.840.10008.5.1.4.1.1.1.2.1"
 
 
 def test_a_phantom_goes_round_each_hop_timed_and_leaves_nothing(rounds, node, settings, records, wait_until):

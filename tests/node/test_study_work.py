@@ -262,6 +262,7 @@ def test_a_study_without_results_is_put_aside_and_read_again_when_a_person_asks(
     record = bench.read(study)
     assert record.state is StudyState.SENDING
     assert [image.findings for image in record.images] == [1]
+    assert list((bench.folder / "failed").iterdir()) == []
 
 
 def test_a_full_disk_costs_nothing_but_time(bench: Bench, images: list[FileDataset]) -> None:

@@ -50,6 +50,17 @@ port = 104
 # bundle = "my.onnx"           # made by 'mammoscope export'; without it the shipped model reads
 # threads = 2                  # without it all cores
 # threshold = 0.5              # lowest score reported; without it the bundle's own operating point
+
+[web]                          # serves /healthz, /readyz and /metrics; delete the section for none
+# host = "127.0.0.1"
+# port = 8080
+# tokens = []                  # who has one may store by STOW-RS
+
+[health]                       # a synthetic study goes round, apart from patients; delete the section for none
+# every_minutes = 60.0
+
+[audit]                        # always in the storage folder; also to a collector if one is named
+# syslog = "udp://collector:514"
 """
 
 

@@ -102,7 +102,7 @@ def _received(line: Line, source: Source) -> ET.Element:
         line,
         source,
         INSTANCES_TRANSFERRED,
-        action="C",
+        action="C" if refused or line["outcome"] == "stored" else "R",  # R: the receiver changed nothing (A.5.3.7)
         outcome=_MINOR_FAILURE if refused else _SUCCESS,
         because=line["reason"],
         participants=(
@@ -132,7 +132,7 @@ def _transfer(
         line,
         source,
         INSTANCES_TRANSFERRED,
-        action="R",
+        action="C",
         outcome=outcome,
         because=because,
         participants=(
@@ -269,7 +269,7 @@ def _participant(participant: Participant) -> ET.Element:
 
 
 def _study(line: Line, *, sop_class: str | None = None, instances: Iterable[str] = ()) -> ET.Element:
-    element = _object(line["study"], STUDY_INSTANCE_UID, role="3")
+    element = _object(line["study"] or "unknown", STUDY_INSTANCE_UID, role="3")  # a refused object may name none
     instances = tuple(instances)
     if instances:
         description = ET.SubElement(element, "ParticipantObjectDescription")

@@ -1,5 +1,7 @@
 """Every part that a node needs and every peer it speaks to, tried one by one, each told in words."""
 
+import errno
+import os
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +32,7 @@ from mammoscope.node.archives import tls_of
 from mammoscope.node.couriers import peer_of
 from mammoscope.node.log import where_raised
 from mammoscope.node.model_pool import ModelPool
+from mammoscope.node.node import is_running
 from mammoscope.node.readiness import disk_has_room, storage_is_writable
 from mammoscope.node.records import Records
 from mammoscope.phantom import screening_study
@@ -99,9 +102,9 @@ def check_machine(settings: NodeSettings) -> Iterator[Outcome]:
     if tls is not None:
         yield _outcome("certificate", partial(_certificate, tls))
     for what, port in _ports(settings):
-        yield _outcome(what, partial(_port, settings.node.host, port))
+        yield _outcome(what, partial(_port, settings.node.host, port, storage))
     if settings.web is not None:
-        yield _outcome("web port", partial(_port, settings.web.host, settings.web.port))
+        yield _outcome("web port", partial(_port, settings.web.host, settings.web.port, storage))
     yield _outcome("model", partial(_model, settings))
 
 
@@ -177,27 +180,20 @@ def _ports(settings: NodeSettings) -> list[tuple[str, int]]:
     return ports
 
 
-def _port(host: str, port: int) -> str:
-    """Whether we may listen there, or something does already: a node that runs is what the user may be asking about."""
+def _port(host: str, port: int, storage: Path) -> str:
+    """Whether we may listen there, or the node with that storage folder runs and does."""
     try:
         [(family, *_, address), *_] = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         socket.create_server(address[:2], family=family).close()
     except OSError as error:
-        if port and _answers(host, port):
-            return f"{host} port {port} is listened on (by a running node, if it is ours)"
+        if error.errno == errno.EADDRINUSE and is_running(storage):
+            return f"{host} port {port} is listened on, and the node runs"
+        words = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
         raise CheckError(
-            f"{host} port {port} cannot be listened on ({error.strerror}); choose a free port, above 1024 unless root,"
-            " and an address of this machine"
+            f"{host} port {port} cannot be listened on ({words}); choose a free port, above 1024 unless root, and an"
+            " address of this machine"
         ) from None
     return f"{host} port {port} is free"
-
-
-def _answers(host: str, port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1" if host == "0.0.0.0" else host, port), PEER_SECONDS).close()
-    except OSError:
-        return False
-    return True
 
 
 def _collector(address: str, tls: TLSConfig | None) -> str:

@@ -14,9 +14,11 @@ from pathlib import Path
 
 import structlog
 from pydicom import FileDataset
+from pydicom.uid import DigitalMammographyXRayImageStorageForProcessing
 
 from mammoscope.errors import MammoscopeError
 from mammoscope.findings import ReadingStatus
+from mammoscope.imaging import PresentationIntent
 from mammoscope.network import Destination, Receipt, ReceivedObject, StorageClient, StorageService
 from mammoscope.node.disk import write_whole
 from mammoscope.node.log import where_raised
@@ -48,14 +50,29 @@ def is_phantom(study_instance_uid: str) -> bool:
     return study_instance_uid.startswith(f"{PHANTOM_ROOT}.")
 
 
-def phantom_images(study_instance_uid: str, rows: int = ROWS, columns: int = COLUMNS) -> list[FileDataset]:
-    """The four views of a synthetic study under the UIDs of one round."""
+def phantom_images(
+    study_instance_uid: str,
+    rows: int = ROWS,
+    columns: int = COLUMNS,
+    intent: PresentationIntent = PresentationIntent.FOR_PRESENTATION,
+) -> list[FileDataset]:
+    """The four views of a synthetic study under the UIDs of one round.
+
+    Parameters
+    ----------
+    intent
+        What they say they are meant for; the pixels are the same.
+    """
     images = [image.dataset for image in screening_study(0, rows=rows, columns=columns).images]
     for number, image in enumerate(images, start=1):
         image.StudyInstanceUID = study_instance_uid
         image.SeriesInstanceUID = f"{study_instance_uid}.0"
         image.SOPInstanceUID = f"{study_instance_uid}.{number}"
         image.file_meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID
+        if intent is PresentationIntent.FOR_PROCESSING:
+            image.SOPClassUID = DigitalMammographyXRayImageStorageForProcessing
+            image.file_meta.MediaStorageSOPClassUID = image.SOPClassUID
+            image.PresentationIntentType = str(intent)
         image.set_original_encoding(is_implicit_vr=False, is_little_endian=True)
     return images
 

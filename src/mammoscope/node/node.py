@@ -107,6 +107,7 @@ class Node:
                 make_results=make_results,
                 listeners=listeners,
                 phantom_destination=phantom_destination,
+                receives=True,
                 commitment=self._commitment,
                 make_vigil=make_vigil,
             )
@@ -280,6 +281,18 @@ def refuse_old(storage: Path) -> None:
             f"the storage folder {storage} was made by an older Mammoscope (it has records/*.json), which this one"
             " cannot go on from; let that one finish, then give this one a new folder"
         )
+
+
+def is_running(storage: Path) -> bool:
+    """Tell whether a node uses a storage folder now."""
+    try:
+        with (storage / ".lock").open("r") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # no node was ever here
+        return False
+    return False
 
 
 def _take(storage: Path, undo: ExitStack) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Self
 
 from pydicom import FileDataset
@@ -36,7 +37,7 @@ class OperatedNode:
     at_once, intents, origin_of
         As of `Node`.
     images
-        Makes the images of a phantom from its Study Instance UID.
+        Makes the images of a phantom from its Study Instance UID; ``None`` for full ones of an intent that is read.
 
     Examples
     --------
@@ -52,7 +53,7 @@ class OperatedNode:
         at_once: int = 1,
         intents: Collection[PresentationIntent] = tuple(PresentationIntent),
         origin_of: Callable[[ReceivedObject], Origin] = lambda _: Origin.SENT,
-        images: Callable[[str], Sequence[FileDataset]] = phantom_images,
+        images: Callable[[str], Sequence[FileDataset]] | None = None,
     ) -> None:
         self._settings = settings
         self._tls = tls_of(settings)
@@ -61,7 +62,9 @@ class OperatedNode:
         self._open = ExitStack()
         self.metrics = Metrics(lambda: read_state(settings, self.node.records))
         self.rounds = (
-            PhantomRounds(settings, StorageClient(settings.node.ae_title, tls=self._tls), images)
+            PhantomRounds(
+                settings, StorageClient(settings.node.ae_title, tls=self._tls), images or _images_meant_for(intents)
+            )
             if settings.health
             else None
         )
@@ -197,6 +200,11 @@ def _letting_ourselves_in(settings: NodeSettings) -> NodeSettings:
     if node.allowed_addresses:
         changes["allowed_addresses"] = (*node.allowed_addresses, f"{resolve(_own_host(node.host), 0)}")
     return settings.model_copy(update={"node": node.model_copy(update=changes)})
+
+
+def _images_meant_for(intents: Collection[PresentationIntent]) -> Callable[[str], Sequence[FileDataset]]:
+    shown = PresentationIntent.FOR_PRESENTATION
+    return partial(phantom_images, intent=shown if shown in intents else PresentationIntent.FOR_PROCESSING)
 
 
 def _own_host(host: str) -> str:

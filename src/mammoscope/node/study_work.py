@@ -160,6 +160,7 @@ class StudyWork:
                 reading_seconds=seconds,
                 waited_seconds=plan["waited_seconds"],
             )
+            self._inbox.clear_away(plan["images"], self._failed / study)
             if any(fact["late"] for fact in facts):
                 self._records.read_again(study)
         except OSError as error:  # a full or broken disk: the images stay where they are and the study keeps its turn
