@@ -40,7 +40,8 @@ PATIENT_WORD = "Geheimnis"
 """In the name and the number of every synthetic patient: what no log may hold."""
 FULL_WHITE, MAX_PDU = 4095, 131072
 PATIENCE_SECONDS = 180.0
-POSTGRES_USER, POSTGRES_PROGRAMS = "postgres", Path("/usr/lib/postgresql/15/bin")
+POSTGRES_USER = "postgres"
+POSTGRES_PROGRAMS = max(Path("/usr/lib/postgresql").glob("[0-9]*/bin"), default=Path("/usr/lib/postgresql"))
 
 Sections = Mapping[str, Any]
 

@@ -20,12 +20,12 @@ from pydicom.uid import MammographyCADSRStorage
 from mammoscope.network import Destination, NetworkError, StorageClient
 from mammoscope.node.records import Records, StudyState
 
-BINARIES = Path("/usr/lib/postgresql/15/bin")
+INSTALLED = sorted(Path("/usr/lib/postgresql").glob("[0-9]*/bin"))
 NOBODY = "postgres"
 
 pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0 or not BINARIES.is_dir() or shutil.which("setpriv") is None,
-    reason="needs root, to start a PostgreSQL server of its own as another user, and Debian's postgresql-15",
+    os.geteuid() != 0 or not INSTALLED or shutil.which("setpriv") is None,
+    reason="needs root, to start a PostgreSQL server of its own as another user, and Debian's postgresql",
 )
 
 
@@ -42,13 +42,13 @@ def database(free_port: int) -> Iterator[str]:
         done = subprocess.run([*run_as, *command], capture_output=True, text=True, cwd=folder, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
 
-    run(BINARIES / "initdb", "-D", data, "-U", "node", "--auth=trust", "--no-sync", "-E", "UTF8", "--locale=C")
+    run(INSTALLED[-1] / "initdb", "-D", data, "-U", "node", "--auth=trust", "--no-sync", "-E", "UTF8", "--locale=C")
     options = f"-c listen_addresses=127.0.0.1 -c port={free_port} -c unix_socket_directories={folder} -c fsync=off"
-    run(BINARIES / "pg_ctl", "-D", data, "-w", "-t", "120", "-l", folder / "log", "-o", options, "start")
+    run(INSTALLED[-1] / "pg_ctl", "-D", data, "-w", "-t", "120", "-l", folder / "log", "-o", options, "start")
     try:
         yield f"postgresql://node@127.0.0.1:{free_port}/postgres"
     finally:
-        run(BINARIES / "pg_ctl", "-D", data, "-w", "-m", "immediate", "stop")
+        run(INSTALLED[-1] / "pg_ctl", "-D", data, "-w", "-m", "immediate", "stop")
         shutil.rmtree(folder)
 
 
