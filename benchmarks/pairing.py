@@ -2,9 +2,9 @@
 
     python benchmarks/pairing.py [--shared ../shared]
 
-Breasts of the CBIS-DDSM training split with one mass on the CC and one on the MLO view. Its films have no pixel spacing,
-so millimetres are estimated: native columns times 0.045 mm, between those of its digitisers. A breast with two masses is
-made up of two breasts of this kind, put together at random.
+Breasts of the CBIS-DDSM training split with one mass on the CC and one on the MLO view. Its films have no pixel
+spacing, so millimetres are estimated: native columns times 0.045 mm, between those of its digitisers. A breast with two
+masses is made up of two breasts of this kind, put together at random.
 """
 
 import argparse
