@@ -1,8 +1,8 @@
 """Health proved by traffic: what a phantom is, and how its last round fared.
 
 A phantom is a synthetic study that goes in by the network, through the node, and whose results come back. It is told
-from a patient by its Study Instance UID, which lies under `PHANTOM_ROOT`. Its results go to a receiver of the node's own
-and nowhere else, and what is recorded of it is deleted once it came round.
+from a patient by its Study Instance UID, which lies under `PHANTOM_ROOT`. Its results go to a receiver of the node's
+own and nowhere else, and what is recorded of it is deleted once it came round.
 """
 
 import json
