@@ -215,8 +215,7 @@ class Node(Receiver):
     def __enter__(self) -> "Node":
         self._node.start()
         self._node.wait_until_it_listens()
-        assert self._node.process is not None
-        self.pid = self._node.process.pid
+        self.pid = self._node.pid
         return self
 
     def __exit__(

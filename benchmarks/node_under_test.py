@@ -140,6 +140,11 @@ class NodeProcess:
             raise RuntimeError(f"the node ended at its start:\n{self.log_text()[-2000:]}")
 
     @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    @property
     def alive(self) -> bool:
         return self.process is not None and self.process.poll() is None
 
@@ -207,6 +212,20 @@ def postgres() -> Iterator[str]:
             yield f"postgresql://node@127.0.0.1:{port}/postgres"
         finally:
             run("pg_ctl", "-w", "-m", "immediate", "stop")
+
+
+def leaks(folder: Path) -> list[str]:
+    """Files that hold a patient's word, the DICOM objects apart."""
+    words = (PATIENT_WORD.encode(), PATIENT_WORD.encode("utf-16-le"))
+    return [
+        str(file.relative_to(folder))
+        for file in sorted(folder.rglob("*"))
+        if file.is_file() and not _is_dicom(content := file.read_bytes()) and any(word in content for word in words)
+    ]
+
+
+def _is_dicom(content: bytes) -> bool:
+    return content[128:132] == b"DICM"
 
 
 # The modality -----------------------------------------------------------------------------------------------------

@@ -46,7 +46,9 @@ from node_under_test import (
     SmallMammogram,
     SmallMammograms,
     destination_section,
+    leaks,
     postgres,
+    resident_megabytes,
     send,
     wait_for,
 )
@@ -58,7 +60,7 @@ from rich.table import Table
 SETTLE_SECONDS = 2.0
 TOLERANCE_PIXELS = 0.5
 LONGEST_GRACE_SECONDS = 3.0
-DEAD_AFTER_SECONDS = 6.0
+DEAD_AFTER_SECONDS = 15.0
 """After so long without a beat the others take over a worker's work; the node's own default is longer."""
 OUTLINE = "111041"
 """DICOM PS3.16 DCM code of an outline."""
@@ -103,7 +105,11 @@ class Story:
     kills: list[float] = field(default_factory=list)
     arrivals: list[Arrival] = field(default_factory=list)
     refusals: int = 0
+    megabytes: list[float] = field(default_factory=list)
+    """Resident memory of the node's own process, before each kill and at the end."""
     given_up: set[str] = field(default_factory=set)
+    leaks: list[str] = field(default_factory=list)
+    """Files of the node, other than DICOM objects, that hold a patient's word."""
     exit_codes: list[int] = field(default_factory=list)
     seconds_down: float = 0.0
     seconds_sending: float = 0.0
@@ -148,7 +154,9 @@ def main() -> int:
     for what in ("lost", "unanswered", "twice", "out_of_place"):
         for line in getattr(verdict, what)[:20]:
             print(f"{what}: {line}")
-    return 0 if verdict.all_well and not any(story.exit_codes) else 1
+    for file in story.leaks:
+        print("holds a patient's word:", file)
+    return 0 if verdict.all_well and not any(story.exit_codes) and not story.leaks else 1
 
 
 class Soak:
@@ -156,6 +164,7 @@ class Soak:
 
     def __init__(self, plan: Plan, folder: Path) -> None:
         self._plan = plan
+        self._folder = folder
         self._random = random.Random(plan.seed)
         self._destination = CountingDestination(keeps=[MammographyCADSRStorage])
         node: dict[str, object] = {"quiet_seconds": plan.quiet_seconds}
@@ -193,11 +202,13 @@ class Soak:
                 self._drain()
                 processes = (self._node, *self._helpers)
                 story.given_up = {e["image"] for process in processes for e in process.events("image given up")}
+                story.megabytes += [resident_megabytes(process.pid) for process in processes]
                 story.exit_codes = [process.stop() for process in processes]
             finally:
                 self._over.set()
                 for process in (self._node, *self._helpers):
                     process.kill()
+            story.leaks = leaks(self._folder)
             story.arrivals, story.refusals = list(self._destination.arrivals), self._destination.refusals
         story.seconds = time.monotonic() - started
         return story
@@ -243,10 +254,11 @@ class Soak:
             victim = self._random.choice((self._node, *self._helpers))
             if not victim.alive:
                 raise RuntimeError(f"the node ended by itself:\n{victim.log_text()[-2000:]}")
+            self._story.megabytes.append(resident_megabytes(victim.pid))
             victim.kill()
             self._story.kills.append(time.monotonic())
             if victim is not self._node:
-                time.sleep(self._random.uniform(0.0, 2 * DEAD_AFTER_SECONDS))
+                time.sleep(self._random.uniform(0.0, 1.5 * DEAD_AFTER_SECONDS))
             victim.start()
         self._node.wait_until_it_listens()
 
@@ -410,12 +422,14 @@ def table(plan: Plan, story: Story, verdict: Verdict) -> Table:
         ("reports at the destination", reports),
         ("objects at the destination", len({a.uid for a in story.arrivals})),
         ("objects that came again with an excuse", verdict.excused),
+        ("MB resident in the node, most", f"{max(story.megabytes, default=0):.0f}"),
         ("minutes, sending", f"{story.seconds_sending / 60:.1f}"),
         ("minutes, all", f"{story.seconds / 60:.1f}"),
         ("acknowledged images lost", len(verdict.lost)),
         ("studies unanswered", len(verdict.unanswered)),
         ("stored twice", len(verdict.twice)),
         ("images given up", len(story.given_up)),
+        ("files with a patient's word", len(story.leaks)),
         ("marks out of place", len(verdict.out_of_place)),
     ):
         rows.add_row(what, str(count))

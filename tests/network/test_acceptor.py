@@ -191,6 +191,30 @@ def test_a_peer_that_hangs_up_in_the_middle_of_an_object_leaves_nothing(
     assert receiver.received == []
 
 
+def test_an_object_begun_twice_leaves_nothing(tmp_path: Path, receiver, make_object: MakeObject, wait_until) -> None:
+    folder = tmp_path / "incoming"
+    with StorageService("NODE", folder, receiver) as service, connect(service) as connection:
+        associate(connection)
+        pieces = spoken(make_object(), all_but=0)
+        for piece in (pieces[0], *pieces):
+            connection.sendall(piece)
+        assert connection.recv(1000)[0] == PDU_OF_P_DATA
+        wait_until(lambda: not any(folder.iterdir()))
+    assert len(receiver.received) == 1
+
+
+def test_whole_objects_of_a_peer_that_hangs_up_at_once_leave_nothing(
+    tmp_path: Path, receiver, make_object: MakeObject, wait_until
+) -> None:
+    folder = tmp_path / "incoming"
+    with StorageService("NODE", folder, receiver) as service:
+        with connect(service) as connection:
+            associate(connection)
+            connection.sendall(b"".join(piece for _ in range(5) for piece in spoken(make_object(), all_but=0)))
+        wait_until(lambda: not service._associations())
+        assert list(folder.iterdir()) == []
+
+
 def test_a_pdu_that_claims_two_gigabytes_is_not_read(tmp_path: Path, receiver) -> None:
     with StorageService("NODE", tmp_path, receiver, silence_seconds=1) as service, connect(service) as connection:
         connection.sendall(struct.pack(">BBL", PDU_OF_P_DATA, 0, 2**31))

@@ -128,7 +128,17 @@ def test_studies_sent_to_us_go_before_those_pulled(records, make_agenda, book: B
     entries = book.take()
     assert entries[0] == ("read", "read 1.2 1", 1)
     assert {priority for _, _, priority in entries[1:]} == {10}
-    assert len(entries) == 3  # one is read at a time, two wait: one that comes later may still go first
+    assert len(entries) == 2  # the others wait outside the queue: one that comes later may still go first
+
+
+def test_however_many_workers_read_there_is_always_more_to_read(records, make_agenda, book: Book) -> None:
+    agenda = make_agenda()
+    for number in range(9):
+        add(records, f"1.2.{number}", ago=3600)
+    for number in range(6):  # six workers, each of which has one
+        assert records.begin_reading(f"1.2.{number}", 1) is not None
+    agenda.look()
+    assert {name for _, name, _ in book.take()} == {f"read 1.2.{number} 1" for number in range(8)}
 
 
 def test_an_overdue_study_goes_first(records, make_agenda, clock: Clock, book: Book) -> None:

@@ -199,11 +199,11 @@ def test_a_huge_object_is_refused_without_being_held(peers: ModuleType, start_no
     with huge.open("ab") as file:
         file.write(b"\xe0\x7f\x10\x00OW\x00\x00" + length.to_bytes(4, "little"))
         file.truncate(file.tell() + length)  # a hole: takes no room on the disk
-    before = peers.resident_megabytes(node.process.pid)
+    before = peers.resident_megabytes(node.pid)
     [status] = peers.send([huge], node.port)
     assert status is not None
     assert status & 0xF000 in {0xA000, 0xC000}
-    assert peers.resident_megabytes(node.process.pid) - before < 60
+    assert peers.resident_megabytes(node.pid) - before < 60
     assert kept_dicom(node) == []
     assert peers.send(files(study[1:]), node.port) == [SUCCESS] * 3
 

@@ -122,6 +122,20 @@ def test_moving_a_study_away(tmp_path: Path, inbox: Inbox) -> None:
     assert json.loads((target / "reason.json").read_text()) == {"reason": "why"}
 
 
+def test_images_that_were_moved_away_come_back_or_are_cleared(tmp_path: Path, inbox: Inbox) -> None:
+    for uid in ("1.2.3", "1.2.4"):
+        inbox.add(arrived(tmp_path, uid))
+    failed = tmp_path / "failed" / "1.2"
+    inbox.move(inbox.images("1.2"), failed / "images", {"reason": "why"})
+    inbox.bring_back("1.2", ["1.2.3", "1.2.9"], failed)
+    assert [file.name for file in inbox.images("1.2")] == ["1.2.3.dcm"]
+    inbox.clear_away(["1.2.3"], failed)
+    assert [file.name for file in failed.glob("*/*.dcm")] == ["1.2.4.dcm"]
+    inbox.clear_away(["1.2.4"], failed)
+    assert not failed.exists()
+    inbox.clear_away(["1.2.4"], failed)
+
+
 def test_an_image_that_arrived_since_is_not_moved_away_with_the_others(tmp_path: Path, inbox: Inbox) -> None:
     inbox.add(arrived(tmp_path))
     listed = inbox.images("1.2")

@@ -110,6 +110,17 @@ def test_a_file_without_a_row_gets_one_when_it_is_sent_again(reception, inbox, a
     assert records.knows(str(images[0].StudyInstanceUID), str(images[0].SOPInstanceUID))
 
 
+def test_an_object_that_cannot_be_recorded_is_not_acknowledged(reception, arrived, images, records) -> None:
+    with records._engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE objects RENAME TO away")
+    with pytest.raises(OSError, match="the database does not take it"):
+        reception.receive(arrived(images[0]))
+    with records._engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE away RENAME TO objects")
+    assert reception.receive(arrived(images[0])) is Receipt.STORED
+    assert records.knows(str(images[0].StudyInstanceUID), str(images[0].SOPInstanceUID))
+
+
 def test_digests_tell_only_what_they_can() -> None:
     assert differ("1.2 aa", "1.2 bb")
     assert not differ("1.2 aa", "1.2 aa")

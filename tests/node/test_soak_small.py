@@ -24,6 +24,9 @@ def test_sixty_objects_three_kills(soak: ModuleType, tmp_path: Path) -> None:
     assert len(story.kills) == 3
     assert story.acknowledged == {image.uid for image in story.images}
     assert len(story.images) == 60
+    assert story.leaks == []
+    assert story.exit_codes == [0]
+    assert max(story.megabytes) < 300
     assert verdict.lost == verdict.unanswered == verdict.twice == verdict.out_of_place == ()
 
 

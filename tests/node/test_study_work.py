@@ -139,6 +139,15 @@ def test_a_study_is_read_and_reported(bench: Bench, images: list[FileDataset]) -
     assert bench.records.digest(study, str(images[0].SOPInstanceUID))
 
 
+def test_a_scanners_name_is_short_and_printable_whatever_a_sender_wrote(
+    bench: Bench, images: list[FileDataset]
+) -> None:
+    images[0].Manufacturer, images[0].ManufacturerModelName = ["Siemens\x07", "Mammomat"], "Revelation " * 10
+    bench.read(bench.put(images[:1]))
+    [scanner] = [event.scanner for event in bench.events if isinstance(event, ImageRead)]
+    assert scanner == ("Siemens " + "Revelation " * 6)[:64].strip()
+
+
 def test_a_late_view_makes_a_report_that_names_the_one_it_supersedes(bench: Bench, images: list[FileDataset]) -> None:
     bench.put(images[:1])
     study = str(images[0].StudyInstanceUID)
@@ -253,6 +262,7 @@ def test_a_study_without_results_is_put_aside_and_read_again_when_a_person_asks(
     record = bench.read(study)
     assert record.state is StudyState.SENDING
     assert [image.findings for image in record.images] == [1]
+    assert list((bench.folder / "failed").iterdir()) == []
 
 
 def test_a_full_disk_costs_nothing_but_time(bench: Bench, images: list[FileDataset]) -> None:

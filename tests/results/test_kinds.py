@@ -160,6 +160,16 @@ def test_the_same_report_again_replaces_nothing(four_views, algorithm, now):
     assert [written(a) == written(b) for a, b in zip(first.objects, again.objects, strict=True)] == [True] * 18
 
 
+def test_a_report_that_replaced_another_comes_again_as_it_was(late, four_views, algorithm, now):
+    first, second = late
+    history = (*first.references, *second.references)
+    again = study_results(four_views, algorithm, kinds=EVERY_KIND, supersedes=history, now=now)
+    assert [written(a) == written(b) for a, b in zip(second.objects, again.objects, strict=True)] == [True] * 18
+    newer = study_results(four_views, Algorithm("newer", "1"), kinds=(ResultKind.CAD_SR,), supersedes=history, now=now)
+    [(_, _, _, named)] = predecessors(newer.objects[0])
+    assert named == second.objects[0].SOPInstanceUID
+
+
 def test_a_newer_model_replaces_the_report_of_the_older(four_views, algorithm):
     older = study_results(four_views, algorithm, kinds=(ResultKind.CAD_SR,))
     newer = study_results(

@@ -7,6 +7,7 @@ not read into memory; an object arrives in a folder of our choice, and one that 
 
 import contextlib
 import os
+import queue
 import socket
 import ssl
 import struct
@@ -217,6 +218,7 @@ class GuardedDimse(DIMSEServiceProvider):
     def receive_primitive(self, primitive: P_DATA) -> None:
         """Take the next piece; at the first of an object decide whether it is kept."""
         _arriving.folder = self._folder
+        begun = self.message._data_set_file if self.message is not None else None
         try:
             super().receive_primitive(primitive)
         except Exception as error:  # whatever pynetdicom stumbles over, or no room for a file at all
@@ -228,6 +230,8 @@ class GuardedDimse(DIMSEServiceProvider):
         message = self.message
         if message is None or message._data_set_file is None or isinstance(message._data_set_file, IncomingFile):
             return
+        if begun is not None:  # a second command in the middle of an object begins another
+            discard(begun)
         command = message.command_set
         incoming = IncomingFile(message._data_set_file, self._largest)
         message._data_set_file = incoming  # type: ignore[assignment]
@@ -240,9 +244,14 @@ class GuardedDimse(DIMSEServiceProvider):
             incoming.refuse(refusal)
 
     def discard(self) -> None:
-        """Delete the part of an object that arrived before its association ended."""
+        """Delete what arrived before the association ended: the part of an object, and whole ones not yet looked at."""
         if self.message is not None and self.message._data_set_file is not None:
             discard(self.message._data_set_file)
+        with contextlib.suppress(queue.Empty):
+            while True:
+                _, request = self.msg_queue.get_nowait()
+                if request is not None and request._dataset_file is not None:
+                    discard(request._dataset_file)
 
 
 class IncomingFile:

@@ -13,7 +13,7 @@ from mammoscope.node.assembly import StudyTracker
 from mammoscope.node.durable import DurableWork
 from mammoscope.node.events import Origin
 from mammoscope.node.log import where_raised
-from mammoscope.node.records import DeliveryOrder, ReadingOrder, Records
+from mammoscope.node.records import DeliveryOrder, ReadingOrder, Records, StudyState
 
 READING_QUEUE = "read"
 ORPHANS_QUEUE = "send to no one"
@@ -22,7 +22,7 @@ LOOK_EVERY_SECONDS = 1.0
 TIDY_EVERY_SECONDS = 60.0
 TROUBLE_WAIT_SECONDS = 2.0
 AHEAD = 2
-"""How many studies wait in the queue for each that is read: few, so that one that comes later may go first."""
+"""How many studies wait in the queue for each that we can read at once: few, so that a later one may go first."""
 
 SOON, LATER = 1, 10
 """Priorities of work: studies just received before an archive."""
@@ -132,7 +132,9 @@ class Agenda:
                 self._notice(order)
         due = [order for order in orders if self._tracker.is_due(order.study)]
         due.sort(key=lambda order: not (order.waiting and self._tracker.is_overdue(order.study)))
-        for order in due[: self._at_once * (1 + AHEAD)]:
+        in_hand = [order for order in due if order.state is StudyState.READING]
+        waiting = [order for order in due if order.state is not StudyState.READING]
+        for order in [*in_hand, *waiting[: self._at_once * AHEAD]]:
             key = (order.study, order.attempt)
             if key not in self._enqueued:
                 self._work.enqueue(

@@ -95,6 +95,17 @@ class Inbox:
             sync(target)
             sync(self._folder)
 
+    def clear_away(self, sop_instances: Collection[str], folder: Path) -> None:
+        """Delete what was moved away of images that need it no longer, and the folders where none is left."""
+        for moved in folder.glob("*"):
+            for file in moved.glob("*.dcm"):
+                if file.stem in sop_instances:
+                    file.unlink()
+            if not any(moved.glob("*.dcm")):
+                shutil.rmtree(moved)
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+
     def image(self, study: str, sop_instance: str) -> Path:
         """Where an image is, if it is here."""
         return self._folder / study / f"{sop_instance}.dcm"

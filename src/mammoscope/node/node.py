@@ -107,6 +107,7 @@ class Node:
                 make_results=make_results,
                 listeners=listeners,
                 phantom_destination=phantom_destination,
+                receives=True,
                 commitment=self._commitment,
                 make_vigil=make_vigil,
             )

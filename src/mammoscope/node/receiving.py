@@ -1,8 +1,10 @@
 """`Reception`: what arrives is kept, file and row, before it is acknowledged."""
 
+import errno
 from collections.abc import Callable
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 
 from mammoscope.network import ObjectRefusedError, Receipt, ReceivedObject
 from mammoscope.node.events import Event, ObjectReceived, Origin
@@ -61,6 +63,13 @@ class Reception:
             If it cannot be kept.
         """
         origin = self._origin_of(received) if origin is None else origin
+        try:
+            return self._keep(received, origin)
+        except SQLAlchemyError as error:  # a full disk or a server that is away: it may be sent again later
+            log.warning("object not recorded", image=received.sop_instance_uid, error=where_raised(error))
+            raise OSError(errno.EIO, "the database does not take it") from None
+
+    def _keep(self, received: ReceivedObject, origin: Origin) -> Receipt:
         receipt = self._inbox.add(received)
         study, image = received.study_instance_uid, received.sop_instance_uid
         if receipt is Receipt.KNOWN:

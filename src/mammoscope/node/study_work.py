@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from mammoscope.errors import MammoscopeError
 from mammoscope.findings import Reading
+from mammoscope.imaging import attributes
 from mammoscope.node.assembly import StudyTracker
 from mammoscope.node.durable import DurableWork
 from mammoscope.node.events import Event, ImageRead, Origin, StudyFailed
@@ -28,6 +29,8 @@ KIND = "read study"
 MOST_TRIES = 3
 """An image that ended its whole reader so often is not tried again."""
 DISK_TROUBLE_WAIT_SECONDS = 60.0
+LONGEST_SCANNER = 64
+"""Characters. What comes over the network may be of any length."""
 
 Outcome = ReadMammogram | Reading
 Facts = dict[str, Any]
@@ -157,6 +160,7 @@ class StudyWork:
                 reading_seconds=seconds,
                 waited_seconds=plan["waited_seconds"],
             )
+            self._inbox.clear_away(plan["images"], self._failed / study)
             if any(fact["late"] for fact in facts):
                 self._records.read_again(study)
         except OSError as error:  # a full or broken disk: the images stay where they are and the study keeps its turn
@@ -182,12 +186,13 @@ class StudyWork:
 
 
 def _scanner(outcome: Outcome) -> str:
-    """Manufacturer and model, as the image says it."""
+    """Manufacturer and model, as the image says it, fit for a log and for a label of the metrics."""
     header = outcome.mammogram.header if isinstance(outcome, ReadMammogram) else None
     if header is None:
         return "unknown"
-    names = (str(header.get(keyword) or "").strip() for keyword in ("Manufacturer", "ManufacturerModelName"))
-    return " ".join(name for name in names if name) or "unknown"
+    names = (attributes.text(header, keyword) for keyword in ("Manufacturer", "ManufacturerModelName"))
+    printable = "".join(c for c in " ".join(filter(None, names)) if c.isprintable())
+    return printable[:LONGEST_SCANNER].strip() or "unknown"
 
 
 def _digest(file: Path) -> str | None:

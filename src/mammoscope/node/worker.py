@@ -26,6 +26,7 @@ from mammoscope.node.event_log import Announcer, log_event
 from mammoscope.node.events import ImagesRemoved, Listener, Origin
 from mammoscope.node.health import PHANTOM_RECEIVER
 from mammoscope.node.inbox import Inbox
+from mammoscope.node.memory import keep_memory_flat
 from mammoscope.node.outbox import Outbox
 from mammoscope.node.reading import ImageReader, MammogramDetector
 from mammoscope.node.records import DeliveryOrder, Records
@@ -65,6 +66,8 @@ class Worker:
         Told of each event, after the log.
     phantom_destination
         Who takes the results of phantom studies, and of no other.
+    receives
+        Whether images arrive in this process; it puts away what is over.
     commitment
         Storage commitment as it is reported on our own port. A worker without one leaves destinations that are asked
         for it to one that has.
@@ -88,9 +91,11 @@ class Worker:
         make_results: MakeResults = study_results,
         listeners: Sequence[Listener] = (),
         phantom_destination: DestinationSettings | None = None,
+        receives: bool = False,
         commitment: CommitmentReports | None = None,
         make_vigil: Callable[[DurableWork, Records], Vigil] = Vigil,
     ) -> None:
+        keep_memory_flat()
         node, storage = settings.node, settings.node.storage
         database = node.database.get_secret_value() if node.database is not None else None
         self._settings = settings
@@ -150,7 +155,8 @@ class Worker:
             is_complete=self._is_complete,
             destinations=names,
             may_send=self._may_send,
-            tidy=self._tidy,
+            # Only who receives knows of an image that is just arriving where others are deleted.
+            tidy=self._tidy if receives else lambda: None,
         )
         self._vigil = make_vigil(self._work, self.records)
 

@@ -34,12 +34,14 @@ from mammoscope.results.derived import (
 )
 from mammoscope.results.errors import ResultError
 from mammoscope.results.image_library import orientation_of
-from mammoscope.results.predecessors import ResultReference, replaced, set_predecessors
+from mammoscope.results.predecessors import ResultReference, replaced, set_predecessor
 from mammoscope.results.study import ReadMammogram, TrackedFinding, in_hanging_order, result_uid, tracked_findings
 from mammoscope.settings import ResultKind
 
 _QUALITATIVE_EVALUATIONS = Code("C0034375", "UMLS", "Qualitative Evaluations")
 _SIDE = {Laterality.LEFT: codes.SCT.Left, Laterality.RIGHT: codes.SCT.Right}
+_MODALITIES = {"CR": codes.cid29.ComputedRadiography, "DX": codes.cid29.DigitalRadiography}
+"""Of images that are mammograms and do not say so by their modality."""
 _CONTEXT = hd.sr.RelationshipTypeValues.HAS_ACQ_CONTEXT
 _CONTAINS = hd.sr.RelationshipTypeValues.CONTAINS
 
@@ -67,7 +69,7 @@ def ai_sr(
     now
         Content date and time; the clock's unless given.
     supersedes
-        The objects of the report that this one's replaces.
+        The objects of the study's earlier reports, oldest first.
 
     Raises
     ------
@@ -94,7 +96,7 @@ def ai_sr(
     )
     report = finished(made, images[0], series, algorithm, now)
     uids = [read.sop_instance_uid for read in images]
-    set_predecessors(report, replaced(ResultKind.AI_SR, uid, uids, supersedes))
+    set_predecessor(report, replaced(ResultKind.AI_SR, uid, uids, supersedes))
     return report
 
 
@@ -201,8 +203,9 @@ def _image_library(images: Sequence[ReadMammogram]) -> hd.sr.ContainerContentIte
 
 def _library_entry(read: ReadMammogram) -> hd.sr.ImageContentItem:
     pixels = Code("{pixels}", "UCUM", "pixels")
+    modality = _MODALITIES.get(attributes.text(read.header, "Modality") or "", codes.cid29.Mammography)
     rows: list[hd.sr.ContentItem] = [
-        hd.sr.CodeContentItem(codes.DCM.Modality, codes.cid29.Mammography, _CONTEXT),
+        hd.sr.CodeContentItem(codes.DCM.Modality, modality, _CONTEXT),
         hd.sr.NumContentItem(codes.DCM.PixelDataRows, read.mammogram.rows, pixels, relationship_type=_CONTEXT),
         hd.sr.NumContentItem(codes.DCM.PixelDataColumns, read.mammogram.columns, pixels, relationship_type=_CONTEXT),
     ]

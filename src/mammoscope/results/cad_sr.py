@@ -24,7 +24,7 @@ from mammoscope.results.derived import ResultSeries, new_result
 from mammoscope.results.errors import ResultError
 from mammoscope.results.image_library import breast_of, library_entry, view_of
 from mammoscope.results.pairing import PAIRING, FindingPair, ViewPair, sure_pairs, view_pairs
-from mammoscope.results.predecessors import ResultReference, replaced, set_predecessors
+from mammoscope.results.predecessors import ResultReference, replaced, set_predecessor
 from mammoscope.results.sr_items import Item, Reference, Relationship, code, container, encode, sop_reference
 from mammoscope.results.study import ReadMammogram, TrackedFinding, in_hanging_order, tracked_findings
 from mammoscope.settings import ResultKind
@@ -77,7 +77,7 @@ def mammography_cad_sr(
     now
         Content date and time; the clock's unless given.
     supersedes
-        The objects of the report that this one's replaces.
+        The objects of the study's earlier reports, oldest first.
 
     Raises
     ------
@@ -97,7 +97,7 @@ def mammography_cad_sr(
     dataset.VerificationFlag = "UNVERIFIED"
     dataset.CurrentRequestedProcedureEvidenceSequence = [_evidence(images)]
     uids = [read.sop_instance_uid for read in images]
-    set_predecessors(dataset, replaced(ResultKind.CAD_SR, dataset.SOPInstanceUID, uids, supersedes))
+    set_predecessor(dataset, replaced(ResultKind.CAD_SR, dataset.SOPInstanceUID, uids, supersedes))
     dataset.update(encode(_Report(images, algorithm, analysed, pairs).document()))
     template = Dataset()
     template.MappingResource, template.TemplateIdentifier = "DCMR", "4000"

@@ -99,8 +99,9 @@ def study_results(
     kinds
         What to make: all that any destination asks for. The results come in this order.
     supersedes
-        `StudyResults.references` of the report that this one replaces. Structured reports name their predecessors, the
-        others say in words that they replace something; what is the same as before does neither.
+        `StudyResults.references` of every earlier report of this study, one after the other, oldest first. Structured
+        reports name the one they replace, other objects say in words that they replace something; an object that was
+        there before comes again as it was.
     now
         Date and time of creation for all of them; the clock's unless given.
 

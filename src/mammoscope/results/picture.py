@@ -31,16 +31,19 @@ class Ink:
     ----------
     mark
         Colour of boxes and labels.
+    alert
+        Colour of what a reader must not overlook.
     cased
         Whether boxes have a black edge on both sides: without a colour of its own a line is lost in bright tissue.
     """
 
     mark: Rgb
+    alert: Rgb
     cased: bool = False
 
 
-COLOUR = Ink(PREDICTION)
-GREY = Ink(WHITE, cased=True)
+COLOUR = Ink(PREDICTION, ALERT)
+GREY = Ink(WHITE, WHITE, cased=True)
 
 _SMALLEST_FONT = 9.0
 # Parts of the longer side of the picture: as readable in a small picture as in a large one.
@@ -126,7 +129,7 @@ class MammogramPicture:
         margin = max(self.image.size) / 100
         lines = wrapped(words, self._font, self.image.width - 2 * margin)
         self._pen.multiline_text(
-            (margin, margin), "\n".join(lines), fill=ALERT, font=self._font, stroke_width=2, stroke_fill=BLACK
+            (margin, margin), "\n".join(lines), fill=self._ink.alert, font=self._font, stroke_width=2, stroke_fill=BLACK
         )
 
     def _label(self, text: str, box: Box) -> None:

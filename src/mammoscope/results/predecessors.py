@@ -54,32 +54,24 @@ class ResultReference:
 def replaced(
     kind: ResultKind, sop_instance: str, images: Sequence[str], supersedes: Sequence[ResultReference]
 ) -> list[ResultReference]:
-    """The earlier objects of that kind about any of these images that the object of that UID takes the place of.
+    """The earlier objects of that kind about any of these images, oldest first, that the object of that UID replaces.
 
-    None if it is itself among them: what is the same as before replaces nothing.
+    If it is itself among them, it is not new, and only those before it count: made again, it says the same again.
     """
     earlier = [one for one in supersedes if one.kind is kind and not set(images).isdisjoint(one.images)]
-    return [] if any(one.sop_instance == sop_instance for one in earlier) else earlier
+    uids = [one.sop_instance for one in earlier]
+    return earlier[: uids.index(sop_instance)] if sop_instance in uids else earlier
 
 
-def set_predecessors(dataset: Dataset, earlier: Sequence[ResultReference]) -> None:
-    """Name the replaced documents in a structured report: by study, then by series (PS3.3 Table C.17-3)."""
+def set_predecessor(dataset: Dataset, earlier: Sequence[ResultReference]) -> None:
+    """Name the last of these in a structured report as the one that it replaces (PS3.3 Table C.17-2)."""
     if not earlier:
         return
-    series_of_study: dict[str, dict[str, list[Dataset]]] = {}
-    for one in earlier:
-        series = series_of_study.setdefault(one.study, {})
-        series.setdefault(one.series, []).append(sop_reference(one.sop_class, one.sop_instance))
-    dataset.PredecessorDocumentsSequence = [_study(uid, series) for uid, series in series_of_study.items()]
-
-
-def _study(uid: str, series: dict[str, list[Dataset]]) -> Dataset:
-    item = Dataset()
-    item.StudyInstanceUID = uid
-    item.ReferencedSeriesSequence = []
-    for series_uid, references in series.items():
-        of_series = Dataset()
-        of_series.SeriesInstanceUID = series_uid
-        of_series.ReferencedSOPSequence = references
-        item.ReferencedSeriesSequence.append(of_series)
-    return item
+    last = earlier[-1]
+    series = Dataset()
+    series.SeriesInstanceUID = last.series
+    series.ReferencedSOPSequence = [sop_reference(last.sop_class, last.sop_instance)]
+    study = Dataset()
+    study.StudyInstanceUID = last.study
+    study.ReferencedSeriesSequence = [series]
+    dataset.PredecessorDocumentsSequence = [study]

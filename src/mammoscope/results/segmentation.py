@@ -68,7 +68,7 @@ def segmentation(
     now
         Date and time of creation; the clock's unless given.
     supersedes
-        The objects of the report that this one's replaces.
+        The objects of the study's earlier reports, oldest first.
 
     Raises
     ------

@@ -13,7 +13,6 @@ from mammoscope.findings import Algorithm
 from mammoscope.imaging import Laterality, View
 from mammoscope.results.derived import RESEARCH_USE
 from mammoscope.results.picture import (
-    ALERT,
     BLACK,
     COLOUR,
     Font,
@@ -83,7 +82,7 @@ def draw_sheet(
     small = font(SHEET_SIDE / 75)
     for number, remark in enumerate(remarks):
         place = (_GAP, _HEADER + number * _LINE)
-        ImageDraw.Draw(sheet).text(place, fitted(remark, small, layout.width - 2 * _GAP), fill=ALERT, font=small)
+        ImageDraw.Draw(sheet).text(place, fitted(remark, small, layout.width - 2 * _GAP), fill=ink.alert, font=small)
     for row, hung in enumerate(layout.grid):
         for column, image in enumerate(hung):
             if image is not None:
@@ -200,5 +199,5 @@ def _cell(image: ReadMammogram, layout: _Layout, note: str | None, ink: Ink) -> 
 
 def _status_colour(image: ReadMammogram, ink: Ink) -> Rgb:
     if not image.processed:
-        return ALERT
+        return ink.alert
     return ink.mark if image.reading.findings else _QUIET
