@@ -314,7 +314,7 @@ def give_up(association: Association) -> None:
     if isinstance(association.dimse, GuardedDimse):
         association.dimse.discard()
     if association.requestor.primitive is None:  # it still waits for a request, as long as a silent peer is given
-        association.dul.to_user_queue.put(None)  # type: ignore[arg-type]
+        association.dul.to_user_queue.put(None)
 
 
 def discard(file: Any) -> None:
