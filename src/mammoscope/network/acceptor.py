@@ -30,6 +30,7 @@ from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAsso
 from mammoscope.network.callers import CallerRefusal, CallerRules, OnCallerRefused, handshake_failure
 from mammoscope.network.errors import ObjectRefusedError
 from mammoscope.network.received import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, refuse_sop_class
+from mammoscope.network.writeback import begin_to_write
 
 MAX_PDU = 131072
 """Bytes. Twice the objects per second of the usual 16 KiB on a fast link."""
@@ -37,6 +38,8 @@ LONGEST_READ = 4 * MAX_PDU
 """Bytes. An association request with many contexts may be longer than the PDUs agreed on for objects."""
 LARGEST_OBJECT = 2**30
 """Bytes."""
+WRITE_OUT_BYTES = 2**22
+"""So much of an object is sent on to the disk while the next arrives."""
 HANDSHAKE_SECONDS = 15.0
 MOST_CONNECTIONS = 200
 """Open at once, whether or not an association was asked for; a connection beyond them is closed at once."""
@@ -261,6 +264,7 @@ class IncomingFile:
         self._file: _TemporaryFileWrapper[bytes] = file
         self._largest = largest
         self._size = file.tell()
+        self._on_its_way = 0
         self.name = file.name
         self.refusal: ObjectRefusedError | None = None
 
@@ -286,6 +290,9 @@ class IncomingFile:
                 self._file.flush()
             except OSError as error:
                 self.refuse(out_of_resources(error))
+            if self._size - self._on_its_way >= WRITE_OUT_BYTES:
+                begin_to_write(self._file.fileno(), self._on_its_way, self._size)
+                self._on_its_way = self._size
         return len(data)
 
     def flush(self) -> None:
@@ -307,7 +314,7 @@ def give_up(association: Association) -> None:
     if isinstance(association.dimse, GuardedDimse):
         association.dimse.discard()
     if association.requestor.primitive is None:  # it still waits for a request, as long as a silent peer is given
-        association.dul.to_user_queue.put(None)  # type: ignore[arg-type]
+        association.dul.to_user_queue.put(None)
 
 
 def discard(file: Any) -> None:

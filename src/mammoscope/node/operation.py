@@ -17,9 +17,10 @@ from mammoscope.node.audit import Audit, Collector
 from mammoscope.node.audit_messages import Source
 from mammoscope.node.audit_trail import AuditTrail
 from mammoscope.node.events import Event, NodeStarted, NodeStopped, Origin
-from mammoscope.node.health import LOOPBACK, PhantomRounds, RoundNode, is_phantom, phantom_images
+from mammoscope.node.health import LOOPBACK, is_phantom, phantom_images
 from mammoscope.node.metrics import Metrics
 from mammoscope.node.node import Node
+from mammoscope.node.phantom_rounds import PhantomRounds, RoundNode
 from mammoscope.node.readiness import Check, Readiness, disk_has_room, storage_is_writable
 from mammoscope.node.reading import MammogramDetector
 from mammoscope.node.state import read_state
