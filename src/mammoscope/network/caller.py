@@ -21,6 +21,7 @@ from mammoscope.network.errors import (
     PeerUnreachableError,
     TLSConfigError,
 )
+from mammoscope.network.pausing import make_pausable
 from mammoscope.network.peers import DimsePeer
 from mammoscope.network.tls import TLSConfig
 
@@ -98,6 +99,7 @@ class Caller:
             raise _unreachable(peer, error) from None
         if not association.is_established:
             raise self._why_not(association, peer, context, connected=bool(connected))
+        make_pausable(association)
         try:
             yield association
         finally:

@@ -15,6 +15,7 @@ from mammoscope.network.errors import (
     NetworkError,
     UnsendableObjectError,
 )
+from mammoscope.network.pausing import pause
 from mammoscope.network.peers import Destination
 from mammoscope.network.sop_classes import VERIFICATION
 from mammoscope.network.status import check_status, lost
@@ -67,6 +68,7 @@ class StorageClient:
             See `Caller.associated`; or `StatusError`.
         """
         with self._caller.associated(destination, [build_context(VERIFICATION)]) as association:
+            pause(association)
             answer = association.send_c_echo()
         check_status(answer, destination, "the echo")
 
@@ -116,6 +118,7 @@ class StorageClient:
                 raise _not_taken(dataset, destination)
             if not association.is_established:
                 raise lost(destination, f"object {uid}")
+            pause(association)
             answer = association.send_c_store(dataset, originator_aet=self._move_originator)
             check_status(answer, destination, f"object {uid}")
         except NetworkError as error:
