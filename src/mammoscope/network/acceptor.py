@@ -314,7 +314,8 @@ def give_up(association: Association) -> None:
     if isinstance(association.dimse, GuardedDimse):
         association.dimse.discard()
     if association.requestor.primitive is None:  # it still waits for a request, as long as a silent peer is given
-        association.dul.to_user_queue.put(None)
+        answers: Any = association.dul.to_user_queue  # typed as never holding the None that ends a wait
+        answers.put(None)
 
 
 def discard(file: Any) -> None:
