@@ -441,7 +441,8 @@ def table(outcome: Outcome, seed: int) -> Table:
         "transfer syntax",
         *words,
         title=f"{outcome.sent} mutated objects, seed {seed}, {outcome.seconds / 60:.1f} minutes: "
-        f"{outcome.sent_again} sent again alone, {outcome.without_an_answer} without an answer; {len(outcome.stored)} studies stored, "
+        f"{outcome.sent_again} sent again alone, {outcome.without_an_answer} without an answer; "
+        f"{len(outcome.stored)} studies stored, "
         f"{len(outcome.stored & outcome.reported)} reported, {len(outcome.failed - outcome.reported)} told as failed, "
         f"{len(outcome.forgotten)} forgotten; exit code {outcome.exit_code}",
     )
