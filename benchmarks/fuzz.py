@@ -340,6 +340,8 @@ class Outcome:
     """Studies with a report at the destination."""
     failed: set[str] = field(default_factory=set)
     """Studies that the node said it cannot report."""
+    sent_again: int = 0
+    """Objects that got no answer in an association of four and were sent once more by themselves."""
     leaks: list[str] = field(default_factory=list)
     exit_code: int | None = None
     seconds: float = 0.0
@@ -375,7 +377,11 @@ def run(folder: Path, count: int, seed: int, *, patience_seconds: float = 1200.0
         try:
             node.wait_until_it_listens()
             for batch in _in_fours(spoiled_files(encodings, spoiled, count, seed)):
-                for (syntax, file), status in zip(batch, send([f for _, f in batch], node.port), strict=True):
+                for (syntax, file), first in zip(batch, send([f for _, f in batch], node.port), strict=True):
+                    status = first
+                    if first is None:  # the association broke or fell silent: sent again, as a modality would
+                        outcome.sent_again += 1
+                        [status] = send([file], node.port)
                     word = "none" if status is None else f"0x{status:04X}"
                     outcome.statuses.setdefault(syntax, Counter())[word] += 1
                     file.unlink()
@@ -435,7 +441,8 @@ def table(outcome: Outcome, seed: int) -> Table:
         "transfer syntax",
         *words,
         title=f"{outcome.sent} mutated objects, seed {seed}, {outcome.seconds / 60:.1f} minutes: "
-        f"{outcome.without_an_answer} without an answer; {len(outcome.stored)} studies stored, "
+        f"{outcome.sent_again} sent again alone, {outcome.without_an_answer} without an answer; "
+        f"{len(outcome.stored)} studies stored, "
         f"{len(outcome.stored & outcome.reported)} reported, {len(outcome.failed - outcome.reported)} told as failed, "
         f"{len(outcome.forgotten)} forgotten; exit code {outcome.exit_code}",
     )

@@ -218,15 +218,13 @@ def postgres() -> Iterator[str]:
 def leaks(folder: Path) -> list[str]:
     """Files that hold a patient's word, the DICOM objects apart."""
     words = (PATIENT_WORD.encode(), PATIENT_WORD.encode("utf-16-le"))
-    return [
-        str(file.relative_to(folder))
-        for file in sorted(folder.rglob("*"))
-        if file.is_file() and not _is_dicom(content := file.read_bytes()) and any(word in content for word in words)
-    ]
+    others = (file for file in sorted(folder.rglob("*")) if file.is_file() and not _is_dicom(file))
+    return [str(file.relative_to(folder)) for file in others if any(word in file.read_bytes() for word in words)]
 
 
-def _is_dicom(content: bytes) -> bool:
-    return content[128:132] == b"DICM"
+def _is_dicom(file: Path) -> bool:
+    with file.open("rb") as content:
+        return content.read(132)[128:] == b"DICM"
 
 
 # The modality -----------------------------------------------------------------------------------------------------

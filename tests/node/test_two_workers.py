@@ -123,6 +123,13 @@ def test_the_work_of_a_killed_worker_is_taken_over_and_nothing_is_lost_or_done_t
     assert str(images[0].PatientName) not in log
 
 
+def test_a_worker_that_lives_is_seen_to_live(tmp_path: Path, database: str) -> None:
+    with Records.open(tmp_path, database) as records:
+        for _ in range(3):
+            records.beat("helper", "here", 1)
+        assert [(worker.name, worker.beats) for worker in records.workers()] == [("helper", 2)]
+
+
 def _relabelled(images: list[FileDataset], study: str) -> list[FileDataset]:
     copies = copy.deepcopy(images)
     for number, image in enumerate(copies):

@@ -95,9 +95,9 @@ def identify(path: Path, peer: str, address: str = "") -> ReceivedObject:
     try:
         header = dcmread(path, stop_before_pixels=True, specific_tags=list(_IDENTITY))
         sop_class, sop_instance, study, modality = (str(header.get(keyword) or "") for keyword in _IDENTITY)
-    except OSError:
-        raise
     except Exception as error:  # a damaged data set raises whatever the parser stumbles over
+        if isinstance(error, OSError) and error.errno is not None:  # the disk's trouble, not the parser's
+            raise
         raise ObjectRefusedError(
             f"a data set that cannot be parsed was refused ({type(error).__name__})", CANNOT_UNDERSTAND
         ) from None

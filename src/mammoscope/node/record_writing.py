@@ -19,7 +19,9 @@ def lock_study(connection: sa.Connection, study: str) -> bool:
 def insert_unless_there(connection: sa.Connection, table: sa.Table, row: dict[str, Any]) -> bool:
     """Insert a row unless its primary key is taken; return whether it was inserted."""
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    return bool(connection.execute(dialect.insert(table).values(row).on_conflict_do_nothing()).rowcount)
+    inserted = dialect.insert(table).values(row).on_conflict_do_nothing().returning(sa.literal(True))
+    # Not by the row count: on PostgreSQL that of an insert that did nothing is -1.
+    return connection.execute(inserted).first() is not None
 
 
 def insert_report(connection: sa.Connection, study: str, report: Report) -> bool:
