@@ -30,6 +30,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian, gen
 from pynetdicom import AE, AllStoragePresentationContexts, _config, evt
 from pynetdicom.presentation import build_context
 
+from mammoscope.network.pausing import make_pausable, pause
 from mammoscope.phantom import screening_study
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -262,9 +263,11 @@ def send(files: Sequence[Path], port: int, *, title: str = MODALITY_TITLE) -> li
     wanted = dict.fromkeys((m.MediaStorageSOPClassUID, m.TransferSyntaxUID) for m in metas)
     contexts = [build_context(sop_class, syntax) for sop_class, syntax in wanted]
     association = _caller(title).associate("127.0.0.1", port, contexts, ae_title=NODE_TITLE)
+    make_pausable(association)  # or pynetdicom, on a busy machine, may lose the very answer that is waited for
     statuses: list[int | None] = []
     for file in files:
         try:
+            pause(association)
             statuses.append(association.send_c_store(file).get("Status") if association.is_established else None)
         except (RuntimeError, ValueError, OSError):  # the association broke, or this context was not accepted
             statuses.append(None)
