@@ -31,7 +31,9 @@ def test_what_the_example_leaves_out_may_be_put_in(tmp_path: Path) -> None:
     settings = load_node_settings(config)
     assert settings.node.quiet_seconds == 30
     assert settings.node.allowed_callers == ()
-    assert settings.destinations[0].retry_hours == 24
+    assert settings.node.expected_views == NodeSettings().node.expected_views
+    assert settings.node.database is not None
+    assert settings.destinations[0].retry_hours == 72
     assert settings.model.bundle == tmp_path / "my.onnx"
 
 
@@ -52,6 +54,14 @@ def test_run_says_what_is_wrong_with_the_settings(tmp_path: Path) -> None:
     assert "'port' in [node] must be less than or equal to 65535, not 111120" in str(result.exception)
 
 
-@pytest.mark.parametrize("command", ["run", "init"])
+def test_helpers_need_a_database_that_can_be_shared(tmp_path: Path) -> None:
+    config = tmp_path / "node.toml"
+    config.write_text(EXAMPLE)
+    result = CliRunner().invoke(app, ["node", "work", "--config", str(config)])
+    assert isinstance(result.exception, MammoscopeError)
+    assert "several workers need PostgreSQL" in str(result.exception)
+
+
+@pytest.mark.parametrize("command", ["run", "init", "work"])
 def test_help(command: str) -> None:
     assert CliRunner().invoke(app, ["node", command, "--help"]).exit_code == 0

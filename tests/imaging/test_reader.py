@@ -15,7 +15,6 @@ import pytest
 from PIL import Image
 
 from mammoscope.imaging import MammogramError, MammogramReader, read_mammogram
-from mammoscope.imaging.reader import _Worker
 
 
 @pytest.fixture
@@ -183,10 +182,10 @@ def test_interrupted_read_does_not_leave_its_answer_to_the_next(own, picture, tm
     assert reader.read(other).pixels.max() == 7 * 257
 
 
-def test_python_that_cannot_import_the_package_is_said(monkeypatch):
+def test_python_that_cannot_import_the_package_is_said(monkeypatch, picture):
     monkeypatch.setattr(sys, "path", [])
-    with pytest.raises(MammogramError, match="the decoder process does not start: check"):
-        _Worker()
+    with MammogramReader() as reader, pytest.raises(MammogramError, match="the decoder process does not start: check"):
+        reader.read(picture)
 
 
 @pytest.mark.parametrize("arguments", [{"workers": 0}, {"timeout": 0}])

@@ -14,6 +14,7 @@ from pydicom.uid import (
     BreastTomosynthesisImageStorage,
     ComputedRadiographyImageStorage,
     CTImageStorage,
+    DigitalMammographyXRayImageStorageForPresentation,
     DigitalXRayImageStorageForPresentation,
     EncapsulatedPDFStorage,
     GrayscaleSoftcopyPresentationStateStorage,
@@ -27,14 +28,19 @@ from pydicom.uid import (
 from pynetdicom import AE
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.sop_class import PrintJob  # type: ignore[attr-defined]
 
 from mammoscope.network import (
+    REFUSED_SOP_CLASSES,
     AssociationRejectedError,
     ContextNotAcceptedError,
     Destination,
+    ObjectRefusal,
     ObjectRefusedError,
     Receipt,
+    ReceivedObject,
     ServiceError,
+    StatusError,
     StorageClient,
     StorageService,
 )
@@ -108,16 +114,35 @@ def test_nothing_stays_behind_in_the_incoming_folder(
     assert list((tmp_path / "incoming").iterdir()) == []
 
 
-def test_what_no_mammography_study_holds_is_not_taken(destination: Destination, make_object: MakeObject) -> None:
-    [refused] = CLIENT.send([make_object(sop_class=CTImageStorage)], destination)
+def test_what_is_no_storage_is_not_taken(destination: Destination, make_object: MakeObject) -> None:
+    [refused] = CLIENT.send([make_object(sop_class=PrintJob)], destination)
     assert isinstance(refused.error, ContextNotAcceptedError)
+
+
+def test_tomosynthesis_is_refused_with_a_reason(
+    destination: Destination, receiver, refused: list[ObjectRefusal], make_object: MakeObject
+) -> None:
+    slices = make_object(sop_class=BreastTomosynthesisImageStorage)
+    [sending] = CLIENT.send([slices], destination)
+    assert isinstance(sending.error, StatusError)
+    assert sending.error.status == 0x0122
+    assert 'it says "tomosynthesis is not read; route two-dimensional mammograms"' in str(sending.error)
+    assert not sending.error.worth_retrying
+    assert receiver.received == []
+    [refusal] = refused
+    assert (refusal.peer, refusal.address, refusal.status) == ("TESTER", "127.0.0.1", 0x0122)
+    assert (refusal.sop_class_uid, refusal.sop_instance_uid) == (slices.SOPClassUID, slices.SOPInstanceUID)
+
+
+def test_comments_fit_the_answer() -> None:
+    assert all(len(comment) <= 64 for comment in REFUSED_SOP_CLASSES.values())
 
 
 @pytest.mark.parametrize(
     "sop_class",
     [
         BreastProjectionXRayImageStorageForPresentation,
-        BreastTomosynthesisImageStorage,
+        CTImageStorage,
         ComputedRadiographyImageStorage,
         DigitalXRayImageStorageForPresentation,
         EncapsulatedPDFStorage,
@@ -191,6 +216,24 @@ def test_only_allowed_callers_associate(tmp_path: Path, receiver) -> None:
 
 
 @pytest.mark.parametrize(
+    "missing",
+    [
+        ("SOPInstanceUID", "SOP Instance UID"),
+        ("StudyInstanceUID", "Study Instance UID"),
+        ("SOPClassUID", "SOP Class UID"),
+    ],
+)
+def test_an_object_without_an_identifier_is_refused(
+    destination: Destination, refused: list[ObjectRefusal], make_object: MakeObject, missing: tuple[str, str]
+) -> None:
+    dataset = make_object()
+    uid, keyword = dataset.SOPInstanceUID, missing[0]
+    delattr(dataset, keyword)
+    assert store_raw(destination, DigitalMammographyXRayImageStorageForPresentation, uid, encoded(dataset)) == 0xC000
+    assert [r.reason for r in refused] == [f"an object without a valid {missing[1]} was refused"]
+
+
+@pytest.mark.parametrize(
     ("error", "status"),
     [(OSError(28, "No space left on device"), 0xA700), (ObjectRefusedError("not this one", 0xA900), 0xA900)],
 )
@@ -255,6 +298,22 @@ def test_several_associations_at_once(destination: Destination, receiver, make_o
     for thread in threads:
         thread.join(20)
     assert {r.sop_instance_uid for r in receiver.received} == {o.SOPInstanceUID for o in objects}
+
+
+def test_two_services_in_one_process_keep_apart(tmp_path: Path, make_object: MakeObject) -> None:
+    folders: list[Path] = []
+
+    def receive(received: ReceivedObject) -> Receipt:
+        folders.append(received.path.parent)
+        return Receipt.STORED
+
+    with (
+        StorageService("ONE", tmp_path / "one", receive) as one,
+        StorageService("TWO", tmp_path / "two", receive) as two,
+    ):
+        for title, service in (("ONE", one), ("TWO", two), ("ONE", one)):
+            CLIENT.send([make_object()], Destination("node", title, "127.0.0.1", service.port))
+    assert folders == [tmp_path / "one", tmp_path / "two", tmp_path / "one"]
 
 
 def test_receipts_are_words() -> None:

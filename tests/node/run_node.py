@@ -1,8 +1,14 @@
-"""A node with a detector that needs no model, as a process of its own: ``python run_node.py node.toml``."""
+"""A node with a detector that needs no model, as a process of its own: ``python run_node.py node.toml``.
 
+With ``--work`` it is one that helps another; with ``--seconds N`` each image takes so long; with ``--dead-after N`` a
+worker counts as dead after so many seconds.
+"""
+
+import argparse
 import signal
-import sys
 import threading
+import time
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -10,7 +16,8 @@ import numpy as np
 
 from mammoscope.findings import Algorithm, Box, Finding, Reading, ReadingStatus
 from mammoscope.imaging import Mammogram
-from mammoscope.node import Node, configure_logging
+from mammoscope.node import Node, Worker, configure_logging, helper_name
+from mammoscope.node.vigil import DEAD_AFTER_SECONDS, Vigil
 from mammoscope.settings import load_node_settings
 
 
@@ -20,7 +27,11 @@ class BrightestBlob:
     algorithm = Algorithm("Brightest blob", "1.0")
     score = 0.9
 
+    def __init__(self, seconds: float = 0.0) -> None:
+        self._seconds = seconds
+
     def read(self, mammogram: Mammogram, threshold: float | None = None) -> Reading:
+        time.sleep(self._seconds)
         facts = {
             "name": mammogram.name,
             "rows": mammogram.rows,
@@ -41,13 +52,25 @@ class BrightestBlob:
 
 
 def main() -> None:
-    settings = load_node_settings(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser()
+    parser.add_argument("config", type=Path)
+    parser.add_argument("--work", action="store_true")
+    parser.add_argument("--seconds", type=float, default=0.0)
+    parser.add_argument("--dead-after", type=float, default=DEAD_AFTER_SECONDS)
+    arguments = parser.parse_args()
+    settings = load_node_settings(arguments.config)
     configure_logging()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    with Node(settings, BrightestBlob()):
-        stop.wait()
+    detector = BrightestBlob(arguments.seconds)
+    vigil = partial(Vigil, beat_every_seconds=arguments.dead_after / 6, dead_after_seconds=arguments.dead_after)
+    if arguments.work:
+        with Worker(settings, detector, helper_name(), make_vigil=vigil):
+            stop.wait()
+    else:
+        with Node(settings, detector, make_vigil=vigil):
+            stop.wait()
 
 
 if __name__ == "__main__":

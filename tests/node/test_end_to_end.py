@@ -26,6 +26,8 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
+from mammoscope.node.records import Records, StudyRecord
+
 pytestmark = pytest.mark.pacs
 
 # Without the environment's own programs: pynetdicom installs an echoscu and a storescu too, and these are no peers.
@@ -189,12 +191,16 @@ def test_a_study_routed_by_the_pacs_comes_back_with_its_results(
     assert events.count("object ignored") == len(results)
     assert "study quiet" not in events[events.index("results sent") :]
     assert _objects_of(orthanc, images[0].StudyInstanceUID).keys() == kept.keys()
-    [record] = (node / "storage" / "records").iterdir()
-    assert len(json.loads(record.read_text())["reports"]) == 1
+    assert len(_record(node, images).reports) == 1
 
 
 def test_dcmtk_reaches_the_node(
-    orthanc: Network, node: Path, study: list[Path], tmp_path: Path, wait_until: Callable[..., None]
+    orthanc: Network,
+    node: Path,
+    images: list[FileDataset],
+    study: list[Path],
+    tmp_path: Path,
+    wait_until: Callable[..., None],
 ) -> None:
     port = str(orthanc.node)
     orthanc.run("echoscu", "-aet", "MODALITY", "-aec", "NODE", "127.0.0.1", port)
@@ -208,9 +214,15 @@ def test_dcmtk_reaches_the_node(
         orthanc.run("dcmcrle", plain, file)
     orthanc.run("storescu", "-xr", "-aet", "MODALITY", "-aec", "NODE", "127.0.0.1", port, *compressed)
     wait_until(lambda: "results sent" in (node / "log").read_text(), 120)
-    [record] = (node / "storage" / "records").iterdir()
-    [report] = json.loads(record.read_text())["reports"]
-    assert {image["status"] for image in report["images"]} == {"found"}
+    [report] = _record(node, images).reports
+    assert {str(image.status) for image in report.images} == {"found"}
+
+
+def _record(node: Path, images: list[FileDataset]) -> StudyRecord:
+    with Records.open(node / "storage") as records:
+        record = records.study(str(images[0].StudyInstanceUID))
+    assert record is not None
+    return record
 
 
 def _objects_of(orthanc: Network, study: str) -> dict[str, Dataset]:

@@ -2,12 +2,15 @@ import copy
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydicom import FileDataset
@@ -21,7 +24,8 @@ from mammoscope.findings import Algorithm, Reading
 from mammoscope.imaging import Mammogram
 from mammoscope.network import Destination, ServiceError, StorageClient
 from mammoscope.node import Node
-from mammoscope.node.records import Records, StudyRecord
+from mammoscope.node.events import Origin
+from mammoscope.node.records import DeliveryStatus, Records, RecordsError, StudyRecord, StudyState
 from mammoscope.results import ReadMammogram, StudyResults, study_results
 from mammoscope.settings import NodeSettings
 
@@ -30,8 +34,18 @@ FULL_ANSWER = sorted(
 )
 
 
+NOTHING = StudyRecord(
+    study_instance_uid="",
+    state=StudyState.RECEIVING,
+    origin=Origin.SENT,
+    first_received_at=datetime.now(UTC),
+    last_received_at=datetime.now(UTC),
+)
+
+
 def record_of(storage: Path, images: list[FileDataset]) -> StudyRecord:
-    return Records(storage / "records").load(str(images[0].StudyInstanceUID))
+    with Records.open(storage) as records:
+        return records.study(str(images[0].StudyInstanceUID)) or NOTHING
 
 
 def delivered(storage: Path, images: list[FileDataset], reports: int = 1) -> bool:
@@ -40,7 +54,7 @@ def delivered(storage: Path, images: list[FileDataset], reports: int = 1) -> boo
 
 
 def files_in(folder: Path) -> list[Path]:
-    return sorted(f for f in folder.rglob("*") if f.is_file())
+    return sorted(Path(where) / name for where, _, names in os.walk(folder) for name in names)
 
 
 @pytest.fixture
@@ -63,7 +77,7 @@ def test_a_study_gets_its_answer(storage: Path, node: Node, pacs, images, send, 
     [report] = record_of(storage, images).reports
     assert {i.sop_instance_uid for i in report.images} == {i.SOPInstanceUID for i in images}
     assert {r.sop_instance_uid for r in report.results} == pacs.uids()
-    wait_until(lambda: files_in(storage / "outbox") == [])
+    assert record_of(storage, images).state is StudyState.DONE
     assert files_in(storage / "incoming") == []
 
 
@@ -155,17 +169,21 @@ def test_odd_images_do_not_cost_the_study_its_answer(storage: Path, node: Node, 
     assert len(pacs.received) == 4  # report, two presentation states, sheet
 
 
-def test_results_that_the_destination_refuses_are_put_aside_with_its_words(
+def test_results_that_the_destination_refuses_are_parked_with_its_words_until_a_person_has_them_resent(
     storage: Path, node: Node, pacs, images, send, wait_until
 ) -> None:
     pacs.status = 0xA900
     send(images, node)
-    folder = storage / "failed" / images[0].StudyInstanceUID / "report-1"
-    wait_until((folder / "reason.json").exists)
-    reasons = json.loads((folder / "reason.json").read_text())["not delivered to"]["pacs"]
-    assert len(reasons) == len(FULL_ANSWER)
-    assert "status 0xA900: the data set does not match its SOP class" in reasons[0]
-    assert len(list(folder.glob("*.dcm"))) == len(FULL_ANSWER)
+    wait_until(lambda: record_of(storage, images).state is StudyState.PARKED)
+    [delivery] = record_of(storage, images).reports[0].deliveries
+    assert {o.status for o in delivery.objects} == {DeliveryStatus.PARKED}
+    assert len(delivery.objects) == len(FULL_ANSWER)
+    assert "status 0xA900: the data set does not match its SOP class" in str(delivery.objects[0].error)
+    assert pacs.received == []
+    pacs.status = 0x0000
+    node.records.resend(str(images[0].StudyInstanceUID))
+    wait_until(lambda: record_of(storage, images).state is StudyState.DONE)
+    assert sorted(d.SOPClassUID for d in pacs.received) == FULL_ANSWER
 
 
 def test_what_could_not_be_delivered_goes_out_after_a_restart(
@@ -195,18 +213,22 @@ def test_a_destination_taken_out_of_the_settings_does_not_hold_results_for_ever(
     )
     with Node(renamed, detector):
         wait_until(lambda: delivered(storage, images))
-    reason = storage / "failed" / images[0].StudyInstanceUID / "report-1" / "reason.json"
-    assert "no destination of this name in the settings" in reason.read_text()
+    [delivery] = record_of(storage, images).reports[0].deliveries
+    assert delivery.errors == ("no destination of this name in the settings",)
 
 
 def test_images_are_removed_when_they_need_not_be_kept(
-    storage: Path, make_settings, pacs, detector, images, send, wait_until
+    storage: Path, make_settings, pacs, detector, images, send, wait_until, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("mammoscope.node.agenda.TIDY_EVERY_SECONDS", 0.5)
     with Node(make_settings(pacs.port, keep_images_hours=0), detector) as node:
         send(images, node)
         wait_until(lambda: delivered(storage, images))
         wait_until(lambda: files_in(storage / "inbox") == [])
         send(images, node)  # known though they are gone
+        wait_until(lambda: files_in(storage / "outbox") == [])
+        with pytest.raises(RecordsError, match="send them again"):
+            node.records.retry(str(images[0].StudyInstanceUID))
     assert files_in(storage / "inbox") == []
     assert len(record_of(storage, images).reports) == 1
 
@@ -221,7 +243,7 @@ def test_images_are_kept_otherwise(storage: Path, node: Node, images, send, wait
 def test_a_failure_of_our_own_is_kept_without_patient_data(
     storage: Path, make_settings, pacs, detector, images, send, wait_until
 ) -> None:
-    def broken(images_read: object, algorithm: Algorithm) -> StudyResults:
+    def broken(images_read: object, algorithm: Algorithm, **_: object) -> StudyResults:
         raise RuntimeError(f"{images[0].PatientName} {images_read} {algorithm}")
 
     with Node(make_settings(pacs.port), detector, make_results=broken) as node:
@@ -238,12 +260,12 @@ def test_an_image_that_arrives_while_its_study_fails_is_read(
 ) -> None:
     asked: list[int] = []
 
-    def broken_once(read: Sequence[ReadMammogram], algorithm: Algorithm) -> StudyResults:
+    def broken_once(read: Sequence[ReadMammogram], algorithm: Algorithm, **kinds: Any) -> StudyResults:
         asked.append(len(read))
         if len(asked) == 1:
             send(images[3:], node)
             raise RuntimeError
-        return study_results(read, algorithm)
+        return study_results(read, algorithm, **kinds)
 
     with Node(make_settings(pacs.port), detector, make_results=broken_once) as node:
         send(images[:3], node)
@@ -271,7 +293,7 @@ def test_a_study_interrupted_by_a_stop_is_read_at_the_next_start(
     assert reading.wait(60)
     stopping = threading.Thread(target=node.stop)
     stopping.start()
-    wait_until(node._stopping.is_set)
+    wait_until(lambda: node._worker.stopping)
     go_on.set()
     stopping.join(60)
     assert record_of(storage, images).reports == ()
@@ -287,14 +309,22 @@ def test_two_nodes_do_not_share_a_storage_folder(make_settings, pacs, detector) 
         Node(make_settings(pacs.port), detector).start()
 
 
-def test_a_node_that_could_not_start_can_start_later(make_settings, pacs, detector, storage: Path) -> None:
-    with Node(make_settings(pacs.port), detector) as first:
-        taken = make_settings(pacs.port, port=first.port, storage=storage / "second")
-        second = Node(taken, detector)
+def test_a_node_that_could_not_start_can_start_later(make_settings, pacs, detector) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        node = Node(make_settings(pacs.port, port=other.getsockname()[1]), detector)
         with pytest.raises(ServiceError, match="cannot listen"):
-            second.start()
-    with second:
-        StorageClient("MODALITY").echo(Destination("node", "NODE", "127.0.0.1", second.port))
+            node.start()
+    with node:
+        StorageClient("MODALITY").echo(Destination("node", "NODE", "127.0.0.1", node.port))
+
+
+def test_a_storage_folder_of_an_older_version_is_refused(make_settings, pacs, detector, storage: Path) -> None:
+    (storage / "records").mkdir(parents=True)
+    (storage / "records" / "1.2.json").write_text("{}")
+    with pytest.raises(ServiceError, match="made by an older Mammoscope"):
+        Node(make_settings(pacs.port), detector).start()
 
 
 @pytest.fixture
@@ -353,13 +383,16 @@ def test_sigterm_ends_it_in_order_and_the_log_holds_no_name(
         "node started",
         *["object stored"] * 4,
         "study quiet",
+        *["image read"] * 4,
         "study read",
         "results sent",
         "node stopped",
     ]
     for private in (images[0].PatientName, images[0].PatientID):
         assert str(private) not in log
-        assert str(private) not in "".join(str(f) + f.read_text() for f in (storage / "records").iterdir())
+        databases = [*storage.glob("*.sqlite*")]
+        assert len(databases) >= 2
+        assert not any(str(private).encode() in file.read_bytes() for file in databases)
 
 
 def _wait_for_echo(port: int, process: subprocess.Popen[str]) -> None:

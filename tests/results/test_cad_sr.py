@@ -211,6 +211,25 @@ def test_the_summaries_say_how_it_went(*, make_image, algorithm, outcomes, summa
     assert value_of(named(report, "111065")[0]) == "111225"
 
 
+def test_why_an_image_was_not_read_stands_among_the_failed_detections(make_image, algorithm):
+    reasons = ("The view is magnified.", "The pixels could not be decoded.", "The view is magnified.", None)
+    images = [make_image(number=number, reason=reason) for number, reason in enumerate(reasons, start=1)]
+    report = mammography_cad_sr(images, algorithm)
+    [failed] = named(report, "111025")
+    said = {
+        named(performed, "111002")[0].TextValue: sum(
+            "ReferencedContentItemIdentifier" in item for item in performed.ContentSequence
+        )
+        for performed in failed.ContentSequence
+    }
+    assert said == {
+        "not processed: The view is magnified.": 2,
+        "not processed: The pixels could not be decoded.": 1,
+    }
+    [succeeded] = named(report, "111063")
+    assert [item.TextValue for item in named(succeeded, "111002")] == ["threshold=0.25"]
+
+
 def test_kinds_of_object_that_may_be_referred_to(make_image, algorithm):
     film = make_image(SOPClassUID=SecondaryCaptureImageStorage)
     assert cad_sr_obstacle(film) is None
@@ -252,7 +271,12 @@ def reports(four_views, make_image, algorithm, now, tmp_path_factory):
         known=False,
     )
     odd = make_image(ImageLaterality=None, ViewCodeSequence=[Dataset()], ImagerPixelSpacing=[0.07], StudyDate="")
+    pair = [
+        make_image("R", view, number, [((170, 100, 230, 160), 0.9)], spacing_mm=0.5)
+        for number, view in enumerate(("CC", "MLO"), start=1)
+    ]
     cases = {
+        "a-pair": pair,
         "odd-header": [odd],
         "four-views": four_views,
         "two-views-nothing-found": nothing,

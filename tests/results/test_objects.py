@@ -29,7 +29,7 @@ def test_what_a_study_gets(four_views, algorithm, now):
     made = result_objects(four_views, algorithm, now=now)
     assert [dataset.Modality for dataset in made] == ["SR", "PR", "PR", "PR", "OT"]
     assert [dataset.SeriesNumber for dataset in made] == [9001, 9002, 9002, 9002, 9003]
-    assert [dataset.InstanceNumber for dataset in made] == [1, 1, 2, 3, 1]
+    assert [dataset.InstanceNumber for dataset in made] == [1, 1, 3, 4, 1]  # R CC, R MLO and L MLO have findings
     assert len({dataset.SOPInstanceUID for dataset in made}) == 5
     assert len({dataset.SeriesInstanceUID for dataset in made}) == 3
     for dataset in made:

@@ -81,8 +81,8 @@ def test_tracking_identifiers_are_those_of_the_cad_report(four_views, algorithm)
 
 
 def test_side_series_and_number(four_views, algorithm, make_image):
-    state = presentation_state(four_views[3], algorithm, number=3)
-    assert (state.Laterality, state.SeriesNumber, state.InstanceNumber, state.Modality) == ("L", 9002, 3, "PR")
+    state = presentation_state(four_views[3], algorithm)
+    assert (state.Laterality, state.SeriesNumber, state.InstanceNumber, state.Modality) == ("L", 9002, 4, "PR")
     assert state.SeriesInstanceUID == presentation_state(four_views[0], algorithm).SeriesInstanceUID
     unknown = make_image(findings=[((1, 1, 9, 9), 0.5)], known=False)
     assert presentation_state(unknown, algorithm).Laterality in ("", None)

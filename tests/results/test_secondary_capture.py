@@ -5,7 +5,7 @@ import pytest
 from pydicom.uid import ComputedRadiographyImageStorage
 
 from mammoscope.findings import Algorithm
-from mammoscope.results import secondary_capture
+from mammoscope.results import image_capture, secondary_capture
 from mammoscope.results.sheet import SHEET_SIDE, draw_sheet, title_line
 from mammoscope.results.study import in_hanging_order
 
@@ -108,6 +108,40 @@ def test_unknown_views_hang_last(make_image):
     assert [image.mammogram.name for image in in_hanging_order(images)] == ["image-3", "image-2", "image-1"]
 
 
+def test_a_grey_sheet_shows_the_same_in_white_with_a_black_edge(make_image, algorithm):
+    image = make_image(findings=[((100, 200, 160, 280), 0.9)])
+    grey = secondary_capture([image], algorithm, colour=False)
+    assert (grey.PhotometricInterpretation, grey.SamplesPerPixel, grey.BitsStored) == ("MONOCHROME2", 1, 8)
+    assert "PlanarConfiguration" not in grey
+    pixels = grey.pixel_array
+    colour = secondary_capture([image], algorithm).pixel_array
+    assert pixels.shape == colour.shape[:2]
+    top, left = 57 + 3 * 41, (pixels.shape[1] - round(300 * (pixels.shape[0] - 57 - 3 * 41) / 400)) // 2
+    scale = (pixels.shape[0] - top) / 400
+    row, edge = top + round(260 * scale), left + round(100 * scale)
+    across = pixels[row, edge - 6 : edge + 8].astype(int)
+    assert across.max() == 255
+    white = int(np.argmax(across))
+    assert across[:white].min() == across[white:].min() == 0
+
+
+def test_one_image_alone(make_image, algorithm, now):
+    image = make_image("L", "MLO", 4, findings=[((100, 200, 160, 280), 0.9)])
+    for colour, number, samples in ((True, 9008, 3), (False, 9007, 1)):
+        capture = image_capture(image, algorithm, colour=colour, now=now)
+        assert (capture.SeriesNumber, capture.InstanceNumber, capture.SamplesPerPixel) == (number, 4, samples)
+        assert [item.ReferencedSOPInstanceUID for item in capture.SourceImageSequence] == ["2.25.10004"]
+        assert capture.ImageLaterality == "L"
+        assert capture.pixel_array.max() > 200
+
+
+def test_another_remark_is_another_object(make_image, algorithm):
+    plain = secondary_capture([make_image()], algorithm)
+    remarked = secondary_capture([make_image()], algorithm, remarks=["The CAD report could not be made."])
+    assert plain.SOPInstanceUID != remarked.SOPInstanceUID
+    assert plain.SeriesInstanceUID == remarked.SeriesInstanceUID
+
+
 @pytest.mark.validators
 def test_dciodvfy_finds_no_error(*, four_views, make_image, algorithm, now, tmp_path, dciodvfy_errors):
     path = tmp_path / "sheet.dcm"
@@ -123,5 +157,8 @@ def test_dciodvfy_finds_no_error(*, four_views, make_image, algorithm, now, tmp_
         PatientName="قباني^لنزار",
     )
     for images in (four_views, [make_image()], [lossy]):
-        secondary_capture(images, algorithm, now=now).save_as(path, enforce_file_format=True)
-        assert dciodvfy_errors(path) == []
+        for colour in (True, False):
+            secondary_capture(images, algorithm, colour=colour, now=now).save_as(path, enforce_file_format=True)
+            assert dciodvfy_errors(path) == []
+            image_capture(images[0], algorithm, colour=colour, now=now).save_as(path, enforce_file_format=True)
+            assert dciodvfy_errors(path) == []

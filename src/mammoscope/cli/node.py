@@ -7,9 +7,17 @@ from typing import Annotated
 
 import typer
 
+from mammoscope.cli import node_audit, node_check, node_pull, node_retry, node_show, node_status
 from mammoscope.errors import MammoscopeError
 
 app = typer.Typer(name="node", no_args_is_help=True, help="The PACS node: receives studies, reads them, sends results.")
+app.command()(node_check.check)
+app.command()(node_status.status)
+app.command()(node_show.show)
+app.command()(node_retry.retry)
+app.command()(node_retry.resend)
+app.command()(node_audit.audit)
+app.command()(node_pull.pull)
 
 EXAMPLE = """\
 # Settings of a Mammoscope node. Research use only; not a medical device.
@@ -21,8 +29,13 @@ host = "127.0.0.1"             # the address to listen on; "0.0.0.0" for all of 
 port = 11112
 storage = "mammoscope-node"    # everything the node keeps, on a local disk
 # quiet_seconds = 30           # a study is read when no image of it arrived for so long
+# expected_views = ["RCC", "LCC", "RMLO", "LMLO"]  # ... or at once when it has all of these; [] to wait always
+# answer_minutes = 60.0        # a study is answered by then, if only by "not processed"
 # allowed_callers = []         # calling AE titles that may send, for example ["PACS"]; empty for all
 # keep_images_hours = 24       # how long read images are kept, for reports that include a late one
+# free_gigabytes = 2.0         # with less free disk nothing is taken until there is more again
+# shadow = false               # true to read and record everything, and send nothing
+# database = "postgresql://user:password@host/name"  # for several workers; without it SQLite in the storage folder
 
 # Where the results go. Repeat the block for each destination.
 [[destinations]]
@@ -30,7 +43,8 @@ name = "pacs"                  # what logs and records call it
 ae_title = "PACS"
 host = "127.0.0.1"
 port = 104
-# retry_hours = 24             # how long to try again before results are put into storage/failed
+# results = ["cad-sr", "presentation-state", "sheet"]  # what it is sent
+# retry_hours = 72             # how long to try again before results are parked for a person
 
 [model]
 # bundle = "my.onnx"           # made by 'mammoscope export'; without it the shipped model reads
@@ -48,16 +62,54 @@ def run(
 
     settings = load_node_settings(config)  # before the slow imports, so that a typing mistake is told at once
 
-    from mammoscope.inference import Detector
-    from mammoscope.node import Node, configure_logging
+    from mammoscope.node import ModelPool, OperatedNode, configure_logging
 
     configure_logging()
-    detector = Detector(settings.model.bundle, threads=settings.model.threads)
+    stop = _told_to_stop()
+    model = settings.model
+    with (
+        ModelPool(model.bundle, processes=model.processes, threads=model.threads) as detector,
+        OperatedNode(settings, detector, at_once=detector.processes, intents=detector.metadata.input.intents),
+    ):
+        stop.wait()
+
+
+@app.command()
+def work(
+    config: Annotated[Path, typer.Option("--config", "-c", help="The settings file (TOML) of the node.")],
+) -> None:
+    """Help a running node: read and send, but receive nothing. Needs its storage folder, and its PostgreSQL."""
+    from mammoscope.settings import load_node_settings
+
+    settings = load_node_settings(config)
+    if settings.node.database is None:
+        raise MammoscopeError("several workers need PostgreSQL: give its address as 'database' in [node]")
+
+    from mammoscope.node import ModelPool, Worker, audit_of, configure_logging, helper_name
+
+    configure_logging()
+    stop = _told_to_stop()
+    model = settings.model
+    with (
+        ModelPool(model.bundle, processes=model.processes, threads=model.threads) as detector,
+        audit_of(settings, passing_on=False) as audit,
+        Worker(
+            settings,
+            detector,
+            helper_name(),
+            at_once=detector.processes,
+            intents=detector.metadata.input.intents,
+            listeners=(audit,),
+        ),
+    ):
+        stop.wait()
+
+
+def _told_to_stop() -> threading.Event:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    with Node(settings, detector):
-        stop.wait()
+    return stop
 
 
 @app.command()

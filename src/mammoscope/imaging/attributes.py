@@ -208,6 +208,13 @@ def text(holder: Dataset, keyword: str) -> str | None:
     return (str(value).strip() or None) if value is not None else None
 
 
+def texts(holder: Dataset, keyword: str) -> list[str]:
+    """Each value of an attribute as text, in its place; none where it is absent or unreadable."""
+    value = _value(holder, keyword)
+    values = value if isinstance(value, MultiValue | list | tuple) else [value]
+    return [] if value is None else [str(one).strip() for one in values]
+
+
 def number(holder: Dataset, keyword: str) -> float | None:
     """The first value of an attribute as a finite number, or ``None``."""
     return _finite(_first(holder, keyword))

@@ -4,21 +4,18 @@ It answers each `channel.Request` with a `Mammogram` or its header, or with the 
 """
 
 import contextlib
-import os
-import signal
-import warnings
-from collections.abc import Iterator
-from io import FileIO
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pydicom import Dataset
 
-from mammoscope.imaging.channel import Request, receive, send
+from mammoscope.imaging.channel import Request
 from mammoscope.imaging.dicom import read_dicom, read_header
 from mammoscope.imaging.errors import MammogramError
 from mammoscope.imaging.files import SNIFFED_BYTES, FileKind, sniff
 from mammoscope.imaging.mammogram import Mammogram
 from mammoscope.imaging.pictures import read_picture
+from mammoscope.imaging.serving import serve
 
 MAX_FILE_BYTES = 1 << 30
 """No file of one mammogram comes near it: an uncompressed one has 30 to 60 MB."""
@@ -89,19 +86,12 @@ def _kind(path: Path, name: str) -> FileKind:
 
 def main() -> None:
     """Answer requests until the standard input ends."""
-    requests, answers = _take_over_pipes()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the caller, who ends this process by closing its input
-    warnings.simplefilter("ignore")  # they quote values, which may be the patient's
+    serve(_prepare)
+
+
+def _prepare() -> tuple[None, Callable[[Request], Mammogram | Dataset | str]]:
     _limit_memory()
-    send(answers, None)  # ready
-    while True:
-        try:
-            request: Request = receive(requests)
-        except EOFError:
-            return
-        with _alarm(request.seconds):
-            answer = _answer(request)
-            send(answers, answer)
+    return None, _answer
 
 
 def _answer(request: Request) -> Mammogram | Dataset | str:
@@ -117,29 +107,9 @@ def _answer(request: Request) -> Mammogram | Dataset | str:
         return f"{request.name} cannot be read ({type(error).__name__}), it is probably damaged: copy or send it again."
 
 
-def _take_over_pipes() -> tuple[FileIO, FileIO]:
-    """Keep the two pipes for messages only: decoders print, and what they print would garble an answer."""
-    requests, answers = FileIO(os.dup(0), "rb"), FileIO(os.dup(1), "wb")
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    for standard in (0, 1, 2):
-        os.dup2(nowhere, standard)
-    return requests, answers
-
-
 def _limit_memory() -> None:
     """A small file that unpacks to more than any mammogram ends in a `MemoryError`, not in the machine's."""
     with contextlib.suppress(ImportError, ValueError, OSError):
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (_MAX_MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
-
-
-@contextlib.contextmanager
-def _alarm(seconds: float) -> Iterator[None]:
-    """End this process if it hangs when its caller is gone as well; a living caller kills it earlier."""
-    if hasattr(signal, "setitimer"):
-        signal.setitimer(signal.ITIMER_REAL, seconds + 10)
-        yield
-        signal.setitimer(signal.ITIMER_REAL, 0)
-    else:
-        yield

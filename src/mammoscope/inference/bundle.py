@@ -3,17 +3,19 @@
 import importlib.resources
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mammoscope.errors import MammoscopeError
 from mammoscope.findings import Algorithm
-from mammoscope.imaging import Crop, InputGeometry
+from mammoscope.imaging import Crop, InputGeometry, PresentationIntent
 from mammoscope.inference.calibration import Calibration
+
+if TYPE_CHECKING:  # at run time only where a bundle is opened: what merely talks of bundles stays small
+    import onnxruntime
 
 METADATA_KEY = "mammoscope"
 """Under it the metadata lies in the ONNX file's metadata properties, as JSON."""
@@ -31,12 +33,20 @@ class _Part(BaseModel):
 
 
 class BundleInput(_Part):
-    """The network's input in pixels and how pixels get there."""
+    """The network's input in pixels and how pixels get there.
+
+    Parameters
+    ----------
+    intents
+        What images must be for, if they say it; a bundle that does not say reads those for presentation and for
+        processing.
+    """
 
     rows: int
     columns: int
     crop: Crop
     pixels: PixelConvention = "breast percentiles 1 to 99.8 as 0 to 1, region fills the input"
+    intents: tuple[PresentationIntent, ...] = Field(default=tuple(PresentationIntent), min_length=1)
 
     @property
     def geometry(self) -> InputGeometry:
@@ -123,7 +133,7 @@ class Bundle:
 
     path: Path
     metadata: BundleMetadata
-    session: onnxruntime.InferenceSession
+    session: "onnxruntime.InferenceSession"
 
     @classmethod
     def open(cls, path: Path | None = None, *, threads: int | None = None) -> Self:
@@ -142,6 +152,8 @@ class Bundle:
         path = path or shipped_bundle()
         if not path.is_file():
             raise BundleError(f"there is no model bundle {path}: give the path of a file made by 'mammoscope export'")
+        import onnxruntime
+
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         if threads:
@@ -216,7 +228,7 @@ def rewrite_metadata(bundle: Path, metadata: BundleMetadata, out: Path) -> None:
             draft.unlink(missing_ok=True)
 
 
-def _metadata(path: Path, session: onnxruntime.InferenceSession) -> BundleMetadata:
+def _metadata(path: Path, session: "onnxruntime.InferenceSession") -> BundleMetadata:
     stored = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
     if stored is None:
         raise BundleError(f"{path} is an ONNX model but no Mammoscope bundle: make one with 'mammoscope export'")

@@ -14,6 +14,14 @@ class PeerUnreachableError(NetworkError):
     """No TCP connection to the peer, or nobody there who answers in DICOM."""
 
 
+class CertificateError(NetworkError):
+    """The peer's certificate is not one we trust, or the peer does not trust ours."""
+
+
+class NoTLSError(NetworkError):
+    """Somebody listens there, but not in TLS."""
+
+
 class AssociationRejectedError(NetworkError):
     """The peer answered and rejected the association (DICOM PS3.8 Table 9-21)."""
 
@@ -55,9 +63,47 @@ class ServiceError(NetworkError):
     """Our own service cannot start."""
 
 
+class TLSConfigError(ServiceError):
+    """Our own certificate, key or list of trusted certificates cannot be used."""
+
+    worth_retrying = False
+
+
 class ObjectRefusedError(NetworkError):
-    """An object that we do not accept from a peer; the peer is answered with ``status``."""
+    """An object that we do not accept from a peer.
+
+    Parameters
+    ----------
+    status
+        What the peer is answered.
+    comment
+        What it is told beside the status, cut to 64 characters; ``None`` for the message.
+    """
+
+    def __init__(self, message: str, status: int, *, comment: str | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.comment = (comment or message)[:64]
+
+
+class MultipartError(NetworkError):
+    """A body that is no multipart body, or not a whole one."""
+
+
+class WebStatusError(NetworkError):
+    """A web server answered with an error.
+
+    Parameters
+    ----------
+    status
+        Of HTTP (RFC 9110), for example 404.
+    """
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
         self.status = status
+
+    @property
+    def worth_retrying(self) -> bool:  # type: ignore[override]
+        """Not where the request itself is at fault; a token that is refused may be mended."""
+        return self.status >= 500 or self.status in (401, 403, 404, 408, 429)

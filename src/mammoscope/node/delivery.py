@@ -1,231 +1,246 @@
-"""Results on their way out: `Outbox` keeps them on disk, a `Courier` a destination tries until they are there."""
+"""`DeliveryWork`: one try to send a report to one destination, and what follows from it.
 
-import heapq
-import itertools
-import json
-import shutil
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+A try is one piece of durable work. Between tries nothing is held but a time in the records.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import structlog
-from pydicom.dataset import FileDataset
 
-from mammoscope.network import Destination, NetworkError, Sending
-from mammoscope.node.disk import move_folder, sync, write_whole
+from mammoscope.network import Instance, NetworkError, Sending
+from mammoscope.node.durable import DurableWork
+from mammoscope.node.events import Event, Origin, ReportParked, ReportSent, SendingFailed
 from mammoscope.node.log import where_raised
+from mammoscope.node.outbox import Outbox
+from mammoscope.node.records import DeliveryOrder, DeliveryRecord, DeliveryStatus, Records, SendingRecord
 
+KIND = "send report"
 FIRST_WAIT_SECONDS = 5.0
 LONGEST_WAIT_SECONDS = 600.0
+MOST_DOUBLINGS = 30
+
+GONE = "the result objects were deleted after their time; have the study read again"
+NO_DESTINATION = "no destination of this name in the settings"
+
+Objects = tuple[SendingRecord, ...]
 
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Parcel:
-    """The result objects of one report of one study."""
+class Send(Protocol):
+    """Sends files to a destination, in order; one outcome each.
 
-    study: str
-    number: int
-    files: tuple[Path, ...]
+    Raises
+    ------
+    NetworkError
+        If nothing could be sent at all.
+    """
 
-
-class Outbox:
-    """Result objects until every destination has them: ``<study>/<number of the report>/<order>-<UID>.dcm``."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-        for partial in folder.glob("*/.*.part"):
-            shutil.rmtree(partial)
-
-    def put(self, study: str, number: int, objects: Sequence[FileDataset]) -> Parcel:
-        """Write a report's objects, all or none, synced to disk when this returns."""
-        partial = self._folder / study / f".{number}.part"
-        if partial.exists():  # a try that a full disk ended
-            shutil.rmtree(partial)
-        partial.mkdir(parents=True)
-        for order, dataset in enumerate(objects, start=1):
-            file = partial / f"{order:03d}-{dataset.SOPInstanceUID}.dcm"
-            dataset.save_as(file, enforce_file_format=True)
-            sync(file)
-        sync(partial)
-        move_folder(partial, self._at(study, number))
-        sync(self._folder)
-        return self._parcel(study, number)
-
-    def parcels(self) -> Iterator[Parcel]:
-        """Yield what lies here, for example after a restart."""
-        for folder in sorted(self._folder.glob("*/[0-9]*")):
-            yield self._parcel(folder.parent.name, int(folder.name))
-
-    def discard(self, parcel: Parcel) -> None:
-        """Delete a report that every destination has."""
-        shutil.rmtree(self._at(parcel.study, parcel.number))
-        self._forget_if_empty(parcel.study)
-
-    def set_aside(self, parcel: Parcel, target: Path, reason: Mapping[str, object]) -> None:
-        """Move a report that could not be delivered everywhere, with a file that says why."""
-        folder = self._at(parcel.study, parcel.number)
-        write_whole(folder / "reason.json", json.dumps(reason, indent=2) + "\n")
-        move_folder(folder, target)
-        self._forget_if_empty(parcel.study)
-
-    def _at(self, study: str, number: int) -> Path:
-        return self._folder / study / str(number)
-
-    def _parcel(self, study: str, number: int) -> Parcel:
-        return Parcel(study, number, tuple(sorted(self._at(study, number).glob("*.dcm"))))
-
-    def _forget_if_empty(self, study: str) -> None:
-        folder = self._folder / study
-        if not any(folder.iterdir()):
-            folder.rmdir()
+    def __call__(self, files: Sequence[Path], on_sent: Callable[[str], None]) -> tuple[Sending, ...]:
+        """``on_sent`` is called with the SOP Instance UID of each object as soon as it is acknowledged."""
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """How the sending of a parcel to one destination ended: no ``errors`` when all of it arrived."""
+class Confirm(Protocol):
+    """Asks a destination whether it will keep objects that it was sent."""
 
-    parcel: Parcel
-    destination: Destination
-    tries: int
-    errors: tuple[str, ...] = ()
+    def __call__(self, instances: Sequence[Instance]) -> Mapping[str, str]:
+        """Give those that it will not keep, by SOP Instance UID, each with why.
 
-
-class Client(Protocol):
-    """What a courier needs to send; `mammoscope.network.StorageClient` is one."""
-
-    def send(self, objects: Sequence[Path], destination: Destination) -> tuple[Sending, ...]:
-        """Send files, in order."""
+        Raises
+        ------
+        NetworkError
+            If it does not say.
+        """
 
 
-@dataclass(order=True, slots=True)
-class _Errand:
-    due: float
-    order: int
-    parcel: Parcel = field(compare=False)
-    left: list[Path] = field(compare=False)
-    give_up_at: float = field(compare=False)
-    tries: int = field(default=0, compare=False)
-    refusals: list[str] = field(default_factory=list, compare=False)
+def wait_after(tries: int) -> float:
+    """Seconds to wait after so many tries: 5, 10, 20, ... up to 600."""
+    return min(FIRST_WAIT_SECONDS * 2.0 ** min(tries - 1, MOST_DOUBLINGS), LONGEST_WAIT_SECONDS)
 
 
-class Courier:
-    """Sends parcels to one destination, each again and again, after longer and longer waits, until it gives up.
+class DeliveryWork:
+    """Sends reports.
 
-    An object that the destination refuses for what it is is not tried again; the others of its parcel are.
+    An object that a destination refuses for what it is is parked with the destination's own words and not tried again;
+    the others are. What a destination has already, of an earlier report of the study, is not sent to it twice unless a
+    person has it resent.
 
     Parameters
     ----------
-    on_done
-        Called in the courier's thread when a parcel arrived or was given up.
+    sends, confirms
+        By name of the destination. Where there is a confirmation to ask for, a report is sent only when it was given.
     retry_seconds
-        How long after its first try a parcel is given up.
-    clock
-        Seconds that never go back.
+        By name of the destination: how long in all is waited between tries before what is left is parked.
     """
 
     def __init__(
         self,
-        destination: Destination,
-        client: Client,
-        on_done: Callable[[Delivery], None],
-        *,
-        retry_seconds: float,
-        first_wait_seconds: float = FIRST_WAIT_SECONDS,
-        clock: Callable[[], float] = time.monotonic,
+        work: DurableWork,
+        records: Records,
+        outbox: Outbox,
+        sends: Mapping[str, Send],
+        confirms: Mapping[str, Confirm],
+        retry_seconds: Mapping[str, float],
+        on_event: Callable[[Event], None],
     ) -> None:
-        self.destination = destination
-        self._client = client
-        self._on_done = on_done
+        self._work = work
+        self._records = records
+        self._outbox = outbox
+        self._sends = sends
+        self._confirms = confirms
         self._retry_seconds = retry_seconds
-        self._first_wait = first_wait_seconds
-        self._clock = clock
-        self._errands: list[_Errand] = []
-        self._orders = itertools.count()
-        self._changed = threading.Condition()
-        self._stopping = False
-        self._thread = threading.Thread(target=self._run, name=f"courier {destination.name}", daemon=True)
+        self._on_event = on_event
+        work.define(KIND, self.deliver)
 
-    def start(self) -> None:
-        """Begin to send what is posted."""
-        self._thread.start()
+    def deliver(self, study: str, number: int, destination: str, round_: int, tries: int, origin: str) -> None:
+        """Try once: a piece of durable work. A try that is over already does nothing."""
+        order = DeliveryOrder(
+            study=study,
+            number=number,
+            destination=destination,
+            round=round_,
+            tries=tries,
+            next_try_at=None,
+            origin=Origin(origin),
+        )
+        self._work.step("send", lambda: self.try_once(order))
 
-    def stop(self, timeout_seconds: float = 30.0) -> None:
-        """Finish the parcel in hand, and leave the others where they lie."""
-        with self._changed:
-            self._stopping = True
-            self._changed.notify()
-        if self._thread.is_alive():
-            self._thread.join(timeout_seconds)
-
-    def post(self, parcel: Parcel) -> None:
-        """Take a parcel to send."""
-        now = self._clock()
-        with self._changed:
-            errand = _Errand(now, next(self._orders), parcel, list(parcel.files), now + self._retry_seconds)
-            heapq.heappush(self._errands, errand)
-            self._changed.notify()
-
-    def seconds_until_next(self) -> float | None:
-        """Seconds until the next try, 0 when one is due, ``None`` when there is nothing to send."""
-        with self._changed:
-            return max(0.0, self._errands[0].due - self._clock()) if self._errands else None
-
-    def try_next(self) -> None:
-        """Try the parcel that is due first, if one is due."""
-        with self._changed:
-            if not self._errands or self._errands[0].due > self._clock():
-                return
-            errand = heapq.heappop(self._errands)
-        trouble = self._try(errand)
-        if errand.left and self._clock() < errand.give_up_at:
-            wait = min(self._first_wait * 2.0 ** min(errand.tries - 1, 30), LONGEST_WAIT_SECONDS)
-            errand.due = self._clock() + wait
-            log.warning(
-                "results not sent yet",
-                study=errand.parcel.study,
-                destination=self.destination.name,
-                tries=errand.tries,
-                retry_in_seconds=round(wait),
-                reason=trouble[0],
-            )
-            with self._changed:
-                heapq.heappush(self._errands, errand)
+    def try_once(self, order: DeliveryOrder) -> None:
+        """Try once, and note how it ended."""
+        delivery = self._records.delivery(order.study, order.number, order.destination)
+        if (delivery.status, delivery.round, delivery.tries) != (DeliveryStatus.PENDING, order.round, order.tries):
             return
-        errors = (*errand.refusals, *trouble)
-        self._on_done(Delivery(errand.parcel, self.destination, errand.tries, errors))
+        objects, trouble = self._send(order, delivery)
+        if not trouble:
+            objects, trouble = self._confirm(order, objects)
+        tries = delivery.tries + 1
+        if trouble and delivery.waited_seconds < self._retry_seconds.get(order.destination, 0.0):
+            self._put_off(order, delivery.model_copy(update={"objects": objects, "tries": tries}), trouble)
+        else:
+            self._end(order, delivery.model_copy(update={"objects": objects, "tries": tries}), trouble)
 
-    def _try(self, errand: _Errand) -> list[str]:
-        """Send what is left of a parcel; return what kept back that which is left now."""
-        errand.tries += 1
+    def _send(self, order: DeliveryOrder, delivery: DeliveryRecord) -> tuple[Objects, tuple[str, ...]]:
+        """Send what is pending; return how each object stands now, and what kept back those that are pending still."""
+        send = self._sends.get(order.destination)
+        if send is None:
+            return _all_parked(delivery, NO_DESTINATION), ()
+        has = self._records.sent_to(order.study, order.destination) if order.round == 1 else frozenset()
+        parcel = self._outbox.parcel(order.study, order.number)
+        wanted = [o.sop_instance_uid for o in delivery.objects if o.status is DeliveryStatus.PENDING]
+        files = [parcel.file_of(uid) for uid in wanted if uid not in has]
+        there = [file for file in files if file is not None]
+        if len(there) < len(files):
+            return _all_parked(delivery, GONE), ()
+        outcomes = {uid: SendingRecord(sop_instance_uid=uid, status=DeliveryStatus.SENT) for uid in has}
+        trouble: list[str] = []
         try:
-            sendings = self._client.send(errand.left, self.destination)
+            note = partial(self._records.note_sent, order.study, order.number, order.destination)
+            sendings = send(there, note) if there else ()
         except NetworkError as error:
-            return [str(error)]
+            trouble = [str(error)]
         except Exception as error:
-            log.warning("sending failed", study=errand.parcel.study, error=where_raised(error))
-            errand.left = []
-            return [f"the results cannot be sent ({type(error).__name__})"]
-        errand.refusals += [str(s.error) for s in sendings if s.error and not s.error.worth_retrying]
-        kept = [(f, s.error) for f, s in zip(errand.left, sendings, strict=True) if s.error and s.error.worth_retrying]
-        errand.left = [file for file, _ in kept]
-        return [str(error) for _, error in kept]
+            log.warning("sending failed", study=order.study, error=where_raised(error))
+            return _all_parked(delivery, f"the results cannot be sent ({type(error).__name__})"), ()
+        else:
+            outcomes |= {sending.sop_instance_uid: _outcome(sending) for sending in sendings}
+            trouble = [str(s.error) for s in sendings if s.error is not None and s.error.worth_retrying]
+        objects = tuple(
+            outcomes.get(o.sop_instance_uid, o) if o.status is DeliveryStatus.PENDING else o for o in delivery.objects
+        )
+        return objects, tuple(dict.fromkeys(trouble))
 
-    def _run(self) -> None:
-        while not self._stopping:
-            try:
-                self.try_next()
-            except Exception as error:  # a courier that dies is worse than a parcel left on disk until the next start
-                log.warning("courier stumbled", destination=self.destination.name, error=where_raised(error))
-            wait = self.seconds_until_next()
-            with self._changed:
-                if not self._stopping and (wait is None or wait > 0) and not self._has_due():
-                    self._changed.wait(wait)
+    def _confirm(self, order: DeliveryOrder, objects: Objects) -> tuple[Objects, tuple[str, ...]]:
+        """Ask whether the destination will keep what it took; what it will not is pending again."""
+        confirm = self._confirms.get(order.destination)
+        taken = [o.sop_instance_uid for o in objects if o.status is DeliveryStatus.SENT]
+        if confirm is None or not taken:
+            return objects, ()
+        classes = self._records.result_classes(order.study, order.number)
+        try:
+            refused = confirm([Instance(classes[uid], uid) for uid in taken])
+        except NetworkError as error:
+            return objects, (str(error),)
+        again = tuple(
+            o.model_copy(update={"status": DeliveryStatus.PENDING, "error": refused[o.sop_instance_uid]})
+            if o.sop_instance_uid in refused
+            else o
+            for o in objects
+        )
+        return again, tuple(refused.values())
 
-    def _has_due(self) -> bool:
-        return bool(self._errands) and self._errands[0].due <= self._clock()
+    def _put_off(self, order: DeliveryOrder, delivery: DeliveryRecord, trouble: tuple[str, ...]) -> None:
+        wait = wait_after(delivery.tries)
+        noted = delivery.model_copy(
+            update={
+                "errors": trouble,
+                "waited_seconds": delivery.waited_seconds + wait,
+                "next_try_at": datetime.now(UTC) + timedelta(seconds=wait),
+            }
+        )
+        if self._records.set_delivery(order.study, order.number, noted):
+            self._on_event(
+                SendingFailed(
+                    study=order.study,
+                    report=order.number,
+                    destination=order.destination,
+                    tries=delivery.tries,
+                    reason=trouble[0],
+                    origin=order.origin,
+                )
+            )
+
+    def _end(self, order: DeliveryOrder, delivery: DeliveryRecord, trouble: tuple[str, ...]) -> None:
+        objects = tuple(
+            o.model_copy(update={"status": DeliveryStatus.PARKED, "error": trouble[0]})
+            if o.status is DeliveryStatus.PENDING
+            else o
+            for o in delivery.objects
+        )
+        parked = (o.error for o in objects if o.status is DeliveryStatus.PARKED and o.error)
+        reasons = tuple(dict.fromkeys((*parked, *trouble)))
+        status = DeliveryStatus.PARKED if reasons else DeliveryStatus.SENT
+        now = datetime.now(UTC)
+        ended = {"status": status, "objects": objects, "errors": reasons, "next_try_at": None, "ended_at": now}
+        noted = delivery.model_copy(update=ended)
+        if not self._records.set_delivery(order.study, order.number, noted):
+            return
+        if status is DeliveryStatus.PARKED:
+            self._on_event(
+                ReportParked(
+                    study=order.study,
+                    report=order.number,
+                    destination=order.destination,
+                    tries=delivery.tries,
+                    reasons=reasons,
+                    origin=order.origin,
+                )
+            )
+            return
+        made_at = self._records.made_at(order.study, order.number)
+        self._on_event(
+            ReportSent(
+                study=order.study,
+                report=order.number,
+                destination=order.destination,
+                sop_instances=tuple(o.sop_instance_uid for o in objects),
+                tries=delivery.tries,
+                seconds=max(0.0, (now - made_at).total_seconds()),
+                origin=order.origin,
+            )
+        )
+
+
+def _outcome(sending: Sending) -> SendingRecord:
+    if sending.error is None:
+        return SendingRecord(sop_instance_uid=sending.sop_instance_uid, status=DeliveryStatus.SENT)
+    status = DeliveryStatus.PENDING if sending.error.worth_retrying else DeliveryStatus.PARKED
+    return SendingRecord(sop_instance_uid=sending.sop_instance_uid, status=status, error=str(sending.error))
+
+
+def _all_parked(delivery: DeliveryRecord, reason: str) -> Objects:
+    parked = {"status": DeliveryStatus.PARKED, "error": reason}
+    return tuple(o.model_copy(update=parked) if o.status is DeliveryStatus.PENDING else o for o in delivery.objects)

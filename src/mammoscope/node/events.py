@@ -31,6 +31,27 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NodeStarted(Event):
+    """The node is up.
+
+    Parameters
+    ----------
+    version
+        Of Mammoscope.
+    algorithm
+        Name and version of the model that reads.
+    """
+
+    version: str
+    algorithm: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeStopped(Event):
+    """The node was stopped in order; after a crash there is none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AssociationRefused(Event):
     """A peer was not let in."""
 
@@ -157,6 +178,36 @@ class ReportParked(Event):
     tries: int
     reasons: tuple[str, ...]
     origin: Origin = Origin.SENT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyRetried(Event):
+    """A person had a study read again.
+
+    Parameters
+    ----------
+    person
+        Name of the account of the operating system.
+    """
+
+    study: str
+    person: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportResent(Event):
+    """A person had a report sent again.
+
+    Parameters
+    ----------
+    destination
+        ``None`` for every one that has it not yet.
+    """
+
+    study: str
+    report: int
+    destination: str | None
+    person: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

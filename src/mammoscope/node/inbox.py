@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import structlog
@@ -58,7 +58,7 @@ class Inbox:
             folder.mkdir(exist_ok=True)
             try:
                 # Linking is atomic, and unlike renaming it fails where the same object already lies.
-                os.link(received.path, folder / f"{uid}.dcm")
+                os.link(received.path, self.image(study, uid))
             except FileExistsError:
                 receipt = Receipt.KNOWN
         sync(folder)
@@ -78,8 +78,26 @@ class Inbox:
         with self._lock:
             agreed = only_if(self.images(study))
             if agreed:
-                shutil.rmtree(self._folder / study)
+                shutil.rmtree(self._folder / study, ignore_errors=True)
         return agreed
+
+    def bring_back(self, study: str, sop_instances: Collection[str], folder: Path) -> None:
+        """Move images of a study back that were moved away, from the folders in ``folder``, where they are missing."""
+        target = self._folder / study
+        with self._lock:
+            there = {file.stem: file for file in sorted(folder.glob("*/*.dcm"))}
+            missing = [there[uid] for uid in sop_instances if uid in there and not self.image(study, uid).exists()]
+            if missing:
+                target.mkdir(exist_ok=True)
+            for file in missing:
+                file.replace(target / file.name)
+        if missing:
+            sync(target)
+            sync(self._folder)
+
+    def image(self, study: str, sop_instance: str) -> Path:
+        """Where an image is, if it is here."""
+        return self._folder / study / f"{sop_instance}.dcm"
 
     def move(self, files: Sequence[Path], target: Path, reason: Mapping[str, object]) -> None:
         """Move images of one study to a new folder of the same file system, with a file that says why.
@@ -90,9 +108,10 @@ class Inbox:
         write_whole(target / "reason.json", json.dumps(reason, indent=2) + "\n")
         with self._lock:
             for file in files:
-                file.rename(target / file.name)
+                if file.exists():  # not moved by a try that a crash cut short
+                    file.rename(target / file.name)
             for folder in {file.parent for file in files}:
-                if not any(folder.iterdir()):
+                if folder.exists() and not any(folder.iterdir()):
                     folder.rmdir()
         sync(target)
         sync(self._folder)

@@ -18,6 +18,16 @@ def configure_logging() -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
+    _silence_libraries()
+
+
+def configure_no_logging() -> None:
+    """Write no log at all, for a command that tells a person all there is to tell."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    _silence_libraries()
+
+
+def _silence_libraries() -> None:
     # Both quote attribute values, such as a malformed patient's name, in what they say.
     for library in ("pydicom", "pynetdicom"):
         logging.getLogger(library).setLevel(logging.CRITICAL + 1)

@@ -1,7 +1,6 @@
-"""`StudyReader`: reads each image of a study; one that cannot be read says why and does not stop the others."""
+"""`ImageReader`: reads an image of a study; one that cannot be read says why."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection
 from pathlib import Path
 from typing import Protocol
 
@@ -9,9 +8,11 @@ import structlog
 from pydicom import dcmread
 
 from mammoscope.errors import MammoscopeError
-from mammoscope.findings import Algorithm, Reading
-from mammoscope.imaging import Mammogram
+from mammoscope.findings import Algorithm, Reading, ReadingStatus
+from mammoscope.imaging import Mammogram, PresentationIntent
+from mammoscope.node.eligibility import why_not_read
 from mammoscope.node.log import where_raised
+from mammoscope.node.model_pool import ModelLostError
 from mammoscope.results import ReadMammogram
 
 log = structlog.get_logger(__name__)
@@ -35,86 +36,91 @@ class MammogramSource(Protocol):
         """Read one file."""
 
 
-@dataclass(frozen=True, slots=True)
-class StudyReading:
-    """The readings of one study.
-
-    Parameters
-    ----------
-    images
-        What result objects are made of: every image that they can refer to, processed or not.
-    unreferable
-        Readings, all not processed, of images so damaged that no object can refer to them.
-    """
-
-    images: tuple[ReadMammogram, ...]
-    unreferable: tuple[Reading, ...] = ()
-
-    @property
-    def readings(self) -> tuple[Reading, ...]:
-        """One for each image of the study."""
-        return (*(image.reading for image in self.images), *self.unreferable)
-
-
-class ReadingInterruptedError(Exception):
-    """The node is stopping; the study is read again, whole, at the next start."""
-
-
-class StudyReader:
-    """Reads studies.
+class ImageReader:
+    """Reads the images of studies, one at a time.
 
     Parameters
     ----------
     threshold
         Lowest score reported; ``None`` for the detector's own operating point.
+    intents
+        What the detector reads, see `mammoscope.node.eligibility.why_not_read`.
     """
 
-    def __init__(self, detector: MammogramDetector, source: MammogramSource, threshold: float | None = None) -> None:
+    def __init__(
+        self,
+        detector: MammogramDetector,
+        source: MammogramSource,
+        threshold: float | None = None,
+        intents: Collection[PresentationIntent] = tuple(PresentationIntent),
+    ) -> None:
         self._detector = detector
         self._source = source
         self._threshold = threshold
+        self._intents = intents
 
-    def read(self, files: Sequence[Path], interrupted: Callable[[], bool] = lambda: False) -> StudyReading:
-        """Read every file, named by its SOP Instance UID; one that cannot be read raises nothing.
+    @property
+    def algorithm(self) -> Algorithm:
+        """What reads."""
+        return self._detector.algorithm
 
-        Raises
-        ------
-        ReadingInterruptedError
-            If ``interrupted``, asked after each image, says so: decoders that are being ended would make good images
-            look bad.
+    def read(self, file: Path) -> ReadMammogram | Reading:
+        """Read one file, named by its SOP Instance UID; one that cannot be read raises nothing.
+
+        Returns
+        -------
+        A bare `Reading`, not processed, of an image so damaged that no object can refer to it.
         """
-        images: list[ReadMammogram] = []
-        unreferable: list[Reading] = []
-        for file in files:
-            outcome = self._read_image(file)
-            if interrupted():
-                raise ReadingInterruptedError
-            if isinstance(outcome, ReadMammogram):
-                images.append(outcome)
-            else:
-                unreferable.append(outcome)
-        return StudyReading(tuple(images), tuple(unreferable))
-
-    def _read_image(self, file: Path) -> ReadMammogram | Reading:
-        uid = file.stem
+        mammogram = self._decode(file)
+        if isinstance(mammogram, str):
+            return not_processed(file, mammogram)
+        hindrance = None if mammogram.header is None else why_not_read(mammogram.header, self._intents)
+        if hindrance is not None:
+            return _seen_not_read(mammogram, hindrance.sentence)
         try:
-            mammogram = self._source.read(file, name=uid)
+            return ReadMammogram(mammogram, self._detect(mammogram))
         except MammoscopeError as error:
-            return _not_processed(file, str(error))
+            return not_processed(file, str(error))
         except Exception as error:
-            log.warning("image not decoded", image=uid, error=where_raised(error))
-            return _not_processed(file, "The image could not be decoded.")
+            log.warning("detector failed", image=file.stem, error=where_raised(error))
+            return not_processed(file, "The detector failed on this image.")
+
+    def restore(self, file: Path, reading: Reading) -> ReadMammogram | Reading:
+        """An image with the reading that it was given before a crash."""
+        if reading.status is ReadingStatus.NOT_PROCESSED:
+            return not_processed(file, reading.reason or "")
+        mammogram = self._decode(file)
+        if isinstance(mammogram, str):
+            return not_processed(file, mammogram)
+        return ReadMammogram(mammogram, reading)
+
+    def _decode(self, file: Path) -> Mammogram | str:
+        """The pixels of a file, or why they cannot be had."""
         try:
-            return ReadMammogram(mammogram, self._detector.read(mammogram, self._threshold))
+            return self._source.read(file, name=file.stem)
         except MammoscopeError as error:
-            return _not_processed(file, str(error))
+            return str(error)
         except Exception as error:
-            log.warning("detector failed", image=uid, error=where_raised(error))
-            return _not_processed(file, "The detector failed on this image.")
+            log.warning("image not decoded", image=file.stem, error=where_raised(error))
+            return "The image could not be decoded."
+
+    def _detect(self, mammogram: Mammogram) -> Reading:
+        try:
+            return self._detector.read(mammogram, self._threshold)
+        except ModelLostError as error:  # killed for want of memory, say: alone it may have enough
+            log.warning("model lost, tried once more", image=mammogram.name, reason=str(error))
+            return self._detector.read(mammogram, self._threshold)
 
 
-def _not_processed(file: Path, reason: str) -> ReadMammogram | Reading:
+def not_processed(file: Path, reason: str) -> ReadMammogram | Reading:
+    """An image that was not read, with the reason; a bare reading where no object can refer to the image."""
     try:
         return ReadMammogram.not_processed(dcmread(file, stop_before_pixels=True), reason, name=file.stem)
     except Exception:  # whatever a damaged header raises: the image's own reason is the one to keep
         return Reading.not_processed(file.stem, reason)
+
+
+def _seen_not_read(mammogram: Mammogram, reason: str) -> ReadMammogram:
+    facts = {"laterality": mammogram.laterality, "view": mammogram.view}
+    reading = Reading.not_processed(mammogram.name, reason, rows=mammogram.rows, columns=mammogram.columns, **facts)
+    return ReadMammogram(mammogram, reading)

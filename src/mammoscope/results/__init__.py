@@ -1,31 +1,41 @@
-"""A reading as objects that a PACS keeps and a reader sees: CAD report, marks, sheet, picture, heat map.
+"""A reading as objects that a PACS keeps and a reader sees: reports, marks, pictures, masks, heat maps.
 
 Objects in, objects out: nothing here opens a file or a connection.
 """
 
+from mammoscope.results.ai_sr import ai_sr, ai_sr_obstacle
 from mammoscope.results.cad_sr import cad_sr_obstacle, mammography_cad_sr
 from mammoscope.results.errors import ResultError
 from mammoscope.results.heat_map import draw_heat_map, heat_map_capture
-from mammoscope.results.objects import StudyResults, result_objects, study_results
+from mammoscope.results.objects import Result, StudyResults, result_objects, study_results
 from mammoscope.results.picture import draw_reading
+from mammoscope.results.predecessors import ResultReference
 from mammoscope.results.presentation import presentation_state, presentation_state_obstacle
-from mammoscope.results.secondary_capture import secondary_capture
+from mammoscope.results.secondary_capture import image_capture, secondary_capture
+from mammoscope.results.segmentation import segmentation, segmentation_obstacle
 from mammoscope.results.study import ReadMammogram
 from mammoscope.results.verify import verify_against_reading
 
 __all__ = [
     "ReadMammogram",
+    "Result",
     "ResultError",
+    "ResultReference",
     "StudyResults",
+    "ai_sr",
+    "ai_sr_obstacle",
     "cad_sr_obstacle",
     "draw_heat_map",
     "draw_reading",
     "heat_map_capture",
+    "image_capture",
     "mammography_cad_sr",
     "presentation_state",
     "presentation_state_obstacle",
     "result_objects",
     "secondary_capture",
+    "segmentation",
+    "segmentation_obstacle",
     "study_results",
     "verify_against_reading",
 ]

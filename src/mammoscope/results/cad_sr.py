@@ -1,17 +1,15 @@
 """Mammography CAD SR: the report that a mammography workstation turns into CAD marks.
 
 TID 4000 of DICOM PS3.16 and its parts; explained with examples in PS3.17 annex E. The order of items is significant.
-Each finding is a Single Image Finding in an Individual Impression of its own. Findings of two views that belong
-together would be Composite Features (TID 4004) in the place of those findings; nothing here pairs views yet.
 """
 
-import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 
 from pydicom import Dataset
 from pydicom.dataset import FileDataset
-from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from pydicom.uid import (
     DigitalMammographyXRayImageStorageForPresentation,
@@ -19,57 +17,22 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
-from mammoscope.findings import Algorithm, Box
-from mammoscope.imaging import View, attributes
+from mammoscope.findings import Algorithm
 from mammoscope.results import concepts
-from mammoscope.results.derived import ResultKind, new_result, printable
+from mammoscope.results.cad_findings import algorithm_items, impression, uncoded_classes
+from mammoscope.results.derived import ResultSeries, new_result
 from mammoscope.results.errors import ResultError
-from mammoscope.results.sr_items import (
-    GraphicType,
-    Item,
-    Reference,
-    Relationship,
-    code,
-    container,
-    date,
-    encode,
-    image,
-    num,
-    scoord,
-    sop_reference,
-    text,
-    time,
-    uid_reference,
-)
+from mammoscope.results.image_library import breast_of, library_entry, view_of
+from mammoscope.results.pairing import PAIRING, FindingPair, ViewPair, sure_pairs, view_pairs
+from mammoscope.results.predecessors import ResultReference, replaced, set_predecessors
+from mammoscope.results.sr_items import Item, Reference, Relationship, code, container, encode, sop_reference
 from mammoscope.results.study import ReadMammogram, TrackedFinding, in_hanging_order, tracked_findings
+from mammoscope.settings import ResultKind
 
 _DIGITAL_MAMMOGRAPHY = (
     DigitalMammographyXRayImageStorageForPresentation,
     DigitalMammographyXRayImageStorageForProcessing,
 )
-_BREAST = {
-    "L": concepts.LEFT_BREAST,
-    "R": concepts.RIGHT_BREAST,
-    "B": concepts.BOTH_BREASTS,
-}
-# CID 4014. It has no code for the views AT and CV, which are MLO and CC with a modifier, nor here for a plain XCC.
-_VIEW = {
-    View.CC: codes.cid4014.CranioCaudal,
-    View.MLO: codes.cid4014.MedioLateralObliqueProjection,
-    View.ML: codes.cid4014.MedioLateralProjection,
-    View.LM: codes.cid4014.LateroMedial,
-    View.LMO: codes.cid4014.LateroMedialOblique,
-    View.SIO: codes.cid4014.SuperolateralToInferomedialOblique,
-    View.FB: codes.cid4014.CaudoCranial,
-    View.XCCL: codes.cid4014.CranioCaudalExaggeratedLaterally,
-    View.XCCM: codes.cid4014.CranioCaudalExaggeratedMedially,
-    View.ISO: codes.cid4014.InferomedialToSuperolateralOblique,
-}
-_DATE = re.compile(r"\d{8}")
-_TIME = re.compile(r"\d{2}(\d{2}(\d{2}(\.\d{1,6})?)?)?")
-_MAX_CODE_VALUE = 16
-_FINDING_CODES = {"mass": concepts.MASS_ON_ONE_IMAGE}
-_SNOMED_RT = ("SRT", "SNM3", "99SDM")
 
 
 def cad_sr_obstacle(read: ReadMammogram) -> str | None:
@@ -81,22 +44,29 @@ def cad_sr_obstacle(read: ReadMammogram) -> str | None:
     class for which the report has no code here keep their image out too, rather than be called a mass.
     """
     header = read.header
-    uncoded = {finding.label for finding in read.reading.findings if finding.label.casefold() not in _FINDING_CODES}
-    if uncoded:
-        return f"the report has no code for findings of the class {', '.join(sorted(uncoded))}"
+    if uncoded := uncoded_classes(read):
+        return f"the report has no code for findings of the class {', '.join(uncoded)}"
     if header.SOPClassUID in _DIGITAL_MAMMOGRAPHY:
         return None
     if header.SOPClassUID != SecondaryCaptureImageStorage:
         return f"a {header.SOPClassUID.name} object is no mammogram for a CAD report"
-    known = {"laterality": _breast(read), "view": _view(read)}
+    known = {"laterality": breast_of(read), "view": view_of(read)}
     missing = [what for what, concept in known.items() if concept is None]
     return f"digitised film without {' and '.join(missing)}" if missing else None
 
 
 def mammography_cad_sr(
-    images: Sequence[ReadMammogram], algorithm: Algorithm, *, now: datetime | None = None
+    images: Sequence[ReadMammogram],
+    algorithm: Algorithm,
+    *,
+    now: datetime | None = None,
+    supersedes: Sequence[ResultReference] = (),
 ) -> FileDataset:
     """The CAD report of one study.
+
+    Findings of a CC and an MLO view that are surely one lesion (`mammoscope.results.pairing`) are one composite
+    feature. An image that was not read stands under Failed Detections; no code of the standard says why, so the reason
+    is among the parameters of the algorithm, in words.
 
     Parameters
     ----------
@@ -106,6 +76,8 @@ def mammography_cad_sr(
         that cannot be understood. Side and view may be said by any attribute that `mammoscope.imaging` reads.
     now
         Content date and time; the clock's unless given.
+    supersedes
+        The objects of the report that this one's replaces.
 
     Raises
     ------
@@ -116,160 +88,145 @@ def mammography_cad_sr(
     for read in images:
         if obstacle := cad_sr_obstacle(read):
             raise ResultError(f"{read.mammogram.name} cannot be in a mammography CAD report: {obstacle}.")
-    dataset = new_result(ResultKind.CAD_SR, images, algorithm, now)
+    analysed = view_pairs(images)
+    pairs = [pair for views in analysed for pair in sure_pairs(views)]
+    dataset = new_result(ResultSeries.CAD_SR, images, algorithm, now, content=_pairs_as_text(pairs))
     dataset.ReferencedPerformedProcedureStepSequence = []
     dataset.PerformedProcedureCodeSequence = []
     dataset.CompletionFlag = "COMPLETE"
     dataset.VerificationFlag = "UNVERIFIED"
     dataset.CurrentRequestedProcedureEvidenceSequence = [_evidence(images)]
-    dataset.update(encode(_document(images, algorithm)))
+    uids = [read.sop_instance_uid for read in images]
+    set_predecessors(dataset, replaced(ResultKind.CAD_SR, dataset.SOPInstanceUID, uids, supersedes))
+    dataset.update(encode(_Report(images, algorithm, analysed, pairs).document()))
     template = Dataset()
     template.MappingResource, template.TemplateIdentifier = "DCMR", "4000"
     dataset.ContentTemplateSequence = [template]
     return dataset
 
 
-def outline(box: Box) -> list[tuple[float, float]]:
-    """The corners of a box, clockwise from the top left and back to it: a closed polyline."""
-    x0, y0, x1, y1 = box.as_tuple()
-    return [(x0, y0), (x1, y0), (x1, y1), (x0, y1), (x0, y0)]
+@dataclass(frozen=True)
+class _Report:
+    """The content tree of one report; an item stands in it once, so the library's entries are kept to refer to."""
 
+    images: Sequence[ReadMammogram]
+    algorithm: Algorithm
+    analysed: Sequence[ViewPair]
+    pairs: Sequence[FindingPair]
 
-def _document(images: Sequence[ReadMammogram], algorithm: Algorithm) -> Item:
-    """TID 4000."""
-    library = [_library_entry(read) for read in images]
-    impressions = [
-        _impression(tracked, entry, algorithm)
-        for read, entry in zip(images, library, strict=True)
-        for tracked in tracked_findings(read, algorithm)
-    ]
-    return container(
-        None,
-        concepts.MAMMOGRAPHY_CAD_REPORT,
-        code(
-            Relationship.HAS_CONCEPT_MOD,
-            concepts.LANGUAGE,
-            concepts.ENGLISH,
-            code(Relationship.HAS_CONCEPT_MOD, concepts.COUNTRY_OF_LANGUAGE, concepts.UNITED_STATES),
-        ),
-        container(Relationship.CONTAINS, concepts.IMAGE_LIBRARY, *library),
-        code(
-            Relationship.CONTAINS,
-            concepts.CAD_PROCESSING_AND_FINDINGS_SUMMARY,
-            _overall(images, found=bool(impressions)),
-            *impressions,
-        ),
-        _summary_of_detections(images, library, algorithm),
-        code(Relationship.CONTAINS, concepts.SUMMARY_OF_ANALYSES, concepts.NOT_ATTEMPTED),
-    )
+    def document(self) -> Item:
+        """TID 4000."""
+        library = {read.sop_instance_uid: library_entry(read) for read in self.images}
+        impressions = self._impressions(library)
+        return container(
+            None,
+            concepts.MAMMOGRAPHY_CAD_REPORT,
+            code(
+                Relationship.HAS_CONCEPT_MOD,
+                concepts.LANGUAGE,
+                concepts.ENGLISH,
+                code(Relationship.HAS_CONCEPT_MOD, concepts.COUNTRY_OF_LANGUAGE, concepts.UNITED_STATES),
+            ),
+            container(Relationship.CONTAINS, concepts.IMAGE_LIBRARY, *library.values()),
+            code(
+                Relationship.CONTAINS,
+                concepts.CAD_PROCESSING_AND_FINDINGS_SUMMARY,
+                overall_result(self.images, found=bool(impressions)),
+                *impressions,
+            ),
+            self._summary_of_detections(library),
+            self._summary_of_analyses(library),
+        )
 
-
-def _library_entry(read: ReadMammogram) -> Item:
-    """TID 4020: each row is there exactly if the image says it."""
-    header = read.header
-    context = Relationship.HAS_ACQ_CONTEXT
-    rows: list[Item] = []
-    if breast := _breast(read):
-        rows.append(code(context, concepts.IMAGE_LATERALITY, breast))
-    if view := _view(read):
-        modifiers = [
-            code(Relationship.HAS_CONCEPT_MOD, concepts.IMAGE_VIEW_MODIFIER, modifier)
-            for described in attributes.items(header, "ViewCodeSequence")[:1]
-            for item in attributes.items(described, "ViewModifierCodeSequence")
-            if (modifier := _current(item))
+    def _impressions(self, library: dict[str, Item]) -> list[Item]:
+        """Composite features first, then the findings that are in none."""
+        tracked: dict[tuple[str, int], tuple[TrackedFinding, Item]] = {
+            (read.sop_instance_uid, finding.number): (finding, library[read.sop_instance_uid])
+            for read in self.images
+            for finding in tracked_findings(read, self.algorithm)
+        }
+        paired = [
+            (
+                tracked.pop((pair.views.cc.sop_instance_uid, pair.cc_number)),
+                tracked.pop((pair.views.mlo.sop_instance_uid, pair.mlo_number)),
+            )
+            for pair in self.pairs
         ]
-        rows.append(code(context, concepts.IMAGE_VIEW, view, *modifiers))
-    orientation = header.get("PatientOrientation")
-    if orientation and not isinstance(orientation, str) and len(orientation) == 2 and all(orientation):
-        rows.append(text(context, concepts.PATIENT_ORIENTATION_ROW, str(orientation[0])))
-        rows.append(text(context, concepts.PATIENT_ORIENTATION_COLUMN, str(orientation[1])))
-    for keyword, concept, item, form in (
-        ("StudyDate", concepts.STUDY_DATE, date, _DATE),
-        ("StudyTime", concepts.STUDY_TIME, time, _TIME),
-        ("ContentDate", concepts.CONTENT_DATE, date, _DATE),
-        ("ContentTime", concepts.CONTENT_TIME, time, _TIME),
-    ):
-        said = attributes.text(header, keyword)
-        if said and form.fullmatch(said):
-            rows.append(item(context, concept, said))
-    spacing = attributes.pair(header, "ImagerPixelSpacing") or attributes.pair(header, "PixelSpacing")
-    if spacing:
-        rows.append(num(context, concepts.HORIZONTAL_PIXEL_SPACING, spacing.column_mm * 1000, concepts.MICROMETER))
-        rows.append(num(context, concepts.VERTICAL_PIXEL_SPACING, spacing.row_mm * 1000, concepts.MICROMETER))
-    return image(Relationship.CONTAINS, header.SOPClassUID, header.SOPInstanceUID, *rows)
+        single = [(one,) for one in tracked.values()]
+        return [impression(*findings, algorithm=self.algorithm) for findings in chain(paired, single)]
+
+    def _summary_of_detections(self, library: dict[str, Item]) -> Item:
+        """TID 4000 row 6 with TID 4015: on which images the search for masses succeeded, and on which it failed."""
+        succeeded = [read for read in self.images if read.processed]
+        failed: dict[str, list[ReadMammogram]] = {}
+        for read in self.images:
+            if not read.processed:
+                failed.setdefault(read.reading.reason or "", []).append(read)
+        thresholds = {read.reading.threshold for read in succeeded if read.reading.threshold is not None}
+        parameters = [f"threshold={threshold:.6g}" for threshold in sorted(thresholds)]
+        status = concepts.PARTIALLY_SUCCEEDED
+        if not failed:
+            status = concepts.SUCCEEDED
+        elif not succeeded:
+            status = concepts.FAILED
+        headings = (
+            (concepts.SUCCESSFUL_DETECTIONS, [(succeeded, parameters)] if succeeded else []),
+            (concepts.FAILED_DETECTIONS, [(of, [f"not processed: {why}"]) for why, of in failed.items()]),
+        )
+        return code(
+            Relationship.CONTAINS,
+            concepts.SUMMARY_OF_DETECTIONS,
+            status,
+            *(
+                container(
+                    Relationship.INFERRED_FROM,
+                    heading,
+                    *(self._detection([library[i.sop_instance_uid] for i in of], said) for of, said in groups),
+                )
+                for heading, groups in headings
+                if groups
+            ),
+        )
+
+    def _detection(self, entries: Sequence[Item], parameters: Sequence[str]) -> Item:
+        """TID 4017."""
+        return code(
+            Relationship.CONTAINS,
+            concepts.DETECTION_PERFORMED,
+            concepts.MASS_ON_ONE_IMAGE,
+            *algorithm_items(self.algorithm, parameters),
+            *(Reference(Relationship.HAS_PROPERTIES, entry) for entry in entries),
+        )
+
+    def _summary_of_analyses(self, library: dict[str, Item]) -> Item:
+        """TID 4000 row 7 with TID 4016 and 4018: the views that were searched for pairs."""
+        if not self.analysed:
+            return code(Relationship.CONTAINS, concepts.SUMMARY_OF_ANALYSES, concepts.NOT_ATTEMPTED)
+        searched = [library[read.sop_instance_uid] for views in self.analysed for read in (views.cc, views.mlo)]
+        performed = code(
+            Relationship.CONTAINS,
+            concepts.ANALYSIS_PERFORMED,
+            concepts.SPATIAL_PROXIMITY_ANALYSIS,
+            *algorithm_items(PAIRING),
+            *(Reference(Relationship.HAS_PROPERTIES, entry) for entry in searched),
+        )
+        return code(
+            Relationship.CONTAINS,
+            concepts.SUMMARY_OF_ANALYSES,
+            concepts.SUCCEEDED,
+            container(Relationship.INFERRED_FROM, concepts.SUCCESSFUL_ANALYSES, performed),
+        )
 
 
-def _breast(read: ReadMammogram) -> Code | None:
-    """Which breast: as Image Laterality says, which alone can say both, or else as the mammogram knows."""
-    said = attributes.text(read.header, "ImageLaterality")
-    return _BREAST.get(said or "") or _BREAST.get(read.mammogram.laterality or "")
-
-
-def _view(read: ReadMammogram) -> Code | None:
-    """Which view: the image's own code, or else the code of what View Position or the like says."""
-    described = attributes.items(read.header, "ViewCodeSequence")[:1]
-    own = _current(described[0]) if described else None
-    return own or (_VIEW.get(read.mammogram.view) if read.mammogram.view else None)
-
-
-def _current(item: Dataset) -> Code | None:
-    """The code of a view or modifier, in today's SNOMED CT where an old image has the retired SNOMED RT.
-
-    ``None`` where it is incomplete, or longer than the short code values of the concepts that are meant here.
-    """
-    value, scheme = attributes.code(item), attributes.text(item, "CodingSchemeDesignator")
-    if not value or not scheme or len(value) > _MAX_CODE_VALUE:
-        return None
-    found = Code(value, scheme, attributes.text(item, "CodeMeaning") or value)
-    if found.scheme_designator not in _SNOMED_RT:
-        return found
-    retired = Code(found.value, "SRT", found.meaning)
-    known = [getattr(group, name) for group in (codes.cid4014, codes.cid4015) for name in group.dir()]
-    return next((concept for concept in known if retired == concept), found)
-
-
-def _impression(tracked: TrackedFinding, entry: Item, algorithm: Algorithm) -> Item:
-    """TID 4003, with one finding."""
-    return container(
-        Relationship.INFERRED_FROM,
-        concepts.INDIVIDUAL_IMPRESSION,
-        code(Relationship.HAS_CONCEPT_MOD, concepts.RENDERING_INTENT, concepts.PRESENTATION_REQUIRED),
-        _single_image_finding(Relationship.CONTAINS, tracked, entry, algorithm),
-    )
-
-
-def _single_image_finding(
-    relationship: Relationship, tracked: TrackedFinding, entry: Item, algorithm: Algorithm
-) -> Item:
-    """TID 4006. The finding's image is the library entry that its coordinates are selected from."""
-    certainty = round(tracked.finding.score * 100, 1)
-    properties = Relationship.HAS_PROPERTIES
-    observed = Relationship.HAS_OBS_CONTEXT
-    return code(
-        relationship,
-        concepts.SINGLE_IMAGE_FINDING,
-        _FINDING_CODES[tracked.finding.label.casefold()],
-        code(Relationship.HAS_CONCEPT_MOD, concepts.RENDERING_INTENT, concepts.PRESENTATION_REQUIRED),
-        text(observed, concepts.TRACKING_IDENTIFIER, printable(tracked.tracking_identifier)),
-        uid_reference(observed, concepts.TRACKING_UNIQUE_IDENTIFIER, tracked.tracking_uid),
-        *_algorithm(algorithm),
-        num(properties, concepts.CERTAINTY_OF_FINDING, certainty, concepts.PERCENT),
-        scoord(properties, concepts.CENTER, GraphicType.POINT, [tracked.box.center], entry),
-        scoord(properties, concepts.OUTLINE, GraphicType.POLYLINE, outline(tracked.box), entry),
-    )
-
-
-def _algorithm(algorithm: Algorithm, parameters: Sequence[str] = ()) -> list[Item]:
-    """TID 4019."""
-    properties = Relationship.HAS_PROPERTIES
+def _pairs_as_text(pairs: Sequence[FindingPair]) -> list[str]:
+    """Another rule for pairs may make another report of the same readings."""
     return [
-        text(properties, concepts.ALGORITHM_NAME, printable(algorithm.name)),
-        text(properties, concepts.ALGORITHM_VERSION, printable(algorithm.version)),
-        *(text(properties, concepts.ALGORITHM_PARAMETERS, parameter) for parameter in parameters),
+        f"{pair.views.cc.sop_instance_uid} {pair.cc_number} {pair.views.mlo.sop_instance_uid} {pair.mlo_number}"
+        for pair in pairs
     ]
 
 
-def _overall(images: Sequence[ReadMammogram], *, found: bool) -> Code:
+def overall_result(images: Sequence[ReadMammogram], *, found: bool) -> Code:
     """The value of TID 4001, row 1."""
     processed = sum(read.processed for read in images)
     if processed == 0:
@@ -277,43 +234,6 @@ def _overall(images: Sequence[ReadMammogram], *, found: bool) -> Code:
     if processed == len(images):
         return concepts.ALL_SUCCEEDED_WITH_FINDINGS if found else concepts.ALL_SUCCEEDED_WITHOUT_FINDINGS
     return concepts.NOT_ALL_SUCCEEDED_WITH_FINDINGS if found else concepts.NOT_ALL_SUCCEEDED_WITHOUT_FINDINGS
-
-
-def _summary_of_detections(images: Sequence[ReadMammogram], library: Sequence[Item], algorithm: Algorithm) -> Item:
-    """TID 4000 row 6 with TID 4015: on which images the search for masses succeeded, and on which it failed."""
-    succeeded = [entry for read, entry in zip(images, library, strict=True) if read.processed]
-    failed = [entry for read, entry in zip(images, library, strict=True) if not read.processed]
-    thresholds = {read.reading.threshold for read in images if read.reading.threshold is not None}
-    parameters = [f"threshold={threshold:.6g}" for threshold in sorted(thresholds)]
-    status = concepts.PARTIALLY_SUCCEEDED
-    if not failed:
-        status = concepts.SUCCEEDED
-    elif not succeeded:
-        status = concepts.FAILED
-    return code(
-        Relationship.CONTAINS,
-        concepts.SUMMARY_OF_DETECTIONS,
-        status,
-        *(
-            container(Relationship.INFERRED_FROM, heading, _detection_performed(entries, algorithm, parameters))
-            for heading, entries in (
-                (concepts.SUCCESSFUL_DETECTIONS, succeeded),
-                (concepts.FAILED_DETECTIONS, failed),
-            )
-            if entries
-        ),
-    )
-
-
-def _detection_performed(entries: Sequence[Item], algorithm: Algorithm, parameters: Sequence[str]) -> Item:
-    """TID 4017."""
-    return code(
-        Relationship.CONTAINS,
-        concepts.DETECTION_PERFORMED,
-        concepts.MASS_ON_ONE_IMAGE,
-        *_algorithm(algorithm, parameters),
-        *(Reference(Relationship.HAS_PROPERTIES, entry) for entry in entries),
-    )
 
 
 def _evidence(images: Sequence[ReadMammogram]) -> Dataset:

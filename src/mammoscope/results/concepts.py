@@ -6,9 +6,13 @@ from pydicom.sr.coding import Code
 ALGORITHM_NAME = Code("111001", "DCM", "Algorithm Name")
 ALGORITHM_PARAMETERS = Code("111002", "DCM", "Algorithm Parameters")
 ALGORITHM_VERSION = Code("111003", "DCM", "Algorithm Version")
+ANALYSIS_PERFORMED = Code("111004", "DCM", "Analysis Performed")
 CAD_PROCESSING_AND_FINDINGS_SUMMARY = Code("111017", "DCM", "CAD Processing and Findings Summary")
 CENTER = Code("111010", "DCM", "Center")
+CERTAINTY_OF_FEATURE = Code("111011", "DCM", "Certainty of Feature")
 CERTAINTY_OF_FINDING = Code("111012", "DCM", "Certainty of Finding")
+COMPOSITE_FEATURE = Code("111015", "DCM", "Composite Feature")
+COMPOSITE_TYPE = Code("111016", "DCM", "Composite type")
 CONTENT_DATE = Code("111018", "DCM", "Content Date")
 CONTENT_TIME = Code("111019", "DCM", "Content Time")
 COUNTRY_OF_LANGUAGE = Code("121046", "DCM", "Country of Language")
@@ -26,10 +30,12 @@ OUTLINE = Code("111041", "DCM", "Outline")
 PATIENT_ORIENTATION_COLUMN = Code("111043", "DCM", "Patient Orientation Column")
 PATIENT_ORIENTATION_ROW = Code("111044", "DCM", "Patient Orientation Row")
 RENDERING_INTENT = Code("111056", "DCM", "Rendering Intent")
+SCOPE_OF_FEATURE = Code("111057", "DCM", "Scope of Feature")
 SINGLE_IMAGE_FINDING = Code("111059", "DCM", "Single Image Finding")
 SOURCE_IMAGE = Code("121322", "DCM", "Source image for image processing operation")
 STUDY_DATE = Code("111060", "DCM", "Study Date")
 STUDY_TIME = Code("111061", "DCM", "Study Time")
+SUCCESSFUL_ANALYSES = Code("111062", "DCM", "Successful Analyses")
 SUCCESSFUL_DETECTIONS = Code("111063", "DCM", "Successful Detections")
 SUMMARY_OF_ANALYSES = Code("111065", "DCM", "Summary of Analyses")
 SUMMARY_OF_DETECTIONS = Code("111064", "DCM", "Summary of Detections")
@@ -56,6 +62,15 @@ NONE_SUCCEEDED = Code("111245", "DCM", "No algorithms succeeded; without finding
 # CID 6014: a mass seen on one image is a density; "mammographic breast mass" is kept for one seen on several
 # (CID 6016, Composite Feature).
 MASS_ON_ONE_IMAGE = Code("129793001", "SCT", "Mammography breast density")
+
+MASS_ON_SEVERAL_IMAGES = Code("129788004", "SCT", "Mammographic breast mass")
+
+# CID 6035 and 6036: why the parts of a composite feature belong together, and where it was seen.
+RELATED_SPATIALLY = Code("111154", "DCM", "Target content items are related spatially")
+ON_MULTIPLE_IMAGES = Code("111158", "DCM", "Feature detected on multiple images")
+
+# CID 6043: kinds of analysis.
+SPATIAL_PROXIMITY_ANALYSIS = Code("133885008", "SCT", "Spatial proximity analysis")
 
 # CID 6022
 LEFT_BREAST = Code("80248007", "SCT", "Left breast")

@@ -11,7 +11,7 @@ from pydicom.dataset import FileDataset
 
 from mammoscope.explain import HeatMap
 from mammoscope.findings import Algorithm, Finding
-from mammoscope.results.derived import RESEARCH_USE, ResultKind, new_result, printable
+from mammoscope.results.derived import RESEARCH_USE, ResultSeries, new_result, printable
 from mammoscope.results.errors import ResultError
 from mammoscope.results.picture import ALERT, BLACK, PREDICTION, MammogramPicture, Rgb, fitted, font
 from mammoscope.results.secondary_capture import set_picture
@@ -97,7 +97,7 @@ def heat_map_capture(
     pixels = draw_heat_map(image, number, heat_map, algorithm)
     tracked = tracked_findings(image, algorithm)[number - 1]
     digest = hashlib.sha256(heat_map.values.tobytes()).hexdigest()
-    dataset = new_result(ResultKind.HEAT_MAP, [image], algorithm, now, content=(str(number), heat_map.method, digest))
+    dataset = new_result(ResultSeries.HEAT_MAP, [image], algorithm, now, content=(str(number), heat_map.method, digest))
     dataset.InstanceNumber = number
     parts = (
         f"Heat map of finding {number} ({tracked.tracking_uid}) by {heat_map.method}",

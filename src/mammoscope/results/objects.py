@@ -3,29 +3,64 @@
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from pydicom.dataset import FileDataset
 
 from mammoscope.errors import MammoscopeError
 from mammoscope.findings import Algorithm
+from mammoscope.results.ai_sr import ai_sr, ai_sr_obstacle
 from mammoscope.results.cad_sr import cad_sr_obstacle, mammography_cad_sr
+from mammoscope.results.derived import ResultSeries, result_instance_uid
 from mammoscope.results.errors import ResultError
+from mammoscope.results.predecessors import REPLACES, ResultReference, replaced
 from mammoscope.results.presentation import presentation_state, presentation_state_obstacle
-from mammoscope.results.secondary_capture import secondary_capture
+from mammoscope.results.secondary_capture import image_capture, secondary_capture
+from mammoscope.results.segmentation import segmentation
 from mammoscope.results.study import ReadMammogram, in_hanging_order
 from mammoscope.results.verify import verify_against_reading
+from mammoscope.settings import ResultKind
+from mammoscope.settings.sections import DEFAULT_RESULTS
 
 log = logging.getLogger(__name__)
+
+_Make = Callable[[Sequence[ReadMammogram]], FileDataset]
+
+_SHEETS = {ResultKind.SHEET: False, ResultKind.COLOUR_SHEET: True}
+_IMAGE_CAPTURES = {ResultKind.IMAGE_CAPTURE: False, ResultKind.COLOUR_IMAGE_CAPTURE: True}
+"""Whether in colour."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One object, of which kind it is, and what to keep of it to name it later."""
+
+    kind: ResultKind
+    dataset: FileDataset
+    reference: ResultReference
 
 
 @dataclass(frozen=True, slots=True)
 class StudyResults:
     """What one study gets, and in one sentence each what it should have got but did not."""
 
-    objects: tuple[FileDataset, ...]
+    results: tuple[Result, ...]
     problems: tuple[str, ...] = ()
+
+    @property
+    def objects(self) -> tuple[FileDataset, ...]:
+        """The objects alone, in the order of `results`."""
+        return tuple(result.dataset for result in self.results)
+
+    def of(self, kinds: Sequence[ResultKind]) -> tuple[Result, ...]:
+        """What a destination gets that asked for these kinds, in the order in which it named them."""
+        return tuple(result for kind in kinds for result in self.results if result.kind is kind)
+
+    @property
+    def references(self) -> tuple[ResultReference, ...]:
+        """What the next report of this study is to be told of this one."""
+        return tuple(result.reference for result in self.results)
 
 
 def result_objects(
@@ -39,23 +74,33 @@ def result_objects(
 
 
 def study_results(
-    images: Sequence[ReadMammogram], algorithm: Algorithm, *, now: datetime | None = None
+    images: Sequence[ReadMammogram],
+    algorithm: Algorithm,
+    *,
+    kinds: Sequence[ResultKind] = DEFAULT_RESULTS,
+    supersedes: Sequence[ResultReference] = (),
+    now: datetime | None = None,
 ) -> StudyResults:
-    """The result objects of one study, each checked against its reading.
+    """The result objects of one study, each written, read back and checked against its reading.
 
-    First the mammography CAD report, then a presentation state for each image with findings, last the secondary
-    capture. The report is made of the images that it may refer to (`cad_sr_obstacle`), and is not made if there is
-    none; the secondary capture shows every image and names those that are not in the report. Made twice of the same
-    images and readings, the objects have the same UIDs; another version of the algorithm gives others.
+    A report is made of the images that it may refer to (`cad_sr_obstacle`, `ai_sr_obstacle`), and is not made if there
+    is none; presentation states and segmentations are made for each image with findings, sheets and captures of every
+    image. A sheet names the images that are not in the CAD report. Made twice of the same images and readings, the
+    objects have the same UIDs and differ in dates and times alone; another version of the algorithm gives others.
 
     One image or object that goes wrong does not cost the study the others: an image that cannot be referred to, or is
     of another patient than most of its study, is in no object, and an object that cannot be made is left out. Each is
-    a problem, named on the secondary capture too.
+    a problem, named on the sheets too.
 
     Parameters
     ----------
     images
         Every mammogram of the study, read or not, in any order.
+    kinds
+        What to make: all that any destination asks for. The results come in this order.
+    supersedes
+        `StudyResults.references` of the report that this one replaces. Structured reports name their predecessors, the
+        others say in words that they replace something; what is the same as before does neither.
     now
         Date and time of creation for all of them; the clock's unless given.
 
@@ -63,43 +108,106 @@ def study_results(
     ------
     ResultError
         If no image can be referred to, the images are not of one study, there is no telling to which of several
-        patients it belongs, or the secondary capture does not say what the reading says.
+        patients it belongs, or no object at all could be made.
     """
-    now = now or datetime.now()
     images, problems = _referable(images)
-    images = in_hanging_order(images)
-    made: list[FileDataset] = []
+    making = _Making(in_hanging_order(images), algorithm, tuple(supersedes), now or datetime.now(), problems)
+    kinds = list(dict.fromkeys(kinds))
+    for kind in sorted(kinds, key=lambda kind: kind in _SHEETS):  # the sheets tell of all problems, so they come last
+        making.make(kind)
+    if not making.made:
+        raise ResultError(problems[0] if problems else _no_object(making.images, kinds))
+    results = sorted(making.made, key=lambda result: kinds.index(result.kind))
+    return StudyResults(tuple(results), tuple(problems))
 
-    def attempt(what: str, make: Callable[[Sequence[ReadMammogram]], FileDataset], of: Sequence[ReadMammogram]) -> bool:
+
+@dataclass
+class _Making:
+    """The results of a study so far, and the problems met."""
+
+    images: Sequence[ReadMammogram]
+    algorithm: Algorithm
+    supersedes: tuple[ResultReference, ...]
+    now: datetime
+    problems: list[str]
+    made: list[Result] = field(default_factory=list)
+
+    def make(self, kind: ResultKind) -> None:
+        """Make all objects of a kind."""
+        if kind is ResultKind.CAD_SR:
+            reported = [image for image in self.images if cad_sr_obstacle(image) is None]
+            self._report(kind, "CAD report", reported, self._cad_sr)
+        elif kind is ResultKind.AI_SR:
+            reported = [image for image in self.images if ai_sr_obstacle(image) is None]
+            self._report(kind, "AI report", reported, self._ai_sr)
+        elif kind is ResultKind.PRESENTATION_STATE:
+            marked = [image for image in self.images if presentation_state_obstacle(image) is None]
+            self._for_each(kind, "presentation state", marked, self._presentation_state)
+        elif kind is ResultKind.SEGMENTATION:
+            marked = [i for i in self.images if i.reading.findings and presentation_state_obstacle(i) is None]
+            self._for_each(kind, "segmentation", marked, self._segmentation)
+        elif kind in _IMAGE_CAPTURES:
+            self._for_each(kind, "picture", self.images, lambda of: self._image_capture(kind, of[0]))
+        else:
+            self._attempt(kind, "The sheet", self.images, lambda _: self._sheet(kind))
+
+    def _report(self, kind: ResultKind, what: str, images: Sequence[ReadMammogram], make: _Make) -> None:
+        """One report of all images, or else of those that do not spoil it."""
+        if not images or self._attempt(kind, f"The {what}", images, make) or len(images) == 1:
+            return
+        before = list(self.made)
+        alone = [i for i in images if self._attempt(kind, f"The {what} with {i.mammogram.name} alone", [i], make)]
+        self.made[:] = before
+        if alone and len(alone) < len(images):
+            self._attempt(kind, f"The {what} of the other images", alone, make)
+
+    def _for_each(self, kind: ResultKind, what: str, images: Sequence[ReadMammogram], make: _Make) -> None:
+        for image in images:
+            self._attempt(kind, f"The {what} of {image.mammogram.name}", [image], make)
+
+    def _attempt(self, kind: ResultKind, what: str, of: Sequence[ReadMammogram], make: _Make) -> bool:
         try:
             dataset = make(of)
             verify_against_reading(dataset, of)
         except Exception as error:  # whatever an odd header raises; its text may quote the patient
             why = str(error) if isinstance(error, MammoscopeError) else type(error).__name__
-            problems.append(f"{what} could not be made: {why}")
+            self.problems.append(f"{what} could not be made: {why}")
             return False
-        made.append(dataset)
+        reference = ResultReference.of(kind, dataset, [image.sop_instance_uid for image in of])
+        self.made.append(Result(kind, dataset, reference))
         return True
 
-    def report(of: Sequence[ReadMammogram]) -> FileDataset:
-        return mammography_cad_sr(of, algorithm, now=now)
+    def _cad_sr(self, of: Sequence[ReadMammogram]) -> FileDataset:
+        return mammography_cad_sr(of, self.algorithm, now=self.now, supersedes=self.supersedes)
 
-    reported = [image for image in images if cad_sr_obstacle(image) is None]
-    if reported and not attempt("The CAD report", report, reported) and len(reported) > 1:
-        alone = [i for i in reported if attempt(f"A CAD report with {i.mammogram.name}", report, [i])]
-        made.clear()
-        if alone and len(alone) < len(reported):
-            attempt("The CAD report of the other images", report, alone)
-    marked = [image for image in images if presentation_state_obstacle(image) is None]
-    for number, image in enumerate(marked, start=1):
+    def _ai_sr(self, of: Sequence[ReadMammogram]) -> FileDataset:
+        return ai_sr(of, self.algorithm, now=self.now, supersedes=self.supersedes)
 
-        def state(of: Sequence[ReadMammogram], number: int = number) -> FileDataset:
-            return presentation_state(of[0], algorithm, number=number, now=now)
+    def _presentation_state(self, of: Sequence[ReadMammogram]) -> FileDataset:
+        return presentation_state(of[0], self.algorithm, now=self.now, supersedes=self.supersedes)
 
-        attempt(f"The presentation state of {image.mammogram.name}", state, [image])
-    sheet = secondary_capture(images, algorithm, now=now, remarks=problems)
-    verify_against_reading(sheet, images)
-    return StudyResults((*made, sheet), tuple(problems))
+    def _segmentation(self, of: Sequence[ReadMammogram]) -> FileDataset:
+        return segmentation(of[0], self.algorithm, now=self.now, supersedes=self.supersedes)
+
+    def _image_capture(self, kind: ResultKind, image: ReadMammogram) -> FileDataset:
+        remarks = self._remarks(kind, [image], [])
+        return image_capture(image, self.algorithm, colour=_IMAGE_CAPTURES[kind], now=self.now, remarks=remarks)
+
+    def _sheet(self, kind: ResultKind) -> FileDataset:
+        remarks = self._remarks(kind, self.images, self.problems)
+        return secondary_capture(self.images, self.algorithm, colour=_SHEETS[kind], now=self.now, remarks=remarks)
+
+    def _remarks(self, kind: ResultKind, of: Sequence[ReadMammogram], problems: Sequence[str]) -> list[str]:
+        unchanged = result_instance_uid(ResultSeries.of(kind), of, self.algorithm, problems)
+        uids = [image.sop_instance_uid for image in of]
+        return [REPLACES, *problems] if replaced(kind, unchanged, uids, self.supersedes) else list(problems)
+
+
+def _no_object(images: Sequence[ReadMammogram], kinds: Sequence[ResultKind]) -> str:
+    obstacles = {ResultKind.CAD_SR: cad_sr_obstacle, ResultKind.AI_SR: ai_sr_obstacle}
+    reasons = [why for kind in kinds if kind in obstacles for i in images if (why := obstacles[kind](i))]
+    asked = ", ".join(kinds)
+    return f"Of the results asked for ({asked}) none can be made: {reasons[0] if reasons else 'there are no findings'}."
 
 
 def _referable(images: Sequence[ReadMammogram]) -> tuple[list[ReadMammogram], list[str]]:

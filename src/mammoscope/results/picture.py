@@ -1,6 +1,7 @@
 """One mammogram with its boxes and scores, as a picture."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -19,6 +20,27 @@ PREDICTION: Rgb = (255, 214, 0)
 TRUTH: Rgb = (64, 220, 96)
 ALERT: Rgb = (255, 150, 90)
 BLACK: Rgb = (0, 0, 0)
+WHITE: Rgb = (255, 255, 255)
+
+
+@dataclass(frozen=True, slots=True)
+class Ink:
+    """How findings are drawn.
+
+    Parameters
+    ----------
+    mark
+        Colour of boxes and labels.
+    cased
+        Whether boxes have a black edge on both sides: without a colour of its own a line is lost in bright tissue.
+    """
+
+    mark: Rgb
+    cased: bool = False
+
+
+COLOUR = Ink(PREDICTION)
+GREY = Ink(WHITE, cased=True)
 
 _SMALLEST_FONT = 9.0
 # Parts of the longer side of the picture: as readable in a small picture as in a large one.
@@ -62,20 +84,23 @@ class MammogramPicture:
         Pixels of the picture for one of the mammogram.
     line_width
         In pixels of the picture.
+    ink
+        How findings are drawn.
     """
 
-    def __init__(self, mammogram: Mammogram, scale: float, font: Font, line_width: int) -> None:
+    def __init__(self, mammogram: Mammogram, scale: float, font: Font, line_width: int, ink: Ink = COLOUR) -> None:
         self.image = Image.fromarray(_rgb(mammogram, scale))
         self._pen = ImageDraw.Draw(self.image)
         self._font = font
         self._line_width = line_width
+        self._ink = ink
         self._across = self.image.width / mammogram.columns
         self._down = self.image.height / mammogram.rows
 
     def draw_findings(self, findings: Sequence[Finding]) -> None:
         """Outline findings and write class and score beside each; the surest last, so that it lies on top."""
         for finding in reversed(findings):
-            drawn = self.outline(finding.box, PREDICTION)
+            drawn = self.outline(finding.box, self._ink.mark)
             if drawn is not None:
                 self._label(f"{finding.label} {finding.score * 100:.0f} %", drawn)
 
@@ -89,6 +114,10 @@ class MammogramPicture:
         left, top = int(drawn.x0), int(drawn.y0)
         # PIL's corners are pixels, ours are edges: the last pixel is the one before the edge.
         right, bottom = max(left, round(drawn.x1) - 1), max(top, round(drawn.y1) - 1)
+        if self._ink.cased:
+            edge = max(1, self._line_width // 2)
+            around = (left - edge, top - edge, right + edge, bottom + edge)
+            self._pen.rectangle(around, outline=BLACK, width=self._line_width + 2 * edge)
         self._pen.rectangle((left, top, right, bottom), outline=colour, width=self._line_width)
         return drawn
 
@@ -106,7 +135,7 @@ class MammogramPicture:
         width, height = right - left + 2 * margin, bottom - top + 2 * margin
         place = label_box(box, width, height, self.image.height, self.image.width)
         self._pen.rectangle(place.as_tuple(), fill=BLACK)
-        self._pen.text((place.x0 + margin - left, place.y0 + margin - top), text, fill=PREDICTION, font=self._font)
+        self._pen.text((place.x0 + margin - left, place.y0 + margin - top), text, fill=self._ink.mark, font=self._font)
 
 
 def status_line(reading: Reading) -> str:

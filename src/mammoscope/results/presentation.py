@@ -3,6 +3,7 @@
 It says nothing about the window (no Softcopy VOI LUT), so that the reader's own window survives.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 
 import highdicom as hd
@@ -14,22 +15,21 @@ from pydicom.uid import ExplicitVRLittleEndian
 from mammoscope import __version__
 from mammoscope.findings import Algorithm
 from mammoscope.imaging import attributes
-from mammoscope.results.cad_sr import outline
+from mammoscope.results.by_highdicom import finished, image_reference
+from mammoscope.results.cad_findings import outline
 from mammoscope.results.derived import (
     MANUFACTURER,
     RESEARCH_USE,
-    ResultKind,
-    copy_patient_and_study,
+    ResultSeries,
     printable,
     result_instance_uid,
     result_series_uid,
-    series_description,
-    set_creation_time,
-    software_versions,
 )
 from mammoscope.results.errors import ResultError
 from mammoscope.results.labels import label_box
-from mammoscope.results.study import ReadMammogram, TrackedFinding, tracked_findings
+from mammoscope.results.predecessors import ResultReference, replaced
+from mammoscope.results.study import ReadMammogram, TrackedFinding, hanging_number, tracked_findings
+from mammoscope.settings import ResultKind
 
 _LAYER = "MAMMOSCOPE"
 _YELLOW = (255, 214, 0)
@@ -37,29 +37,9 @@ _YELLOW = (255, 214, 0)
 _LABEL_HEIGHT = 1 / 50
 _CHARACTER_WIDTH = 0.6
 # What the marks need of the image; the reader's window is not among it.
-_IMAGE_ATTRIBUTES = (
-    "SOPClassUID",
-    "SOPInstanceUID",
-    "SeriesInstanceUID",
-    "StudyInstanceUID",
-    "Rows",
-    "Columns",
-    "SamplesPerPixel",
-    "PhotometricInterpretation",
-    "ModalityLUTSequence",
-)
+_MODALITY_LUT = ("ModalityLUTSequence",)
 # Only together: one without the other says nothing.
-_RESCALE_ATTRIBUTES = ("RescaleSlope", "RescaleIntercept", "RescaleType")
-_PATIENT_AND_STUDY = (
-    "PatientID",
-    "PatientName",
-    "PatientBirthDate",
-    "PatientSex",
-    "AccessionNumber",
-    "StudyID",
-    "StudyDate",
-    "StudyTime",
-)
+_RESCALE = ("RescaleSlope", "RescaleIntercept", "RescaleType")
 
 
 def presentation_state_obstacle(read: ReadMammogram) -> str | None:
@@ -72,20 +52,23 @@ def presentation_state_obstacle(read: ReadMammogram) -> str | None:
 
 
 def presentation_state(
-    image: ReadMammogram, algorithm: Algorithm, *, number: int = 1, now: datetime | None = None
+    image: ReadMammogram,
+    algorithm: Algorithm,
+    *,
+    now: datetime | None = None,
+    supersedes: Sequence[ResultReference] = (),
 ) -> FileDataset:
     """The marks on one mammogram: a closed rectangle and a label with the score for each finding.
 
     Coordinates are in PIXEL units: (0, 0) is the top left corner of the top left pixel (PS3.3 Table C.10-5), as in
-    a
-    `Box`. Tracking UIDs are those of the CAD report.
+    a `Box`. Tracking UIDs are those of the CAD report.
 
     Parameters
     ----------
-    number
-        Instance number within the series of the study's presentation states.
     now
         Date and time of creation; the clock's unless given.
+    supersedes
+        The objects of the report that this one's replaces.
 
     Raises
     ------
@@ -110,35 +93,30 @@ def presentation_state(
     )
     inverse = reference.PhotometricInterpretation == "MONOCHROME1"
     shape = hd.PresentationLUTShapeValues.INVERSE if inverse else hd.PresentationLUTShapeValues.IDENTITY
-    kind = ResultKind.PRESENTATION_STATE
+    series = ResultSeries.PRESENTATION_STATE
+    uid = result_instance_uid(series, [image], algorithm)
+    replaces = replaced(ResultKind.PRESENTATION_STATE, uid, [image.sop_instance_uid], supersedes)
     made = hd.pr.GrayscaleSoftcopyPresentationState(
         referenced_images=[reference],
-        series_instance_uid=result_series_uid(kind, image, algorithm),
-        series_number=kind.value.number,
-        series_description=series_description(kind, algorithm),
-        sop_instance_uid=result_instance_uid(kind, [image], algorithm),
-        instance_number=number,
+        series_instance_uid=result_series_uid(series, image, algorithm),
+        series_number=series.value.number,
+        sop_instance_uid=uid,
+        instance_number=hanging_number(image),
         manufacturer=MANUFACTURER,
         manufacturer_model_name="Mammoscope",
         software_versions=__version__,
         device_serial_number=None,  # type: ignore[arg-type]  # optional (PS3.3 C.7.5.1); a program has none
         content_label=_LAYER,
-        content_description=f"Marks, {RESEARCH_USE}",
+        content_description=f"{'Replaces earlier marks' if replaces else 'Marks'}, {RESEARCH_USE}",
         content_creator_name="Mammoscope^",
         graphic_annotations=[annotation],
         graphic_layers=[layer],
         presentation_lut_transformation=hd.PresentationLUTTransformation(presentation_lut_shape=shape),
         transfer_syntax_uid=ExplicitVRLittleEndian,
     )
-    state = FileDataset("", made, preamble=made.preamble, file_meta=made.file_meta)
-    copy_patient_and_study(image.header, state)
-    state.SoftwareVersions = software_versions(algorithm)
-    set_creation_time(state, now)
+    state = finished(made, image, series, algorithm, now)
     # Not in this IOD: the time of creation is that of presentation.
     state.PresentationCreationDate, state.PresentationCreationTime = state.ContentDate, state.ContentTime
-    # highdicom names itself as contributing, at the time of the clock.
-    for equipment in state.get("ContributingEquipmentSequence", []):
-        equipment.ContributionDateTime = state.ContentDate + state.ContentTime
     del state.ContentDate, state.ContentTime
     # Type 2C for a paired organ (PS3.3 C.7.3.1); empty where nobody knows.
     state.Laterality = str(image.laterality) if image.laterality else None
@@ -146,23 +124,9 @@ def presentation_state(
 
 
 def _reference(header: Dataset) -> Dataset:
-    """The mammogram as highdicom gets to see it.
-
-    Its patient and study stay empty, because highdicom refuses or logs values that it finds odd; the real ones are
-    copied afterwards as they are.
-    """
-    reference = Dataset()
-    keywords = list(_IMAGE_ATTRIBUTES)
-    if None not in (attributes.number(header, "RescaleSlope"), attributes.number(header, "RescaleIntercept")):
-        keywords += _RESCALE_ATTRIBUTES
-    for keyword in keywords:
-        if keyword in header:
-            reference[keyword] = header[keyword]
-    reference.SamplesPerPixel = 1
-    reference.PhotometricInterpretation = header.get("PhotometricInterpretation", "MONOCHROME2")
-    for keyword in _PATIENT_AND_STUDY:
-        setattr(reference, keyword, "")
-    return reference
+    """The mammogram without a window, and with a rescale only where it is whole."""
+    whole = None not in (attributes.number(header, "RescaleSlope"), attributes.number(header, "RescaleIntercept"))
+    return image_reference(header, _MODALITY_LUT + (_RESCALE if whole else ()))
 
 
 def _rectangle(tracked: TrackedFinding) -> hd.pr.GraphicObject:

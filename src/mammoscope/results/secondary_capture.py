@@ -1,27 +1,31 @@
-"""Secondary Capture: a picture of the whole study that every viewer shows, whatever else it can do."""
+"""Secondary Capture: a picture of the study or of one image that every viewer shows, whatever else it can do."""
 
 from collections.abc import Sequence
 from datetime import datetime
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from pydicom import Dataset
 from pydicom.dataset import FileDataset
 
 from mammoscope.findings import Algorithm
 from mammoscope.results import concepts
 from mammoscope.results.cad_sr import cad_sr_obstacle
-from mammoscope.results.derived import RESEARCH_USE, ResultKind, new_result
+from mammoscope.results.derived import RESEARCH_USE, ResultSeries, new_result
+from mammoscope.results.picture import COLOUR, GREY
+from mammoscope.results.predecessors import REPLACES
 from mammoscope.results.presentation import presentation_state_obstacle
 from mammoscope.results.sheet import draw_sheet
 from mammoscope.results.sr_items import code_item, sop_reference
-from mammoscope.results.study import ReadMammogram, in_hanging_order
+from mammoscope.results.study import ReadMammogram, hanging_number, in_hanging_order
 
 
 def secondary_capture(
     images: Sequence[ReadMammogram],
     algorithm: Algorithm,
     *,
+    colour: bool = True,
     now: datetime | None = None,
     remarks: Sequence[str] = (),
 ) -> FileDataset:
@@ -33,10 +37,12 @@ def secondary_capture(
     ----------
     images
         In any order.
+    colour
+        Marks in colour; else the picture is grey, which every mammography workstation shows.
     now
         Content date and time; the clock's unless given.
     remarks
-        Lines under the heading: what is missing from the results of this study.
+        Lines under the heading: what is missing from the results of this study. Another remark is another object.
 
     Raises
     ------
@@ -44,21 +50,57 @@ def secondary_capture(
         If the images are not of one study.
     """
     images = in_hanging_order(images)
-    pixels = draw_sheet(images, algorithm, _note, remarks)
-    dataset = new_result(ResultKind.SECONDARY_CAPTURE, images, algorithm, now)
-    set_picture(dataset, images, pixels, f"Mammograms windowed and reduced, marks burned in; {RESEARCH_USE}")
+    series = ResultSeries.COLOUR_SHEET if colour else ResultSeries.SHEET
+    pixels = _drawn(images, algorithm, remarks, colour=colour)
+    dataset = new_result(series, images, algorithm, now, content=remarks)
+    set_picture(dataset, images, pixels, _derivation(remarks))
     return dataset
 
 
+def image_capture(
+    image: ReadMammogram,
+    algorithm: Algorithm,
+    *,
+    colour: bool = True,
+    now: datetime | None = None,
+    remarks: Sequence[str] = (),
+) -> FileDataset:
+    """One mammogram with boxes and scores burned in, or what became of it instead.
+
+    Parameters
+    ----------
+    colour, now, remarks
+        As for `secondary_capture`.
+    """
+    series = ResultSeries.COLOUR_IMAGE_CAPTURE if colour else ResultSeries.IMAGE_CAPTURE
+    pixels = _drawn([image], algorithm, remarks, colour=colour)
+    dataset = new_result(series, [image], algorithm, now, content=remarks)
+    dataset.InstanceNumber = hanging_number(image)
+    set_picture(dataset, [image], pixels, _derivation(remarks))
+    return dataset
+
+
+def _drawn(
+    images: Sequence[ReadMammogram], algorithm: Algorithm, remarks: Sequence[str], *, colour: bool
+) -> NDArray[np.uint8]:
+    pixels = draw_sheet(images, algorithm, _note, remarks, COLOUR if colour else GREY)
+    return pixels if colour else np.asarray(Image.fromarray(pixels).convert("L"), dtype=np.uint8)
+
+
+def _derivation(remarks: Sequence[str]) -> str:
+    replaces = f"{REPLACES}; " if REPLACES in remarks else ""
+    return f"{replaces}mammograms windowed and reduced, marks burned in; {RESEARCH_USE}"
+
+
 def set_picture(dataset: Dataset, images: Sequence[ReadMammogram], pixels: NDArray[np.uint8], derivation: str) -> None:
-    """Put a colour picture made of mammograms into a secondary capture, with where it comes from.
+    """Put a picture made of mammograms into a secondary capture, with where it comes from.
 
     Parameters
     ----------
     images
         The mammograms that it shows.
     pixels
-        Shape (rows, columns, 3), RGB.
+        Shape (rows, columns, 3), RGB, or (rows, columns), grey.
     derivation
         How it was made of them, in words.
     """
@@ -74,9 +116,11 @@ def set_picture(dataset: Dataset, images: Sequence[ReadMammogram], pixels: NDArr
         dataset.Laterality = None
     _set_burned_in(dataset, images)
     _set_lossy(dataset, images)
-    dataset.SamplesPerPixel = 3
-    dataset.PhotometricInterpretation = "RGB"
-    dataset.PlanarConfiguration = 0
+    if pixels.ndim == 3:
+        dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 3, "RGB"
+        dataset.PlanarConfiguration = 0
+    else:
+        dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
     dataset.Rows, dataset.Columns = pixels.shape[:2]
     dataset.BitsAllocated = dataset.BitsStored = 8
     dataset.HighBit = 7

@@ -15,8 +15,9 @@ from mammoscope.results.derived import RESEARCH_USE
 from mammoscope.results.picture import (
     ALERT,
     BLACK,
-    PREDICTION,
+    COLOUR,
     Font,
+    Ink,
     MammogramPicture,
     Rgb,
     fitted,
@@ -51,6 +52,7 @@ def draw_sheet(
     algorithm: Algorithm,
     note: Callable[[ReadMammogram], str | None],
     remarks: Sequence[str] = (),
+    ink: Ink = COLOUR,
 ) -> NDArray[np.uint8]:
     """All mammograms side by side, with boxes and scores, and what became of each.
 
@@ -65,6 +67,8 @@ def draw_sheet(
         What to add to the status of an image, if anything.
     remarks
         Lines under the heading, for what no image here can carry; the first few are written out.
+    ink
+        How findings are drawn.
 
     Returns
     -------
@@ -83,7 +87,7 @@ def draw_sheet(
     for row, hung in enumerate(layout.grid):
         for column, image in enumerate(hung):
             if image is not None:
-                sheet.paste(_cell(image, layout, note(image)), layout.corner(row, column))
+                sheet.paste(_cell(image, layout, note(image), ink), layout.corner(row, column))
     return np.asarray(sheet, dtype=np.uint8)
 
 
@@ -169,7 +173,7 @@ def _side_by_side(rows: Sequence[Row], across: int) -> list[Row]:
     ]
 
 
-def _cell(image: ReadMammogram, layout: _Layout, note: str | None) -> Image.Image:
+def _cell(image: ReadMammogram, layout: _Layout, note: str | None, ink: Ink) -> Image.Image:
     """One mammogram under its view and status."""
     cell = Image.new("RGB", (layout.tile_width, _CAPTION + layout.tile_height), BLACK)
     pen = ImageDraw.Draw(cell)
@@ -181,10 +185,10 @@ def _cell(image: ReadMammogram, layout: _Layout, note: str | None) -> Image.Imag
     lines = wrapped(status, small, cell.width - 2 * _INDENT)
     lines[1:] = [fitted(" ".join(lines[1:]), small, cell.width - 2 * _INDENT)]
     for number, words in enumerate(lines):
-        pen.text((_INDENT, _LINE * (1.05 + 0.85 * number)), words, fill=_status_colour(image), font=small)
+        pen.text((_INDENT, _LINE * (1.05 + 0.85 * number)), words, fill=_status_colour(image, ink), font=small)
     mammogram = image.mammogram
     scale = min(layout.tile_width / mammogram.columns, layout.tile_height / mammogram.rows)
-    tile = MammogramPicture(mammogram, scale, font(SHEET_SIDE / 80), _LINE_WIDTH)
+    tile = MammogramPicture(mammogram, scale, font(SHEET_SIDE / 80), _LINE_WIDTH, ink)
     tile.draw_findings(image.reading.findings)
     if not image.processed:
         tile.write(status_line(image.reading))
@@ -194,7 +198,7 @@ def _cell(image: ReadMammogram, layout: _Layout, note: str | None) -> Image.Imag
     return cell
 
 
-def _status_colour(image: ReadMammogram) -> Rgb:
+def _status_colour(image: ReadMammogram, ink: Ink) -> Rgb:
     if not image.processed:
         return ALERT
-    return PREDICTION if image.reading.findings else _QUIET
+    return ink.mark if image.reading.findings else _QUIET

@@ -180,6 +180,17 @@ def in_hanging_order(images: Sequence[ReadMammogram]) -> list[ReadMammogram]:
     return sorted(images, key=_hanging_key)
 
 
+def hanging_number(image: ReadMammogram) -> int:
+    """Where an image hangs: 1 for R CC, 2 for L CC, 3 for R MLO and so on; the last number if nobody knows.
+
+    The instance number of an object made of one image. It depends on that image alone, so that a late view, which
+    comes between others, does not change objects that were sent already; two images of one view share it.
+    """
+    if image.view is None or image.laterality is None:
+        return 2 * len(_VIEWS) + 1
+    return 2 * _VIEWS.index(image.view) + (1 if image.laterality is Laterality.RIGHT else 2)
+
+
 def result_uid(kind: str, source: str, algorithm: Algorithm, *content: str) -> UID:
     """A UID that is the same whenever it is made of the same things (PS3.5 B.2, a UUID under 2.25)."""
     parts = [kind, source, algorithm.name, algorithm.version, *content]

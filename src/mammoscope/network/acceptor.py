@@ -1,0 +1,328 @@
+"""pynetdicom's association server, made safe against peers that are silent, huge or unwanted.
+
+Five things differ from pynetdicom 3.0: the TLS handshake happens in the connection's own thread, where a silent peer
+holds up nobody else; a peer that falls silent inside a PDU is given up; a PDU that claims to be longer than agreed is
+not read into memory; an object arrives in a folder of our choice, and one that will be refused is not kept there.
+"""
+
+import contextlib
+import os
+import socket
+import ssl
+import struct
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import _TemporaryFileWrapper
+from typing import Any
+
+import structlog
+from pynetdicom import AE, _config, dimse_messages, evt
+from pynetdicom.association import Association
+from pynetdicom.dimse import DIMSEServiceProvider
+from pynetdicom.pdu_primitives import P_DATA
+from pynetdicom.presentation import PresentationContext
+from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
+
+from mammoscope.network.callers import CallerRefusal, CallerRules, OnCallerRefused, handshake_failure
+from mammoscope.network.errors import ObjectRefusedError
+from mammoscope.network.received import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, refuse_sop_class
+
+MAX_PDU = 131072
+"""Bytes. Twice the objects per second of the usual 16 KiB on a fast link."""
+LONGEST_READ = 4 * MAX_PDU
+"""Bytes. An association request with many contexts may be longer than the PDUs agreed on for objects."""
+LARGEST_OBJECT = 2**30
+"""Bytes."""
+HANDSHAKE_SECONDS = 15.0
+MOST_CONNECTIONS = 200
+"""Open at once, whether or not an association was asked for; a connection beyond them is closed at once."""
+
+log = structlog.get_logger(__name__)
+
+BackPressure = Callable[[], str | None]
+"""Why no object can be taken now, or ``None``."""
+
+
+_arriving = threading.local()
+
+
+def _temporary_file(**options: Any) -> Any:
+    return tempfile.NamedTemporaryFile(dir=getattr(_arriving, "folder", None), **options)
+
+
+# pynetdicom writes an object that arrives to Python's folder for temporary files, one for the whole process, and has no
+# setting for it. Each object must arrive on the file system where it is kept, to be linked there rather than copied.
+vars(dimse_messages)["NamedTemporaryFile"] = _temporary_file
+_config.STORE_RECV_CHUNKED_DATASET = True
+
+
+class SharedContexts(list[PresentationContext]):
+    """Presentation contexts that associations share.
+
+    pynetdicom copies them deeply for each association, 40 ms for all storage classes; negotiation only reads them.
+    """
+
+    def __deepcopy__(self, _: dict[int, object]) -> list[PresentationContext]:
+        return list(self)
+
+
+class ApplicationEntity(AE):
+    """Its limit counts the associations asked for: a line that is open and says nothing takes nobody's place."""
+
+    @property
+    def connections(self) -> list[Association]:
+        """Whoever is connected, whether or not he asked for an association yet."""
+        return super().active_associations
+
+    @property
+    def active_associations(self) -> list[Association]:
+        """Associations that were asked for."""
+        return [a for a in self.connections if a.requestor.primitive is not None]
+
+
+class GuardedServer(ThreadedAssociationServer):
+    """Listens on one address, plain or by TLS.
+
+    Parameters
+    ----------
+    incoming
+        Folder for objects while they arrive.
+    largest_object
+        Bytes; a data set above it is refused.
+    silence_seconds
+        After which a peer in the middle of a PDU is given up.
+    """
+
+    daemon_threads = True  # a handshake that hangs does not keep the process
+
+    def __init__(
+        self,
+        ae: ApplicationEntity,
+        address: tuple[str, int],
+        contexts: SharedContexts,
+        handlers: list[evt.EventHandlerType],
+        *,
+        incoming: Path,
+        tls: ssl.SSLContext | None,
+        rules: CallerRules,
+        on_refused: OnCallerRefused,
+        back_pressure: BackPressure,
+        largest_object: int,
+        silence_seconds: float,
+    ) -> None:
+        self.entity = ae
+        self.incoming = incoming
+        self.tls = tls
+        self.rules = rules
+        self.on_refused = on_refused
+        self.back_pressure = back_pressure
+        self.largest_object = largest_object
+        self.silence_seconds = silence_seconds
+        super().__init__(ae, address, ae.ae_title, contexts, None, handlers, _GuardedHandler)
+
+    def start(self) -> None:
+        """Serve in a thread until `shutdown`."""
+        self.ae._servers.append(self)
+        threading.Thread(target=self.serve_forever, name=f"dicom {self.server_address[1]}", daemon=True).start()
+
+    def verify_request(self, _: Any, client_address: Any) -> bool:
+        """Whether somebody at this address may connect now."""
+        reason = None
+        if not self.rules.may_connect(client_address[0]):
+            reason = "its address is not allowed"
+        elif len(self.entity.connections) >= MOST_CONNECTIONS:
+            reason = f"{MOST_CONNECTIONS} connections are open already"
+        if reason is not None:
+            self.on_refused(CallerRefusal("", client_address[0], reason))
+        return reason is None
+
+    def handle_error(self, _: Any, client_address: Any) -> None:
+        """Report instead of printing a traceback."""
+        reason = f"its connection failed at once ({type(sys.exc_info()[1]).__name__})"
+        self.on_refused(CallerRefusal("", client_address[0], reason))
+
+
+class _GuardedHandler(RequestHandler):
+    server: GuardedServer
+
+    def handle(self) -> None:
+        if self.server.tls is not None and not self._shake_hands(self.server.tls):
+            return
+        _give_up_silent(self.request, self.server.silence_seconds)
+        super().handle()
+
+    def _shake_hands(self, tls: ssl.SSLContext) -> bool:
+        self.request.settimeout(HANDSHAKE_SECONDS)
+        try:
+            self.request = tls.wrap_socket(self.request, server_side=True)
+        except OSError as error:
+            self.server.on_refused(CallerRefusal("", self.client_address[0], handshake_failure(error)))
+            self.request.close()
+            return False
+        return True
+
+    def _create_association(self) -> Association:
+        association = super()._create_association()
+        association.dul.event_queue.get_nowait()  # the socket made there announced the connection; ours does so again
+        association.dul.socket = _GuardedSocket(association, client_socket=self.request)
+        association.dimse = GuardedDimse(
+            association, self.server.incoming, self.server.largest_object, self.server.back_pressure
+        )
+        return association
+
+
+def _give_up_silent(connection: socket.socket, seconds: float) -> None:
+    """Let a blocking read fail after so much silence.
+
+    By the system's own limit where it can be: Python's costs one more system call for each read.
+    """
+    if isinstance(connection, ssl.SSLSocket):
+        connection.settimeout(seconds)
+        return
+    limit = struct.pack("ll", int(seconds), int(seconds % 1 * 1e6))
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+
+
+class _GuardedSocket(AssociationSocket):
+    def recv(self, nr_bytes: int) -> bytearray:
+        if nr_bytes > LONGEST_READ:
+            raise OSError(f"a PDU of {nr_bytes} bytes is longer than agreed")
+        connection = self.socket
+        assert connection is not None
+        buffer = bytearray(nr_bytes)
+        view, got = memoryview(buffer), 0
+        while got < nr_bytes:
+            count = connection.recv_into(view[got:])
+            if count == 0:
+                break
+            got += count
+        view.release()
+        del buffer[got:]
+        return buffer
+
+
+class GuardedDimse(DIMSEServiceProvider):
+    """Watches over each object while it arrives in ``folder``."""
+
+    def __init__(self, association: Association, folder: Path, largest: int, back_pressure: BackPressure) -> None:
+        super().__init__(association)
+        self._folder = folder
+        self._largest = largest
+        self._back_pressure = back_pressure
+
+    def receive_primitive(self, primitive: P_DATA) -> None:
+        """Take the next piece; at the first of an object decide whether it is kept."""
+        _arriving.folder = self._folder
+        try:
+            super().receive_primitive(primitive)
+        except Exception as error:  # whatever pynetdicom stumbles over, or no room for a file at all
+            log.warning("message not understood", caller=self.assoc.requestor.ae_title, error=type(error).__name__)
+            self.discard()
+            self.message = None
+            self.dul.event_queue.put("Evt19")  # as for any invalid PDU: the association is aborted
+            return
+        message = self.message
+        if message is None or message._data_set_file is None or isinstance(message._data_set_file, IncomingFile):
+            return
+        command = message.command_set
+        incoming = IncomingFile(message._data_set_file, self._largest)
+        message._data_set_file = incoming  # type: ignore[assignment]
+        try:
+            refuse_sop_class(
+                str(command.get("AffectedSOPClassUID", "")), str(command.get("AffectedSOPInstanceUID", ""))
+            )
+            refuse_when_full(self._back_pressure)
+        except ObjectRefusedError as refusal:
+            incoming.refuse(refusal)
+
+    def discard(self) -> None:
+        """Delete the part of an object that arrived before its association ended."""
+        if self.message is not None and self.message._data_set_file is not None:
+            discard(self.message._data_set_file)
+
+
+class IncomingFile:
+    """The file of an object that is arriving; once refused it takes no more room, whatever else arrives of it."""
+
+    def __init__(self, file: Any, largest: int) -> None:
+        self._file: _TemporaryFileWrapper[bytes] = file
+        self._largest = largest
+        self._size = file.tell()
+        self.name = file.name
+        self.refusal: ObjectRefusedError | None = None
+
+    @property
+    def file(self) -> "IncomingFile":
+        """Itself: pynetdicom flushes the file inside its temporary file."""
+        return self
+
+    def write(self, data: bytes) -> int:
+        """Keep a piece, unless the object is refused."""
+        self._size += len(data)
+        if self.refusal is None and self._size > self._largest:
+            self.refuse(
+                ObjectRefusedError(
+                    f"an object above the limit of {self._largest} bytes was refused",
+                    CANNOT_UNDERSTAND,
+                    comment=f"the object is larger than {self._largest} bytes",
+                )
+            )
+        if self.refusal is None:
+            try:
+                self._file.write(data)
+                self._file.flush()
+            except OSError as error:
+                self.refuse(out_of_resources(error))
+        return len(data)
+
+    def flush(self) -> None:
+        """Nothing: each piece is flushed as it is written, where a full disk can still be answered."""
+
+    def refuse(self, refusal: ObjectRefusedError) -> None:
+        """Free the disk, and keep nothing of what follows."""
+        self.refusal = refusal
+        os.truncate(self.name, 0)
+
+    def close(self) -> None:
+        """Close the file."""
+        with contextlib.suppress(OSError):  # what a full disk left in the buffer
+            self._file.close()
+
+
+def give_up(association: Association) -> None:
+    """Let go of an association whose connection closed: of its half object, and of its thread if nothing was asked."""
+    if isinstance(association.dimse, GuardedDimse):
+        association.dimse.discard()
+    if association.requestor.primitive is None:  # it still waits for a request, as long as a silent peer is given
+        association.dul.to_user_queue.put(None)  # type: ignore[arg-type]
+
+
+def discard(file: Any) -> None:
+    """Close and delete a temporary file, which may be gone already."""
+    with contextlib.suppress(OSError):
+        file.close()
+    with contextlib.suppress(OSError):
+        Path(file.name).unlink()
+
+
+def refuse_when_full(back_pressure: BackPressure) -> None:
+    """Refuse an object when none can be taken now.
+
+    Raises
+    ------
+    ObjectRefusedError
+        With status 0xA700, after which the peer tries again later.
+    """
+    reason = back_pressure()
+    if reason is not None:
+        raise ObjectRefusedError(f"an object was put off: {reason}", OUT_OF_RESOURCES, comment=reason)
+
+
+def out_of_resources(error: OSError) -> ObjectRefusedError:
+    """Turn a disk's refusal into one that the peer is told."""
+    reason = f"an object could not be written: {error.strerror}"
+    return ObjectRefusedError(reason, OUT_OF_RESOURCES, comment="the object could not be written")

@@ -1,0 +1,128 @@
+"""`ReceivedObject`: one object that arrived, whichever way it came."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from pydicom import dcmread
+from pydicom.uid import UID
+
+from mammoscope.network.errors import ObjectRefusedError
+from mammoscope.network.sop_classes import REFUSED_SOP_CLASSES
+
+SUCCESS = 0x0000
+SOP_CLASS_NOT_SUPPORTED = 0x0122
+OUT_OF_RESOURCES = 0xA700
+DOES_NOT_MATCH_SOP_CLASS = 0xA900
+CANNOT_UNDERSTAND = 0xC000
+
+_UID_TEXT = re.compile(r"[0-9]+(\.[0-9]+)*")
+_IDENTITY = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "Modality")
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedObject:
+    """One object that arrived whole, its UIDs checked to be digits and dots.
+
+    Parameters
+    ----------
+    path
+        A DICOM file that vanishes when the receiver returns: move or link it to keep it. Not yet synced to disk.
+    modality
+        As in the object; empty when it does not say.
+    calling_ae_title
+        Who sent it; the name of the source where we fetched it, of the token's holder where it came by STOW-RS.
+    address
+        Of the peer.
+    move_originator
+        The AE title that asked the peer to send it, by C-MOVE (DICOM PS3.7 9.1.1.1); empty if none did. What we fetch
+        ourselves bears our own.
+    """
+
+    path: Path
+    sop_class_uid: UID
+    sop_instance_uid: str
+    study_instance_uid: str
+    modality: str
+    calling_ae_title: str
+    address: str = ""
+    move_originator: str = ""
+
+
+class Receipt(StrEnum):
+    """What a receiver did with an object; all three are answered with success."""
+
+    STORED = "stored"
+    KNOWN = "known"
+    IGNORED = "ignored"
+
+
+Receiver = Callable[[ReceivedObject], Receipt]
+"""Keeps an object, safely when it returns. `ObjectRefusedError` is answered with its status, `OSError` with 0xA700."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectRefusal:
+    """An object that was not taken.
+
+    Parameters
+    ----------
+    sop_class_uid, sop_instance_uid
+        As announced by the peer, without any check; empty where it announced nothing.
+    status
+        What the peer was answered (DICOM PS3.4 Table B.2-1).
+    """
+
+    peer: str
+    address: str
+    sop_class_uid: str
+    sop_instance_uid: str
+    status: int
+    reason: str
+
+
+def identify(path: Path, peer: str, address: str = "") -> ReceivedObject:
+    """Tell what an object that just arrived is.
+
+    Raises
+    ------
+    ObjectRefusedError
+        If it cannot be parsed, lacks an identifier, or an identifier is not made of digits and dots (file and folder
+        names are made from them).
+    """
+    try:
+        header = dcmread(path, stop_before_pixels=True, specific_tags=list(_IDENTITY))
+        sop_class, sop_instance, study, modality = (str(header.get(keyword) or "") for keyword in _IDENTITY)
+    except OSError:
+        raise
+    except Exception as error:  # a damaged data set raises whatever the parser stumbles over
+        raise ObjectRefusedError(
+            f"a data set that cannot be parsed was refused ({type(error).__name__})", CANNOT_UNDERSTAND
+        ) from None
+    for name, uid in (("SOP Class UID", sop_class), ("SOP Instance UID", sop_instance), ("Study Instance UID", study)):
+        if not is_uid(uid):
+            raise ObjectRefusedError(f"an object without a valid {name} was refused", CANNOT_UNDERSTAND)
+    refuse_sop_class(sop_class, sop_instance)
+    return ReceivedObject(path, UID(sop_class), sop_instance, study, modality, peer, address)
+
+
+def is_uid(text: str) -> bool:
+    """Whether a text is a UID (DICOM PS3.5 section 9.1; leading zeros are let pass)."""
+    return len(text) <= 64 and _UID_TEXT.fullmatch(text) is not None
+
+
+def refuse_sop_class(sop_class: str, sop_instance: str) -> None:
+    """Refuse what nobody here will read though its sender may expect it.
+
+    Raises
+    ------
+    ObjectRefusedError
+        For the `REFUSED_SOP_CLASSES`.
+    """
+    comment = REFUSED_SOP_CLASSES.get(UID(sop_class))
+    if comment is not None:
+        raise ObjectRefusedError(
+            f"object {sop_instance} was refused: {comment}", SOP_CLASS_NOT_SUPPORTED, comment=comment
+        )

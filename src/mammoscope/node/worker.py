@@ -1,0 +1,246 @@
+"""`Worker`: reads studies and sends reports; as many as you like share the work through one database."""
+
+import os
+import socket
+import threading
+import uuid
+from collections.abc import Callable, Collection, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Self
+
+import structlog
+from pydicom import dcmread
+
+from mammoscope.imaging import MammogramReader, PresentationIntent
+from mammoscope.network import CommitmentReports
+from mammoscope.node.agenda import ORPHANS_QUEUE, READING_QUEUE, Agenda, sending_queue
+from mammoscope.node.assembly import StudyTracker
+from mammoscope.node.couriers import confirmer_for, sender_for
+from mammoscope.node.delivery import DeliveryWork
+from mammoscope.node.durable import DurableWork
+from mammoscope.node.eligibility import expected_views_present
+from mammoscope.node.event_log import Announcer, log_event
+from mammoscope.node.events import ImagesRemoved, Listener, Origin
+from mammoscope.node.health import PHANTOM_RECEIVER
+from mammoscope.node.inbox import Inbox
+from mammoscope.node.outbox import Outbox
+from mammoscope.node.reading import ImageReader, MammogramDetector
+from mammoscope.node.records import DeliveryOrder, Records
+from mammoscope.node.reporting import MakeResults, Reporter
+from mammoscope.node.study_work import StudyWork
+from mammoscope.node.vigil import Vigil
+from mammoscope.results import study_results
+from mammoscope.settings import DestinationSettings, NodeSettings
+
+STOP_WAIT_SECONDS = 60.0
+SENDERS_AT_ONCE = 2
+
+log = structlog.get_logger(__name__)
+
+
+def helper_name() -> str:
+    """A name for a worker beside the one that receives: of this process alone."""
+    return f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+
+
+class Worker:
+    """Does the work of a node: reads studies, sends reports, puts away what is over.
+
+    Parameters
+    ----------
+    name
+        No other worker's that runs at the same time. What one of this name left undone is resumed at the start.
+    detector
+        Reads one mammogram.
+    at_once
+        How many studies are read at once.
+    intents
+        What the detector reads.
+    make_results
+        Makes a study's result objects.
+    listeners
+        Told of each event, after the log.
+    phantom_destination
+        Who takes the results of phantom studies, and of no other.
+    commitment
+        Storage commitment as it is reported on our own port. A worker without one leaves destinations that are asked
+        for it to one that has.
+    make_vigil
+        Makes what says that we live and who died.
+
+    Raises
+    ------
+    DatabaseError
+        If the database cannot be used.
+    """
+
+    def __init__(
+        self,
+        settings: NodeSettings,
+        detector: MammogramDetector,
+        name: str,
+        *,
+        at_once: int = 1,
+        intents: Collection[PresentationIntent] = tuple(PresentationIntent),
+        make_results: MakeResults = study_results,
+        listeners: Sequence[Listener] = (),
+        phantom_destination: DestinationSettings | None = None,
+        commitment: CommitmentReports | None = None,
+        make_vigil: Callable[[DurableWork, Records], Vigil] = Vigil,
+    ) -> None:
+        node, storage = settings.node, settings.node.storage
+        database = node.database.get_secret_value() if node.database is not None else None
+        self._settings = settings
+        self._phantom_destination = phantom_destination
+        self._intents = tuple(intents)
+        self._open = ExitStack()
+        self._stopping = threading.Event()
+        self.announce = Announcer(log_event, *listeners)
+        self.records = Records.open(storage, database)
+        self.inbox = Inbox(storage / "inbox", self.records.knows)
+        self._outbox = Outbox(storage / "outbox", name)
+        self._mammograms = MammogramReader(at_once)
+        tracker = StudyTracker(node.quiet_seconds, node.answer_minutes * 60)
+        self._work = DurableWork(name, storage, database)
+        StudyWork(
+            self._work,
+            self.records,
+            self.inbox,
+            ImageReader(detector, self._mammograms, settings.model.threshold, intents),
+            Reporter(
+                self.records,
+                self._outbox,
+                detector.algorithm,
+                make_results,
+                self._destinations_of,
+                self.announce,
+                shadow=node.shadow,
+            ),
+            tracker,
+            storage / "failed",
+            node.answer_minutes,
+            self.announce,
+            self._stopping,
+        )
+        destinations = [*settings.destinations, *([phantom_destination] if phantom_destination else [])]
+        asking = [(d.name, confirmer_for(d, settings, commitment)) for d in destinations if commitment is not None]
+        self._confirms = {name: confirm for name, confirm in asking if confirm is not None}
+        DeliveryWork(
+            self._work,
+            self.records,
+            self._outbox,
+            {destination.name: sender_for(destination, settings) for destination in destinations},
+            self._confirms,
+            {destination.name: destination.retry_hours * 3600 for destination in destinations},
+            self.announce,
+        )
+        names = [destination.name for destination in destinations]
+        self._unconfirmed = {d.name for d in destinations if d.commitment} - self._confirms.keys()
+        self._queues = {READING_QUEUE: at_once, ORPHANS_QUEUE: 1} | {
+            sending_queue(name): SENDERS_AT_ONCE for name in names
+        }
+        self._agenda = Agenda(
+            self._work,
+            self.records,
+            tracker,
+            at_once=at_once,
+            is_complete=self._is_complete,
+            destinations=names,
+            may_send=self._may_send,
+            tidy=self._tidy,
+        )
+        self._vigil = make_vigil(self._work, self.records)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it is about to stop."""
+        return self._stopping.is_set()
+
+    def start(self) -> None:
+        """Resume what was left undone, and work.
+
+        Raises
+        ------
+        ServiceError
+            If this process works already, or the database cannot be used.
+        """
+        with ExitStack() as undo:
+            undo.callback(self.records.close)
+            undo.callback(self._mammograms.close)
+            self._work.start(self._queues)
+            undo.callback(self._work.stop, STOP_WAIT_SECONDS)
+            self._vigil.start()
+            undo.callback(self._vigil.stop)
+            self._agenda.start()
+            undo.callback(self._agenda.stop)
+            undo.callback(self._stopping.set)
+            self._open = undo.pop_all()
+
+    def stop(self) -> None:
+        """Finish the image and the deliveries in hand; the rest is resumed at the next start, or by another worker."""
+        self._open.close()
+
+    def __enter__(self) -> Self:
+        self.start()
+        log.info("worker started", worker=self._work.worker)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        log.info("worker stopped", worker=self._work.worker)
+
+    def wake(self) -> None:
+        """See at once what is new."""
+        self._agenda.wake()
+
+    def forget(self, study: str) -> None:
+        """Delete all that is kept of a study, files and records, for example of a phantom."""
+        record = self.records.study(study)
+        for report in record.reports if record else ():
+            self._outbox.discard(study, report.number)
+        if self.inbox.images(study):
+            self.inbox.remove(study, only_if=lambda _: True)
+        self.records.forget(study)
+
+    def _destinations_of(self, origin: Origin) -> Sequence[DestinationSettings]:
+        if origin is Origin.PHANTOM:
+            # A helper has none itself; by the name, the node sends what the helper made.
+            return [self._phantom_destination or PHANTOM_RECEIVER]
+        return self._settings.destinations
+
+    def _may_send(self, order: DeliveryOrder) -> bool:
+        if order.origin is Origin.PHANTOM:  # back to the process that sent it, which alone knows where it listens
+            return self._phantom_destination is not None
+        return not self._settings.node.shadow and order.destination not in self._unconfirmed
+
+    def _is_complete(self, study: str) -> bool:
+        expected = self._settings.node.expected_views
+        files = self.inbox.images(study)
+        if not expected or len(files) < len(expected):
+            return False
+        try:
+            headers = [dcmread(file, stop_before_pixels=True) for file in files]
+            return expected_views_present(headers, expected, self._intents)
+        except Exception:  # a damaged header: when it is quiet, reading it will say what is wrong
+            return False
+
+    def _tidy(self) -> None:
+        """Delete images and results that were read and sent long enough ago; the records stay."""
+        before = datetime.now(UTC) - timedelta(hours=self._settings.node.keep_images_hours)
+        for study in self.records.studies_to_clear(before):
+            record = self.records.study(study)
+            covered = frozenset(o.sop_instance_uid for o in record.objects if o.report) if record else frozenset()
+            count = len(self.inbox.images(study))
+            if self.inbox.remove(study, only_if=partial(_all_in, covered)):
+                self.records.images_removed(study)
+                self.announce(ImagesRemoved(study=study, images=count))
+        for study, number in self.records.reports_to_clear(before):
+            self._outbox.discard(study, number)
+            self.records.report_cleared(study, number)
+
+
+def _all_in(covered: frozenset[str], files: Sequence[Path]) -> bool:
+    return all(file.stem in covered for file in files)

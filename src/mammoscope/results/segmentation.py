@@ -1,0 +1,140 @@
+"""Segmentation: the boxes as an object of their own, one segment a finding, for viewers and tools that read masks.
+
+A box is no outline of a mass: the segment says where the model looks, not where the lesion ends.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import highdicom as hd
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset
+from pydicom.dataset import FileDataset
+from pydicom.sr.codedict import codes
+from pydicom.uid import ExplicitVRLittleEndian
+
+from mammoscope import __version__
+from mammoscope.findings import Algorithm, Box
+from mammoscope.results.by_highdicom import finished, image_reference
+from mammoscope.results.cad_findings import FEATURE_CODES, uncoded_classes
+from mammoscope.results.derived import (
+    MANUFACTURER,
+    RESEARCH_USE,
+    ResultSeries,
+    device_uid,
+    printable,
+    result_instance_uid,
+    result_series_uid,
+)
+from mammoscope.results.errors import ResultError
+from mammoscope.results.image_library import breast_of, orientation_of
+from mammoscope.results.predecessors import ResultReference, replaced
+from mammoscope.results.study import ReadMammogram, TrackedFinding, hanging_number, result_uid, tracked_findings
+from mammoscope.settings import ResultKind
+
+_LABEL = "MAMMOSCOPE"
+_MAX_LONG_STRING = 64
+
+_MOST_BYTES = 2**29
+"""Of masks before they are packed; the largest mammogram with so many findings that it matters has no use for them."""
+
+
+def segmentation_obstacle(read: ReadMammogram) -> str | None:
+    """Why this image cannot have a segmentation, or ``None`` if it can."""
+    if not read.reading.findings:
+        return "it has no findings"
+    if uncoded := uncoded_classes(read):
+        return f"there is no code for findings of the class {', '.join(uncoded)}"
+    if read.mammogram.rows * read.mammogram.columns * len(read.reading.findings) > _MOST_BYTES:
+        return f"{len(read.reading.findings)} findings are too many masks for an image of its size"
+    return None
+
+
+def segmentation(
+    image: ReadMammogram,
+    algorithm: Algorithm,
+    *,
+    now: datetime | None = None,
+    supersedes: Sequence[ResultReference] = (),
+) -> FileDataset:
+    """The findings of one mammogram as binary masks of its size, one segment each (PS3.3 A.51).
+
+    A pixel is in the mask where the box, with its edges rounded to pixels, covers it. Tracking UIDs are those of the
+    CAD report.
+
+    Parameters
+    ----------
+    now
+        Date and time of creation; the clock's unless given.
+    supersedes
+        The objects of the report that this one's replaces.
+
+    Raises
+    ------
+    ResultError
+        If the image cannot have one (see `segmentation_obstacle`).
+    """
+    if obstacle := segmentation_obstacle(image):
+        raise ResultError(f"{image.mammogram.name} cannot have a segmentation: {obstacle}.")
+    tracked = tracked_findings(image, algorithm)
+    series = ResultSeries.SEGMENTATION
+    uid = result_instance_uid(series, [image], algorithm)
+    replaces = replaced(ResultKind.SEGMENTATION, uid, [image.sop_instance_uid], supersedes)
+    made = hd.seg.Segmentation(
+        source_images=[image_reference(image.header)],
+        pixel_array=_masks([finding.box for finding in tracked], image.mammogram.rows, image.mammogram.columns),
+        segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+        segment_descriptions=[_segment(finding, image, algorithm) for finding in tracked],
+        series_instance_uid=result_series_uid(series, image, algorithm),
+        series_number=series.value.number,
+        sop_instance_uid=uid,
+        instance_number=hanging_number(image),
+        manufacturer=MANUFACTURER,
+        manufacturer_model_name="Mammoscope",
+        software_versions=__version__,
+        device_serial_number=device_uid(algorithm),
+        content_label=_LABEL,
+        content_description=f"{'Replaces earlier boxes' if replaces else 'Boxes'}, {RESEARCH_USE}",
+        content_creator_name="Mammoscope^",
+        transfer_syntax_uid=ExplicitVRLittleEndian,
+    )
+    dataset = finished(made, image, series, algorithm, now)
+    _name_dimensions(dataset, result_uid("dimensions", uid, algorithm))
+    dataset.PatientOrientation = list(orientation_of(image) or ())  # the masks lie as the image does
+    return dataset
+
+
+def _name_dimensions(dataset: Dataset, uid: str) -> None:
+    """Give the dimensions a UID that follows from the object's; highdicom's is another one each time."""
+    for item in (*dataset.DimensionOrganizationSequence, *dataset.DimensionIndexSequence):
+        item.DimensionOrganizationUID = uid
+
+
+def _masks(boxes: Sequence[Box], rows: int, columns: int) -> NDArray[np.bool_]:
+    masks = np.zeros((1, rows, columns, len(boxes)), dtype=bool)
+    for number, box in enumerate(boxes):
+        left, top = round(box.x0), round(box.y0)
+        # A box less than a pixel wide still marks one.
+        right, bottom = max(round(box.x1), left + 1), max(round(box.y1), top + 1)
+        masks[0, top:bottom, left:right, number] = True
+    return masks
+
+
+def _segment(tracked: TrackedFinding, image: ReadMammogram, algorithm: Algorithm) -> hd.seg.SegmentDescription:
+    made_by = hd.AlgorithmIdentificationSequence(
+        name=printable(algorithm.name)[:_MAX_LONG_STRING],
+        family=codes.cid7162.ArtificialIntelligence,
+        version=printable(algorithm.version)[:_MAX_LONG_STRING],
+    )
+    return hd.seg.SegmentDescription(
+        segment_number=tracked.number,
+        segment_label=printable(f"{tracked.finding.label} {tracked.number}, {tracked.percent}")[:_MAX_LONG_STRING],
+        segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
+        segmented_property_type=FEATURE_CODES[tracked.finding.label.casefold()],
+        algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_identification=made_by,
+        tracking_uid=tracked.tracking_uid,
+        tracking_id=printable(tracked.tracking_identifier),
+        anatomic_regions=[breast_of(image) or codes.SCT.Breast],
+    )

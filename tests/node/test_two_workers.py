@@ -1,0 +1,147 @@
+"""Two workers on PostgreSQL, real processes both, one of them killed."""
+
+import copy
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from pydicom import FileDataset
+from pydicom.uid import MammographyCADSRStorage
+
+from mammoscope.network import Destination, NetworkError, StorageClient
+from mammoscope.node.records import Records, StudyState
+
+BINARIES = Path("/usr/lib/postgresql/15/bin")
+NOBODY = "postgres"
+
+pytestmark = pytest.mark.skipif(
+    os.geteuid() != 0 or not BINARIES.is_dir() or shutil.which("setpriv") is None,
+    reason="needs root, to start a PostgreSQL server of its own as another user, and Debian's postgresql-15",
+)
+
+
+@pytest.fixture
+def database(free_port: int) -> Iterator[str]:
+    """A PostgreSQL server of the test's own, on the loopback interface."""
+    folder = Path("/tmp") / f"mammoscope-postgres-{os.getpid()}-{free_port}"
+    folder.mkdir()
+    shutil.chown(folder, NOBODY, NOBODY)
+    run_as = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+    data = folder / "data"
+
+    def run(*command: str | Path) -> None:
+        done = subprocess.run([*run_as, *command], capture_output=True, text=True, cwd=folder, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    run(BINARIES / "initdb", "-D", data, "-U", "node", "--auth=trust", "--no-sync", "-E", "UTF8", "--locale=C")
+    options = f"-c listen_addresses=127.0.0.1 -c port={free_port} -c unix_socket_directories={folder} -c fsync=off"
+    run(BINARIES / "pg_ctl", "-D", data, "-w", "-t", "120", "-l", folder / "log", "-o", options, "start")
+    try:
+        yield f"postgresql://node@127.0.0.1:{free_port}/postgres"
+    finally:
+        run(BINARIES / "pg_ctl", "-D", data, "-w", "-m", "immediate", "stop")
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """Start a worker as a process, its log beside."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(config: Path, name: str, *options: str) -> subprocess.Popen[bytes]:
+        with (tmp_path / f"{name}.log").open("wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, str(Path(__file__).with_name("run_node.py")), str(config), *options],
+                stderr=log,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def events(log: Path) -> list[str]:
+    return [json.loads(line)["event"] for line in log.read_text().splitlines()]
+
+
+def test_the_work_of_a_killed_worker_is_taken_over_and_nothing_is_lost_or_done_twice(
+    tmp_path: Path, database: str, start, pacs, images: list[FileDataset], wait_until
+) -> None:
+    port = _free_port()
+    config = tmp_path / "node.toml"
+    config.write_text(
+        f'[node]\nae_title = "NODE"\nport = {port}\nstorage = "storage"\nquiet_seconds = 1\ndatabase = "{database}"\n'
+        f'[[destinations]]\nname = "pacs"\nae_title = "PACS"\nhost = "127.0.0.1"\nport = {pacs.port}\n'
+    )
+    start(config, "receiver", "--seconds", "0.5", "--dead-after", "6")
+    node = Destination("node", "NODE", "127.0.0.1", port)
+    wait_until(lambda: _answers(node), 120)
+    helper = start(config, "helper", "--work", "--seconds", "0.5", "--dead-after", "6")
+    wait_until(lambda: "worker started" in events(tmp_path / "helper.log"), 120)
+
+    studies = [_relabelled(images, f"1.2.3.{number}") for number in range(6)]
+    for study in studies:
+        assert [s.error for s in StorageClient("MODALITY").send(study, node)] == [None] * len(study)
+
+    def helper_is_reading() -> bool:
+        seen = Counter(events(tmp_path / "helper.log"))
+        return seen["study quiet"] > seen["study read"] and bool(seen["image read"])
+
+    wait_until(helper_is_reading, 120)
+    helper.send_signal(signal.SIGKILL)
+    helper.wait()
+    assert "study read" not in events(tmp_path / "helper.log")[-1:]
+
+    with Records.open(tmp_path / "storage", database) as records:
+        wait_until(lambda: records.counts().studies[StudyState.DONE] == len(studies), 240)
+        stored = [records.study(str(study[0].StudyInstanceUID)) for study in studies]
+    assert "work of a dead worker taken over" in events(tmp_path / "receiver.log")
+    for study, record in zip(studies, stored, strict=True):
+        assert record is not None
+        [report] = record.reports
+        assert {image.sop_instance_uid for image in report.images} == {str(i.SOPInstanceUID) for i in study}
+        assert [image.findings for image in report.images] == [1] * 4
+    received = Counter(str(dataset.SOPInstanceUID) for dataset in pacs.received)
+    assert set(received.values()) == {1}
+    made = {result.sop_instance_uid for record in stored if record for r in record.reports for result in r.results}
+    assert received.keys() == made
+    assert sum(d.SOPClassUID == MammographyCADSRStorage for d in pacs.received) == len(studies)
+    log = (tmp_path / "receiver.log").read_text() + (tmp_path / "helper.log").read_text()
+    assert str(images[0].PatientName) not in log
+
+
+def _relabelled(images: list[FileDataset], study: str) -> list[FileDataset]:
+    copies = copy.deepcopy(images)
+    for number, image in enumerate(copies):
+        image.StudyInstanceUID = study
+        image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = f"{study}.{number}"
+        image.SeriesInstanceUID = f"{study}.9"
+    return copies
+
+
+def _answers(node: Destination) -> bool:
+    try:
+        StorageClient("MODALITY").echo(node)
+    except NetworkError:
+        time.sleep(0.3)
+        return False
+    return True
+
+
+def _free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
