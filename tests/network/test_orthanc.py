@@ -4,15 +4,12 @@ Orthanc listens on every interface whatever its settings, so as root it runs in 
 a loopback interface; the test's own thread, and with it those that it starts, enters that namespace.
 """
 
-import ctypes
 import json
 import os
 import shutil
 import subprocess
 import sys
-import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -53,7 +50,6 @@ PATH = os.pathsep.join(
     if Path(folder) != Path(sys.prefix, "bin")
 )
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
-CLONE_NEWNET = 0x40000000
 
 
 @dataclass(frozen=True)
@@ -74,35 +70,12 @@ def _need(what: str, found: object) -> None:
     pytest.skip(reason)
 
 
-@contextmanager
-def _namespace() -> Iterator[None]:
-    """Enter a new network namespace with a loopback interface only, where that is allowed."""
-    name = f"mammoscope-{uuid.uuid4().hex[:8]}"
-    if os.geteuid() != 0 or subprocess.run(["ip", "netns", "add", name], capture_output=True, check=False).returncode:
-        yield
-        return
-    libc = ctypes.CDLL(None, use_errno=True)
-    try:
-        subprocess.run(["ip", "netns", "exec", name, "ip", "link", "set", "lo", "up"], check=True)
-        with Path(
-            "/proc/self/task", str(os.gettid() if hasattr(os, "gettid") else os.getpid()), "ns/net"
-        ).open() as home:
-            with Path("/var/run/netns", name).open() as inside:
-                assert libc.setns(inside.fileno(), CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
-            try:
-                yield
-            finally:
-                assert libc.setns(home.fileno(), CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
-    finally:
-        subprocess.run(["ip", "netns", "delete", name], check=True)
-
-
 @pytest.fixture(scope="module")
-def orthanc(tmp_path_factory: pytest.TempPathFactory, free_ports, until) -> Iterator[Orthanc]:
+def orthanc(tmp_path_factory: pytest.TempPathFactory, free_ports, until, loopback_only) -> Iterator[Orthanc]:
     _need("Orthanc", shutil.which("Orthanc", path=PATH))
     _need(str(PLUGIN), PLUGIN.exists())
     folder = tmp_path_factory.mktemp("orthanc")
-    with _namespace():
+    with loopback_only():
         http, dicom, node = free_ports(3)
         settings = {
             "StorageDirectory": str(folder / "storage"),
