@@ -4,6 +4,8 @@ Work goes out in order, comes back in order, and only the caller writes: what a 
 again elsewhere, and its result is taken once.
 """
 
+import re
+import socket
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, Self, TypeVar
@@ -16,6 +18,8 @@ _Result = TypeVar("_Result")
 
 MOST_RETRIES = 10
 """How often a thing is begun again after its worker or node died: one that kills every worker must have an end."""
+CONNECTION_SECONDS = 20.0
+_ADDRESS = re.compile(r"(ray://)?(?P<host>[^:/]+):(?P<port>[0-9]{1,5})")
 _AHEAD = 2
 """Things under way a processor: enough to keep all at work, few enough for memory."""
 
@@ -50,14 +54,12 @@ class RayCluster:
             import ray
         except ImportError:
             raise ClusterError("--ray needs Ray: install it with pip install 'mammoscope[ray]'") from None
+        _check_reachable(address)
         try:
             ray.init(address=address, log_to_driver=False, logging_level="ERROR")
         except Exception as error:  # Ray raises whatever its parts raise
             reason = next(iter(str(error).splitlines()), type(error).__name__)
-            raise ClusterError(
-                f"there is no Ray cluster at {address} ({reason}): start one with 'ray start --head' and name "
-                "its address"
-            ) from None
+            raise _no_cluster(address, reason) from None
         self._ray: Any = ray
         self.address = address
 
@@ -127,6 +129,25 @@ class RayCluster:
                 f"the Ray cluster at {self.address} could not do the work ({type(error).__name__}): see its nodes' "
                 "memory and logs"
             ) from error
+
+
+def _check_reachable(address: str) -> None:
+    """Ray tries for two minutes whether anybody listens, and says so in its own words."""
+    if address == "auto":
+        return
+    parts = _ADDRESS.fullmatch(address)
+    if parts is None:
+        raise ClusterError(f"--ray {address}: write HOST:PORT, ray://HOST:PORT or auto")
+    try:
+        socket.create_connection((parts["host"], int(parts["port"])), CONNECTION_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise _no_cluster(address, str(error)) from None
+
+
+def _no_cluster(address: str, reason: str) -> ClusterError:
+    return ClusterError(
+        f"there is no Ray cluster at {address} ({reason}): start one with 'ray start --head' and name its address"
+    )
 
 
 def _checked(version: str, work: Callable[[_Item], _Result], item: _Item) -> _Result:

@@ -57,7 +57,7 @@ def write(
     ):
         task = progress.add_task("hashing", total=None)
         index = write_index(
-            folder, hashes=Hashes(hashes), processes=processes, spread=cluster and cluster.map,
+            folder, hashes=Hashes(hashes), processes=processes, spread=cluster.map if cluster else None,
             progress=lambda n, total: progress.update(task, completed=n, total=total),
         )  # fmt: skip
     lacking = index.table.column("pixel_sha256").null_count if hashes == "pixels" else 0
