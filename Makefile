@@ -48,7 +48,7 @@ $(VENV)/.core: $(VENV)/bin/python pyproject.toml $(SOURCES)
 
 $(VENV)/.dev: $(VENV)/bin/python pyproject.toml
 	@echo "Installing Mammoscope with torch and the checks into $(VENV) (several minutes and gigabytes the first time)"
-	$(PIP) install --editable '.[train,dev]'
+	$(PIP) install --editable '.[train,ray,dev]'
 	@touch $@
 
 clean:

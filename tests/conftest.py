@@ -1,14 +1,18 @@
 """What every room's tests share: where the real data lies, and the rule that CI skips nothing."""
 
+import ctypes
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -212,3 +216,54 @@ def _spread_scores(detector: Any) -> None:
             layer.weight *= 2 / values.std()
             layer.bias.zero_()
         handle.remove()
+
+
+CLONE_NEWNET = 0x40000000
+
+
+@contextmanager
+def _loopback_only() -> Iterator[None]:
+    """Enter a new network namespace with a loopback interface only, where that is allowed."""
+    name = f"mammoscope-{uuid.uuid4().hex[:8]}"
+    if os.geteuid() != 0 or subprocess.run(["ip", "netns", "add", name], capture_output=True, check=False).returncode:
+        yield
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    try:
+        subprocess.run(["ip", "netns", "exec", name, "ip", "link", "set", "lo", "up"], check=True)
+        with Path(
+            "/proc/self/task", str(os.gettid() if hasattr(os, "gettid") else os.getpid()), "ns/net"
+        ).open() as home:
+            with Path("/var/run/netns", name).open() as inside:
+                assert libc.setns(inside.fileno(), CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
+            try:
+                yield
+            finally:
+                assert libc.setns(home.fileno(), CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
+    finally:
+        subprocess.run(["ip", "netns", "delete", name], check=True)
+
+
+@pytest.fixture(scope="session")
+def loopback_only() -> Callable[[], AbstractContextManager[None]]:
+    """For servers that listen on every interface, whatever they are told."""
+    return _loopback_only
+
+
+@pytest.fixture
+def ray_cluster(monkeypatch: pytest.MonkeyPatch, loopback_only) -> Iterator[SimpleNamespace]:
+    """A Ray cluster of two nodes' processes on the loopback interface, a processor each; the second can be killed."""
+    pytest.importorskip("ray", reason="Ray is not installed (pip install 'mammoscope[ray]')")
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    node = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": 100 << 20}
+    with loopback_only():
+        cluster = Cluster(initialize_head=True, head_node_args=node)
+        try:
+            second = cluster.add_node(**node)
+            yield SimpleNamespace(
+                address=cluster.address, kill_second=lambda: cluster.remove_node(second, allow_graceful=False)
+            )
+        finally:
+            cluster.shutdown()

@@ -12,7 +12,7 @@ from PIL import Image
 from pydicom import Dataset, dcmread
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from mammoscope.cli.detect import _Run, by_study, free_name
+from mammoscope.cli.detect import Run, by_study, free_name
 from mammoscope.findings import Algorithm, Reading, ReadingStatus
 from mammoscope.imaging import Mammogram, MammogramReader
 from mammoscope.phantom import screening_study
@@ -224,7 +224,7 @@ def test_a_detector_that_stumbles_ends_nothing(study: Path, tmp_path: Path):
             return Reading(mammogram.name, ReadingStatus.NOTHING_FOUND, rows=400, columns=300, threshold=0.5)
 
     (tmp_path / "pictures").mkdir()
-    run = _Run(tmp_path, Stumbling(), None)
+    run = Run(tmp_path, Stumbling(), None)
 
     assert not run.read_all(sorted(study.glob("*.dcm")))
 

@@ -4,15 +4,12 @@ Orthanc listens on every interface whatever its settings, so as root it runs in 
 a loopback interface; the test's own thread, and with it those that it starts, enters that namespace.
 """
 
-import ctypes
 import json
 import os
 import shutil
 import subprocess
 import sys
-import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -21,7 +18,10 @@ import httpx
 import pytest
 from pydicom import FileDataset, dcmread
 from pydicom.uid import RLELossless, generate_uid
+from typer.testing import CliRunner
 
+from mammoscope.cli import app
+from mammoscope.datasets import ReviewState, load_dataset
 from mammoscope.network import (
     Caller,
     CommitmentClient,
@@ -50,7 +50,6 @@ PATH = os.pathsep.join(
     if Path(folder) != Path(sys.prefix, "bin")
 )
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
-CLONE_NEWNET = 0x40000000
 
 
 @dataclass(frozen=True)
@@ -71,35 +70,12 @@ def _need(what: str, found: object) -> None:
     pytest.skip(reason)
 
 
-@contextmanager
-def _namespace() -> Iterator[None]:
-    """Enter a new network namespace with a loopback interface only, where that is allowed."""
-    name = f"mammoscope-{uuid.uuid4().hex[:8]}"
-    if os.geteuid() != 0 or subprocess.run(["ip", "netns", "add", name], capture_output=True, check=False).returncode:
-        yield
-        return
-    libc = ctypes.CDLL(None, use_errno=True)
-    try:
-        subprocess.run(["ip", "netns", "exec", name, "ip", "link", "set", "lo", "up"], check=True)
-        with Path(
-            "/proc/self/task", str(os.gettid() if hasattr(os, "gettid") else os.getpid()), "ns/net"
-        ).open() as home:
-            with Path("/var/run/netns", name).open() as inside:
-                assert libc.setns(inside.fileno(), CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
-            try:
-                yield
-            finally:
-                assert libc.setns(home.fileno(), CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
-    finally:
-        subprocess.run(["ip", "netns", "delete", name], check=True)
-
-
 @pytest.fixture(scope="module")
-def orthanc(tmp_path_factory: pytest.TempPathFactory, free_ports, until) -> Iterator[Orthanc]:
+def orthanc(tmp_path_factory: pytest.TempPathFactory, free_ports, until, loopback_only) -> Iterator[Orthanc]:
     _need("Orthanc", shutil.which("Orthanc", path=PATH))
     _need(str(PLUGIN), PLUGIN.exists())
     folder = tmp_path_factory.mktemp("orthanc")
-    with _namespace():
+    with loopback_only():
         http, dicom, node = free_ports(3)
         settings = {
             "StorageDirectory": str(folder / "storage"),
@@ -176,6 +152,7 @@ def study(orthanc: Orthanc, tmp_path: Path, make_object: MakeObject) -> list[Fil
     images = [make_object(), make_object()]
     for image in images:
         image.StudyInstanceUID, image.StudyDate = images[0].StudyInstanceUID, "20260315"
+        image.AccessionNumber = images[0].StudyInstanceUID[-12:]
     images[1].compress(RLELossless, generate_instance_uid=False)
     files = [tmp_path / f"{number}.dcm" for number in range(2)]
     for image, file in zip(images, files, strict=True):
@@ -295,3 +272,48 @@ def test_we_ask_orthanc_for_commitment(orthanc: Orthanc, study, folder: Path, ke
         )
     assert report.committed == {kept}
     assert dict(report.failed) == {missing: 0x0112}
+
+
+PULLS = pytest.mark.parametrize("kind", ["dicomweb", "dimse"])
+
+
+@PULLS
+def test_dataset_pull(orthanc: Orthanc, study, kind: str, tmp_path: Path) -> None:
+    address = orthanc.web.url if kind == "dicomweb" else f"ORTHANC@127.0.0.1:{orthanc.dimse.port}"
+    numbers = tmp_path / "accessions.txt"
+    numbers.write_text(f"\ufeff{study[0].AccessionNumber}\r\n\r\nACC-43\r\n", encoding="utf-8")
+    command = ["dataset", "pull", "--ae-title", "NODE", "--from", kind, address, "--accessions", str(numbers)]
+    out = tmp_path / "set"
+
+    done = CliRunner().invoke(app, [*command, "--out", str(out)])
+
+    assert done.exit_code == 1, done.output
+    assert "not found: ACC-43" in done.output
+    assert "1 studies with 2 mammograms fetched; 1 accession numbers not found" in done.output
+    dataset = load_dataset(out)
+    assert {image.path.stem for image in dataset} == {str(image.SOPInstanceUID) for image in study}
+    assert {image.path.parent.name for image in dataset} == {str(study[0].StudyInstanceUID)}
+    assert {image.review for image in dataset} == {ReviewState.UNANNOTATED}
+    by_uid = {str(image.SOPInstanceUID): image for image in study}
+    for image in dataset:
+        assert (dcmread(image.path).pixel_array == by_uid[image.path.stem].pixel_array).all()
+
+    again = CliRunner().invoke(app, [*command, "--out", str(out)])
+    assert "0 studies with 0 mammograms fetched; 1 accession numbers not found; 1 studies here already" in again.output
+
+
+@PULLS
+def test_dataset_pull_by_a_query(orthanc: Orthanc, study, kind: str, tmp_path: Path) -> None:
+    address = orthanc.web.url if kind == "dicomweb" else f"ORTHANC@127.0.0.1:{orthanc.dimse.port}"
+    uid = str(study[0].StudyInstanceUID)
+    command = ["dataset", "pull", "--ae-title", "NODE", "--from", kind, address, "--where", f"StudyInstanceUID={uid}"]
+    days = ["--since", "2026-03-15", "--until", "2026-03-15"]
+
+    done = CliRunner().invoke(app, [*command, *days, "--out", str(tmp_path / "set")])
+    assert done.exit_code == 0, done.output
+    assert len(load_dataset(tmp_path / "set")) == 2
+
+    nothing = CliRunner().invoke(app, [*command, "--since", "2026-03-16", "--out", str(tmp_path / "none")])
+    assert nothing.exit_code == 0
+    assert "0 studies with 0 mammograms" in nothing.output
+    assert not (tmp_path / "none" / "annotations.json").exists()

@@ -1,5 +1,6 @@
 """`mammoscope dataset show` and `index`: what is in a data set, from its index."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -40,16 +41,23 @@ def write(
         str, typer.Option(help="Which hashes to add: none, files, or pixels (both; decodes every image).")
     ] = "none",
     processes: Annotated[int | None, typer.Option(min=1, help="How many decode at once; all cores by default.")] = None,
+    ray: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Spread the hashing over this Ray cluster.")
+    ] = None,
 ) -> None:
     """Write the index, images.parquet, anew."""
+    from mammoscope.cluster import RayCluster
     from mammoscope.datasets import Hashes, write_index
 
     if hashes not in _HASHES:
         raise MammoscopeError(f"--hashes {hashes}: there are {', '.join(_HASHES)}.")
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    with (
+        RayCluster(ray) if ray else nullcontext() as cluster,
+        Progress(console=Console(stderr=True), transient=True) as progress,
+    ):
         task = progress.add_task("hashing", total=None)
         index = write_index(
-            folder, hashes=Hashes(hashes), processes=processes,
+            folder, hashes=Hashes(hashes), processes=processes, spread=cluster.map if cluster else None,
             progress=lambda n, total: progress.update(task, completed=n, total=total),
         )  # fmt: skip
     lacking = index.table.column("pixel_sha256").null_count if hashes == "pixels" else 0

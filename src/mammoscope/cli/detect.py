@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +20,7 @@ from mammoscope.errors import MammoscopeError
 if TYPE_CHECKING:
     from pydicom.dataset import FileDataset
 
+    from mammoscope.cli.detect_elsewhere import ReadBatch, ReadElsewhere
     from mammoscope.findings import Reading
     from mammoscope.imaging import Mammogram, MammogramReader
     from mammoscope.inference import Detector
@@ -40,6 +41,10 @@ def detect(
         typer.Option(min=0.0, max=1.0, help="Lowest score reported, instead of the model's operating point."),
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Processor threads for the model; all by default.")] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Spread the work over this Ray cluster; one thread by default."),
+    ] = None,
 ) -> None:
     """Find masses in mammograms: a list of readings, a picture each and, for DICOM, objects for a PACS.
 
@@ -49,11 +54,11 @@ def detect(
     from mammoscope.inference import Detector
 
     files = _mammogram_files(paths, out)
-    run = _Run(out, Detector(bundle, threads=threads), threshold)
+    run = Run(out, Detector(bundle, threads=threads), threshold)
     started = time.monotonic()
-    with _written_to(out):
+    with _written_to(out), _spread_over(ray, bundle, threads or 1) as elsewhere:
         (out / "pictures").mkdir(parents=True, exist_ok=True)
-        interrupted = run.read_all(files)
+        interrupted = run.read_all(files, elsewhere)
     run.print_summary(total=len(files), seconds=time.monotonic() - started)
     if interrupted:
         raise typer.Exit(INTERRUPTED)
@@ -61,7 +66,7 @@ def detect(
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry:
+class Entry:
     """One line of ``readings.json``: a reading, the file it is of, and the picture made of it."""
 
     file: Path
@@ -69,28 +74,41 @@ class _Entry:
     picture: str | None = None
 
     def to_json(self) -> dict[str, Any]:
+        """As a line of ``readings.json``."""
         return {"file": str(self.file), "picture": self.picture, **self.reading.to_json()}
 
 
 @dataclass(slots=True)
-class _Run:
+class Run:
     """What one call of the command has done so far."""
 
     out: Path
     detector: "Detector"
     threshold: float | None
-    entries: list[_Entry] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
     problems: list[tuple[str, str]] = field(default_factory=list)
     picture_names: set[str] = field(default_factory=set)
 
-    def read_all(self, files: Sequence[Path]) -> bool:
-        """Read every file and write ``readings.json``, also when interrupted: then the answer is ``True``."""
+    def read_all(self, files: Sequence[Path], elsewhere: "ReadElsewhere | None" = None) -> bool:
+        """Read every file and write ``readings.json``, also when interrupted: then the answer is ``True``.
+
+        Parameters
+        ----------
+        elsewhere
+            Other machines that read; ``None`` to read here.
+        """
         from mammoscope.imaging import MammogramReader
 
         try:
             with MammogramReader() as reader, _progress() as progress:
                 bar = progress.add_task("Reading", total=len(files))
-                for study in by_study(files, reader):
+                studies = by_study(files, reader)
+                if elsewhere is not None:
+                    for batch in elsewhere(studies, self.detector.algorithm, self.threshold):
+                        self.take(batch)
+                        progress.advance(bar, len(batch.entries))
+                    return False
+                for study in studies:
                     for _ in self.read_study(study, reader):
                         progress.advance(bar)
         except KeyboardInterrupt:
@@ -114,6 +132,19 @@ class _Run:
         if dicom:
             self._write_objects(dicom)
 
+    def take(self, batch: "ReadBatch") -> None:
+        """Add what another machine read as if it had been read here."""
+        self.problems.extend(batch.problems)
+        for entry in batch.entries:
+            name = entry.picture and f"pictures/{free_name(entry.file.stem, self.picture_names)}.png"
+            self.entries.append(replace(entry, picture=name))
+            if entry.picture and name:
+                (self.out / name).write_bytes(batch.files[entry.picture])
+        for name, content in batch.files.items():
+            if name.startswith("objects/"):
+                (self.out / name).parent.mkdir(parents=True, exist_ok=True)
+                (self.out / name).write_bytes(content)
+
     def _read(self, path: Path, reader: "MammogramReader") -> "ReadMammogram | None":
         """What the study's result objects are made of; ``None`` for a picture and what no object can refer to."""
         from mammoscope.results import ReadMammogram
@@ -125,7 +156,7 @@ class _Run:
             read = ReadMammogram(mammogram, reading) if mammogram.header is not None else None
         except Exception as error:  # one file must not end the others' reading
             return self._not_read(path, _sentence(error, "reading it failed"), mammogram, reader)
-        self.entries.append(_Entry(path, reading, self._picture(path, mammogram, reading)))
+        self.entries.append(Entry(path, reading, self._picture(path, mammogram, reading)))
         if reading.reason is not None:
             self.problems.append((str(path), reading.reason))
         return read
@@ -137,7 +168,7 @@ class _Run:
         from mammoscope.results import ReadMammogram
 
         name = _printable(path.name)
-        self.entries.append(_Entry(path, Reading.not_processed(name, reason)))
+        self.entries.append(Entry(path, Reading.not_processed(name, reason)))
         self.problems.append((str(path), reason))
         try:
             header = reader.read_header(path, name) if mammogram is None else mammogram.header
@@ -289,6 +320,19 @@ def _mammogram_files(paths: Sequence[Path], out: Path) -> list[Path]:
             f"no mammogram in {', '.join(map(str, paths))}: name DICOM, PNG, JPEG, TIFF or PGM files or their folder"
         )
     return files
+
+
+@contextmanager
+def _spread_over(address: str | None, bundle: Path | None, threads: int) -> "Iterator[ReadElsewhere | None]":
+    """The machines that read; ``None`` for this one."""
+    if address is None:
+        yield None
+        return
+    from mammoscope.cli.detect_elsewhere import ReadElsewhere
+    from mammoscope.cluster import RayCluster
+
+    with RayCluster(address) as cluster:
+        yield ReadElsewhere(cluster, bundle and bundle.resolve(), threads)
 
 
 @contextmanager

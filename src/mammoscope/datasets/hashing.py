@@ -6,13 +6,17 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 
+from mammoscope.cluster import Spread
 from mammoscope.datasets.errors import DatasetError
 from mammoscope.datasets.files import sha256_of_file
 from mammoscope.imaging import MammogramError, MammogramReader
 
 Progress = Callable[[int, int], None]
+BATCH = 32
+"""Files that another machine is given at once."""
 
 
 class Hashes(StrEnum):
@@ -41,6 +45,7 @@ def hash_files(
     hashes: Hashes,
     processes: int | None = None,
     progress: Progress | None = None,
+    spread: Spread | None = None,
 ) -> list[FileHashes]:
     """Sizes, times and hashes of files, those asked for made where they are not known.
 
@@ -48,6 +53,8 @@ def hash_files(
     ----------
     known
         By name relative to ``folder``; it holds for files of that size and time.
+    spread
+        Other machines that make them; ``None`` for this one.
 
     Raises
     ------
@@ -58,6 +65,9 @@ def hash_files(
     if hashes is Hashes.NONE:
         return found
     todo = [n for n, facts in enumerate(found) if _lacks(facts, hashes)]
+    if spread is not None:
+        _hash_elsewhere(paths, found, todo, hashes, spread, progress)
+        return found
     workers = processes or os.cpu_count() or 1
     with MammogramReader(workers) as reader, ThreadPoolExecutor(workers) as pool:
         done = pool.map(lambda n: _hashed(paths[n], found[n], hashes, reader), todo)
@@ -66,6 +76,31 @@ def hash_files(
             if progress:
                 progress(count, len(todo))
     return found
+
+
+def _hash_elsewhere(
+    paths: Sequence[Path],
+    found: list[FileHashes],
+    todo: Sequence[int],
+    hashes: Hashes,
+    spread: Spread,
+    progress: Progress | None,
+) -> None:
+    batches = [todo[n : n + BATCH] for n in range(0, len(todo), BATCH)]
+    work = partial(_hash_batch, hashes=hashes)
+    results = spread(work, [[(paths[n].absolute(), found[n]) for n in batch] for batch in batches])
+    done = 0
+    for batch, hashed in zip(batches, results, strict=True):
+        for position, facts in zip(batch, hashed, strict=True):
+            found[position] = facts
+        done += len(batch)
+        if progress:
+            progress(done, len(todo))
+
+
+def _hash_batch(files: Sequence[tuple[Path, FileHashes]], hashes: Hashes) -> list[FileHashes]:
+    with MammogramReader() as reader:
+        return [_hashed(path, facts, hashes, reader) for path, facts in files]
 
 
 def pixel_sha256(path: Path, reader: MammogramReader) -> str | None:

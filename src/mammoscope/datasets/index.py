@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mammoscope.cluster import Spread
 from mammoscope.datasets.dataset import (
     ANNOTATIONS,
     FOLDS,
@@ -58,7 +59,12 @@ class IndexedDataset:
 
 
 def write_index(
-    folder: Path, *, hashes: Hashes = Hashes.NONE, processes: int | None = None, progress: Progress | None = None
+    folder: Path,
+    *,
+    hashes: Hashes = Hashes.NONE,
+    processes: int | None = None,
+    progress: Progress | None = None,
+    spread: Spread | None = None,
 ) -> IndexedDataset:
     """Write ``images.parquet`` of a data set's folder anew.
 
@@ -72,6 +78,8 @@ def write_index(
         How many decode at once; ``None`` for as many as there are cores.
     progress
         Called with (files hashed, files to hash).
+    spread
+        Other machines that make the hashes (see `mammoscope.cluster`); ``None`` for this one.
 
     Raises
     ------
@@ -81,7 +89,7 @@ def write_index(
     folder = Path(folder)
     dataset = read_folder(folder)
     known = _known_hashes(folder)
-    found = hash_files([image.path for image in dataset], known, folder / IMAGES, hashes, processes, progress)
+    found = hash_files([image.path for image in dataset], known, folder / IMAGES, hashes, processes, progress, spread)
     return _store(folder, dataset, found)
 
 

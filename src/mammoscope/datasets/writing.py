@@ -162,7 +162,7 @@ def _coco(plan: list[_Planned], categories: Mapping[str, int], info: Mapping[str
         "info": {key: value for key, value in info.items() if value is not None},
         "licenses": [{"id": 1, "name": info["licence"]}] if info.get("licence") else [],
         "categories": [{"id": number, "name": label} for label, number in categories.items()],
-        "images": [_image_entry(planned) for planned in plan],
+        "images": [image_entry(planned.image, planned.id) for planned in plan],
         "annotations": [
             _box_entry(number if box.id is None else box.id, planned.id, categories[box.label], box, inside)
             for number, (planned, box, inside) in enumerate(marks, start=1)
@@ -170,8 +170,8 @@ def _coco(plan: list[_Planned], categories: Mapping[str, int], info: Mapping[str
     }
 
 
-def _image_entry(planned: _Planned) -> dict[str, Any]:
-    image = planned.image
+def image_entry(image: ImportedImage, image_id: int) -> dict[str, Any]:
+    """The entry of an image in a COCO file."""
     known = {
         "study_id": image.study, "scanner": image.scanner, "spacing_mm": image.spacing_mm, "density": image.density,
         "pathology": image.pathology, "fold": image.fold, "review": image.review and str(image.review),
@@ -179,7 +179,7 @@ def _image_entry(planned: _Planned) -> dict[str, Any]:
     }  # fmt: skip
     return {
         **image.facts,
-        "id": planned.id,
+        "id": image_id,
         "file_name": image.name,
         "height": image.rows,
         "width": image.columns,

@@ -38,6 +38,7 @@ from mammoscope.network.sop_classes import (
 from mammoscope.network.storage_client import Sending, StorageClient
 from mammoscope.network.storage_service import StorageService
 from mammoscope.network.stow import StowService
+from mammoscope.network.study_source import StudySource
 from mammoscope.network.tls import TLSConfig
 from mammoscope.network.web_client import WebClient
 from mammoscope.network.web_service import WebService
@@ -81,6 +82,7 @@ __all__ = [
     "StorageClient",
     "StorageService",
     "StowService",
+    "StudySource",
     "TLSConfig",
     "TLSConfigError",
     "UnsendableObjectError",

@@ -1,7 +1,7 @@
 """What a query finds and how a retrieval ends, whichever protocol it went by."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 
 from pydicom import Dataset
@@ -27,12 +27,15 @@ class FoundStudy:
         As in the archive, ``YYYYMMDD``; empty where it has none.
     modalities, instances
         Empty and ``None`` where the archive does not say.
+    accession
+        Empty where the archive does not say; not compared, and never shown in logs.
     """
 
     study_instance_uid: str
     date: str = ""
     modalities: tuple[str, ...] = ()
     instances: int | None = None
+    accession: str = field(default="", compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +94,8 @@ def found_study(answer: Dataset) -> FoundStudy | None:
     modalities = (modalities,) if isinstance(modalities, str) else tuple(modalities)
     instances = answer.get("NumberOfStudyRelatedInstances")
     count = int(instances) if instances not in (None, "") else None
-    return FoundStudy(uid, str(answer.get("StudyDate") or ""), modalities, count)
+    accession = str(answer.get("AccessionNumber") or "").strip()
+    return FoundStudy(uid, str(answer.get("StudyDate") or ""), modalities, count, accession)
 
 
 def matches(study: FoundStudy, where: Mapping[str, str]) -> bool:
