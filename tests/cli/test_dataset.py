@@ -16,7 +16,7 @@ def collection(tmp_path):
     (tmp_path / "pictures").mkdir()
     names = [f"{patient:05}_LEFT_{view}.png" for patient in range(1, 7) for view in ("CC", "MLO")]
     for name in names:
-        cv2.imwrite(str(tmp_path / "pictures" / name), np.zeros((40, 50), np.uint8))
+        cv2.imwrite(str(tmp_path / "pictures" / name), np.arange(2000, dtype=np.uint16).reshape(40, 50))
     coco = {
         "categories": [{"id": 1, "name": "Mass"}],
         "images": [{"id": n, "file_name": name, "height": 40, "width": 50} for n, name in enumerate(names)],
@@ -71,4 +71,101 @@ def test_folds_are_divided_beside_the_split(collection):
     shown = " ".join(run("show", out).output.split())
     assert "1 4, 2 4, none 4" in shown  # two of six patients are for the test
     both = run("split", out, "--folds", 2, "--val", 0.2)
-    assert "--folds does not go with --val and --test" in str(both.exception)
+    assert "--folds does not go with --split, --val and --test" in str(both.exception)
+
+
+@pytest.fixture
+def folder(collection):
+    out = collection / "out"
+    run("import", "coco", "--annotations", collection / "set.json", "--images", collection / "pictures", "--out", out)
+    return out
+
+
+def told(*arguments, code=0):
+    done = run(*arguments)
+    assert done.exit_code == code, (done.output, done.exception)
+    return " ".join(done.output.split())
+
+
+def test_exact_numbers_say_what_they_miss(folder):
+    said = told("split", folder, "--split", "6/3/2")
+    assert "1 images " in said
+    assert "than asked for: patients stay whole." in said
+    assert "are in no split. No patient is in two splits." in said
+    assert "split" in str(run("split", folder, "--split", "6/3/2", "--val", "0.1").exception)
+    assert "there are mass, pathology" in str(run("split", folder, "--split", "6/6", "--stratify", "age").exception)
+    assert "--stratify goes with" in str(run("split", folder, "--stratify", "mass").exception)
+
+
+def test_new_data_sets_of_old_ones(folder, collection):
+    said = told("filter", folder, "--where", "view == 'MLO' and n_boxes > 0", "--out", collection / "mlo")
+    assert "6 images of 6 patients with 6 boxes written" in said
+    assert "5 images instead" not in told("sample", folder, "--images", 4, "--out", collection / "four")
+    assert "images instead of 5: patients stay whole." in told(
+        "sample", folder, "--images", 5, "--out", collection / "five"
+    )
+    told("remap", folder, "--map", "Mass=lesion", "--out", collection / "lesions")
+    told("merge", collection / "mlo", collection / "lesions", "--out", collection / "both")
+    assert "Mass 6, lesion 11" in told("show", collection / "both")
+    assert "write OLD=NEW" in str(run("remap", folder, "--map", "Mass", "--out", collection / "x").exception)
+    assert "nothing to do" in str(run("remap", folder, "--out", collection / "x").exception)
+    both = run("filter", folder, "--where", "id > 1", "--out", collection / "x", "--copy", "--symlink")
+    assert "do not go together" in str(both.exception)
+
+
+def test_out_and_in_again(folder, collection):
+    assert "12 images with 11 boxes written" in told("export", folder, "--format", "voc", "--out", collection / "voc")
+    assert "choose another --out." in str(run("export", folder, "--format", "voc", "--out", folder).exception)
+    said = told(
+        "import", "voc", "--annotations", collection / "voc/Annotations", "--images", collection / "voc/images",
+        "--table", collection / "voc/images.csv", "--out", collection / "again",
+    )  # fmt: skip
+    assert "12 images of 6 patients with 11 boxes; 1 images have no box." in said
+    assert "there are coco, csv" in str(run("export", folder, "--format", "x", "--out", collection / "x").exception)
+
+
+def test_png_for_programs_that_read_no_dicom(folder, collection):
+    told("export", folder, "--format", "yolo", "--png", "--out", collection / "png")
+    picture = cv2.imread(str(collection / "png/images/00001_LEFT_CC.png"), cv2.IMREAD_UNCHANGED)
+    assert (picture.shape, picture.dtype) == ((40, 50), np.uint8)
+
+
+def test_reviews(folder):
+    name = "00001_LEFT_CC.png"
+    assert "1 images are validated by dr a." in told(
+        "review", "set", folder, "--image", name, "--state", "validated", "--by", "dr a", "--note", "sure"
+    )
+    assert "6 images are disputed" in told(
+        "review", "set", folder, "--where", "view == 'MLO'", "--state", "disputed", "--by", "dr b"
+    )
+    said = told("review", "show", folder)
+    assert "annotated │ 5" in said
+    assert "disputed │ 6" in said
+    assert "validated │ 1" in said
+    assert "is validated." in told("review", "show", folder, "--image", name)
+    assert "dr a: validated (sure)" in told("review", "show", folder, "--image", name)
+    for more, wrong in (
+        (["--state", "fine", "--image", name], "there are unannotated, annotated"),
+        (["--state", "validated"], "say which images"),
+        (["--state", "validated", "--where", "id < 0"], "no image of"),
+    ):
+        assert wrong in str(run("review", "set", folder, "--by", "dr a", *more).exception)
+
+
+def test_the_index_can_be_written_for_an_old_folder(folder):
+    (folder / "images.parquet").unlink()
+    assert "12 images" in told("index", folder, "--hashes", "pixels", "--processes", 1)
+    assert (folder / "images.parquet").is_file()
+    assert "there are none, files, pixels" in str(run("index", folder, "--hashes", "md5").exception)
+    picture = folder / "images/00001_LEFT_CC.png"
+    content = picture.read_bytes()
+    picture.unlink()
+    picture.write_bytes(content[:50])
+    assert "The pixels of 1 images cannot be read." in told("index", folder, "--hashes", "pixels", code=1)
+
+
+def test_show_tells_a_changed_split(folder):
+    told("split", folder, "--val", "0.34")
+    path = folder / "annotations.json"
+    path.write_text(path.read_text().replace('"split": "val"', '"split": "train"', 2))
+    assert "splits.json locked" in str(run("show", folder).exception)

@@ -1,4 +1,5 @@
 import json
+import zipfile
 
 import cv2
 import numpy as np
@@ -170,3 +171,14 @@ def test_progress_is_told(collection, tmp_path):
     told = []
     import_coco(collection.annotations, collection.images, tmp_path / "out", progress=lambda *at: told.append(at))
     assert told == [(n, 6) for n in range(1, 7)]
+
+
+def test_an_archive_instead_of_what_is_in_it(collection, tmp_path):
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
+        archive.write(collection.annotations)
+    for annotations, images in (
+        (tmp_path / "set.zip", collection.images),
+        (collection.annotations, tmp_path / "set.zip"),
+    ):
+        with pytest.raises(DatasetError, match=r"set\.zip is an archive: unpack it"):
+            import_coco(annotations, images, tmp_path / "out")

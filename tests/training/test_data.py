@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mammoscope.datasets import DatasetError, divide_into_folds
+from mammoscope.datasets import DatasetError, ReviewState, divide_into_folds, set_review
 from mammoscope.training import TrainingError
 from mammoscope.training.data import learnable, load_data
 from mammoscope.training.recipe import DataSection
@@ -74,3 +74,11 @@ def test_a_fold_is_the_validation_split(folder: Path):
     assert sorted(image.id for data in parts for image in data.narrowed("val")) == list(range(12))
     assert len({data.fingerprint() for data in parts}) == 3
     assert len({learnable(data).fingerprint() for data in parts}) == 1
+
+
+def test_only_what_an_expert_confirmed(folder: Path):
+    with pytest.raises(TrainingError, match="no image of data set set is validated"):
+        loaded(folder, validated_only=True)
+    names = [str(image.facts["file_name"]) for image in loaded(folder)][:2]
+    set_review(folder, names, ReviewState.VALIDATED, "dr a")
+    assert [str(image.facts["file_name"]) for image in loaded(folder, validated_only=True)] == names

@@ -6,9 +6,18 @@ from mammoscope.datasets.dataset import AnnotatedDataset, AnnotatedImage, load_d
 from mammoscope.datasets.errors import DatasetError, PatientUnknownError
 from mammoscope.datasets.files import write_json
 from mammoscope.datasets.folds import FoldSummary, divide_into_folds, folds_of, with_fold_apart
+from mammoscope.datasets.hashing import Hashes
 from mammoscope.datasets.identity import FileNamePattern, ImageIdentity
+from mammoscope.datasets.imported import ImportedBox, ImportedImage, Polygon
 from mammoscope.datasets.importing import ImportSummary, import_coco
-from mammoscope.datasets.splitting import Split, SplitSummary, split_dataset
+from mammoscope.datasets.index import IndexedDataset, open_index, read_index, write_index
+from mammoscope.datasets.new_folder import ImagesAs
+from mammoscope.datasets.operations import Output, filter_dataset, merge_datasets, remap_dataset, sample_dataset
+from mammoscope.datasets.review_state import ReviewState
+from mammoscope.datasets.reviewing import ReviewedBox, change_boxes, history_of, set_review
+from mammoscope.datasets.splitting import Split, SplitSizes, SplitSummary, split_dataset, split_stratified
+from mammoscope.datasets.stratification import Stratum
+from mammoscope.datasets.writing import WrittenDataset, write_dataset
 
 __all__ = [
     "AnnotatedDataset",
@@ -17,17 +26,41 @@ __all__ = [
     "DatasetError",
     "FileNamePattern",
     "FoldSummary",
+    "Hashes",
     "ImageIdentity",
+    "ImagesAs",
     "ImportSummary",
+    "ImportedBox",
+    "ImportedImage",
+    "IndexedDataset",
+    "Output",
     "PatientUnknownError",
+    "Polygon",
+    "ReviewState",
+    "ReviewedBox",
     "Split",
+    "SplitSizes",
     "SplitSummary",
+    "Stratum",
+    "WrittenDataset",
+    "change_boxes",
     "divide_into_folds",
+    "filter_dataset",
     "folds_of",
+    "history_of",
     "import_coco",
     "load_dataset",
+    "merge_datasets",
+    "open_index",
     "read_coco",
+    "read_index",
+    "remap_dataset",
+    "sample_dataset",
+    "set_review",
     "split_dataset",
+    "split_stratified",
     "with_fold_apart",
+    "write_dataset",
+    "write_index",
     "write_json",
 ]

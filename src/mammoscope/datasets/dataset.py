@@ -11,6 +11,7 @@ from mammoscope.datasets.coco import CocoDocument, CocoImage, read_coco
 from mammoscope.datasets.errors import DatasetError, PatientUnknownError
 from mammoscope.datasets.files import read_json, sha256_of_file, stored_size
 from mammoscope.datasets.identity import FileNamePattern, ImageIdentity, laterality_of, view_of
+from mammoscope.datasets.review_state import ReviewEvent, ReviewState, boxes_hash, latest_states, read_events, state_of
 from mammoscope.findings import Box
 from mammoscope.imaging import Laterality, View
 
@@ -46,6 +47,8 @@ class AnnotatedImage:
         ``train``, ``val``, ``test``, or ``None`` before splitting.
     fold
         Its fold of a cross-validation, from 1, or ``None``.
+    review
+        How far its annotation is.
     facts
         The COCO image entry as it stands.
     box_facts
@@ -64,6 +67,7 @@ class AnnotatedImage:
     crowds: tuple[Box, ...] = ()
     split: str | None = None
     fold: int | None = None
+    review: ReviewState = ReviewState.ANNOTATED
     facts: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
     box_facts: tuple[Mapping[str, Any], ...] = field(default=(), compare=False, repr=False)
 
@@ -242,6 +246,7 @@ def read_folder(folder: Path) -> AnnotatedDataset:
             f"{folder} is not a data set's folder: it has no {ANNOTATIONS}; make one with 'mammoscope dataset import'."
         )
     document = read_coco(path)
+    reviewed = latest_states(read_events(folder))
     images = []
     for image in document.images:
         file = image_path(document, image, folder / IMAGES)
@@ -252,8 +257,16 @@ def read_folder(folder: Path) -> AnnotatedDataset:
             laterality_of(image.facts.get("laterality")),
             view_of(image.facts.get("view")),
         )
-        images.append(_annotated(document, image, file, (image.rows, image.columns), identity)[0])
+        annotated, _ = _annotated(document, image, file, (image.rows, image.columns), identity)
+        images.append(_with_review(annotated, reviewed.get((image.id, image.file_name))))
     return AnnotatedDataset(folder.resolve().name, _by_id(images), document.category_ids)
+
+
+def _with_review(image: AnnotatedImage, event: ReviewEvent | None) -> AnnotatedImage:
+    stated = image.facts.get("review")
+    if event is None and stated is None:
+        return image
+    return replace(image, review=state_of(stated, event, boxes_hash(image.boxes, image.labels, image.crowds)))
 
 
 def _patient_of(path: Path, image: CocoImage) -> str:

@@ -4,6 +4,8 @@ import hashlib
 import json
 import math
 import os
+import tarfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,12 @@ from pydicom.errors import InvalidDicomError
 from mammoscope.datasets.errors import DatasetError
 
 _CHUNK_BYTES = 1 << 20
+
+
+def check_unpacked(path: Path) -> None:
+    """Raise `DatasetError` where an archive was given for what is in it."""
+    if path.is_file() and (zipfile.is_zipfile(path) or tarfile.is_tarfile(path)):
+        raise DatasetError(f"{path} is an archive: unpack it and give what is in it.")
 
 
 def stored_size(path: Path) -> tuple[int, int] | None:

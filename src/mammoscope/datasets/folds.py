@@ -1,13 +1,16 @@
 """Cross-validation: the patients of a data set in folds, each of which validates once."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from mammoscope.datasets.dataset import ANNOTATIONS, FOLDS, AnnotatedDataset, fold_hash, load_dataset
 from mammoscope.datasets.errors import DatasetError
 from mammoscope.datasets.files import read_json, write_json
+from mammoscope.datasets.index import refresh_index
 from mammoscope.datasets.splitting import Split, assign_patients
+from mammoscope.datasets.stratification import Stratum, assign_stratified
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +23,13 @@ class FoldSummary:
     hash: str
 
 
-def divide_into_folds(folder: Path, folds: int, seed: int = 1, *, force: bool = False) -> FoldSummary:
+def divide_into_folds(
+    folder: Path, folds: int, seed: int = 1, *, strata: Sequence[Stratum] = (), force: bool = False
+) -> FoldSummary:
     """Divide a data set into folds by patient, as evenly in images and boxes as `split_dataset` splits.
 
-    Images of the split ``test`` are in no fold; ``train`` and ``val`` are divided together, and stay as they are for
-    trainings without a fold.
+    Images of the split ``test`` are in no fold, nor those that a split left out; ``train`` and ``val`` are divided
+    together, and stay as they are for trainings without a fold.
 
     Parameters
     ----------
@@ -35,6 +40,8 @@ def divide_into_folds(folder: Path, folds: int, seed: int = 1, *, force: bool = 
         How many, 2 or more.
     seed
         Draws the order of equal patients.
+    strata
+        What is to be spread evenly beside images and boxes (see `mammoscope.datasets.stratification`).
     force
         Divide again although the data set has other folds.
 
@@ -47,7 +54,9 @@ def divide_into_folds(folder: Path, folds: int, seed: int = 1, *, force: bool = 
     if folds < 2:
         raise DatasetError(f"--folds {folds}: cross-validation needs two folds or more.")
     data = load_dataset(folder, check_folds=not force)
-    arguments = {"folds": folds, "seed": seed}
+    arguments: dict[str, Any] = {"folds": folds, "seed": seed}
+    if strata:
+        arguments["stratify"] = [str(stratum) for stratum in strata]
     if not force and any(image.fold for image in data):
         record = read_json(folder / FOLDS) if (folder / FOLDS).is_file() else {}
         if record.get("arguments") == arguments:
@@ -56,9 +65,14 @@ def divide_into_folds(folder: Path, folds: int, seed: int = 1, *, force: bool = 
             f"{folder} is divided into folds otherwise already: figures from before and after cannot be compared; "
             "divide it again with --force."
         )
-    learnable = [image for image in data if image.split != Split.TEST]
+    is_split = any(image.split for image in data)
+    learnable = [image for image in data if not is_split or image.split in {Split.TRAIN, Split.VAL}]
     names = {str(number): 1 / folds for number in range(1, folds + 1)}
-    fold_of = {patient: int(name) for patient, name in assign_patients(learnable, names, seed, folder, "folds").items()}
+    assigned = assign_patients(learnable, names, seed, folder, "folds")
+    if strata:
+        sizes = {name: share * len(learnable) for name, share in names.items()}
+        assigned = assign_stratified(learnable, sizes, strata, seed)
+    fold_of = {patient: int(name) for patient, name in assigned.items()}
     folds_by_id = {image.id: fold_of[image.patient] for image in learnable}
     divided = replace(data, images=tuple(replace(image, fold=folds_by_id.get(image.id)) for image in data))
     summary = _summary(divided)
@@ -73,6 +87,7 @@ def divide_into_folds(folder: Path, folds: int, seed: int = 1, *, force: bool = 
             {"arguments": arguments, "hash": summary.hash, "patients": _by_name(summary.patients),
              "images": _by_name(summary.images), "boxes": _by_name(summary.boxes)},
         )  # fmt: skip
+        refresh_index(folder, divided)
     except OSError as error:
         raise DatasetError(f"the folds of {folder} cannot be written: {error.strerror or error}.") from None
     return summary
@@ -95,7 +110,7 @@ def folds_of(data: AnnotatedDataset) -> tuple[int, ...]:
 
 
 def with_fold_apart(data: AnnotatedDataset, fold: int) -> AnnotatedDataset:
-    """The data set with that fold as the split ``val`` and the others as ``train``; ``test`` stays.
+    """The data set with that fold as the split ``val`` and the others as ``train``; what is in no fold stays.
 
     Raises
     ------
@@ -108,9 +123,7 @@ def with_fold_apart(data: AnnotatedDataset, fold: int) -> AnnotatedDataset:
     return replace(
         data,
         images=tuple(
-            image
-            if image.split == Split.TEST
-            else replace(image, split=str(Split.VAL if image.fold == fold else Split.TRAIN))
+            image if image.fold is None else replace(image, split=str(Split.VAL if image.fold == fold else Split.TRAIN))
             for image in data
         ),
     )

@@ -1,8 +1,5 @@
 """Importing a collection: checked, made whole, and put into one folder that any COCO tool can read."""
 
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -13,9 +10,11 @@ from mammoscope.datasets.case_tables import CaseTables
 from mammoscope.datasets.coco import CocoAnnotation, CocoDocument, CocoImage, read_coco
 from mammoscope.datasets.dataset import ANNOTATIONS, IMAGES, checked_size, clipped_box, image_path
 from mammoscope.datasets.errors import DatasetError
-from mammoscope.datasets.files import write_json
+from mammoscope.datasets.files import check_unpacked, write_json
 from mammoscope.datasets.identity import FileNamePattern, ImageIdentity
+from mammoscope.datasets.index import write_index
 from mammoscope.datasets.native_size import NativeSize, read_native_sizes, unstretch
+from mammoscope.datasets.new_folder import ImagesAs, bring_image, check_target, new_folder
 from mammoscope.findings import Box
 
 
@@ -105,33 +104,18 @@ def import_coco(
         If an image's patient is not known.
     """
     annotations, images, out = Path(annotations), Path(images), Path(out)
-    _check_target(out, overwrite)
+    check_target(out, overwrite)
+    for given in (annotations, images):
+        check_unpacked(given)
     document = read_coco(annotations)
     natives = None if native_sizes is None else read_native_sizes(Path(native_sizes))
     pattern = FileNamePattern.compile(patient_pattern)
     told = CaseTables.read([Path(path) for path in case_tables])
     plan = [_plan(document, image, images, pattern, natives, native_sizes, told) for image in document.images]
     _check_targets_differ(document, plan)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.partial-", dir=out.parent))
-        try:
-            copied = _write(document, plan, partial, copy, progress)
-            _put_in_place(partial, out)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-    except OSError as error:
-        raise DatasetError(f"{out} cannot be written: {error.strerror or error}; nothing was kept.") from None
+    with new_folder(out, overwrite=overwrite) as folder:
+        copied = _write(document, plan, folder, copy, progress)
     return _summary(plan, copied)
-
-
-def _check_target(out: Path, overwrite: bool) -> None:
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return
-    if not (out / ANNOTATIONS).is_file():
-        raise DatasetError(f"{out} is there already and is not a data set's folder: choose another --out.")
-    if not overwrite:
-        raise DatasetError(f"{out} is there already: choose another --out, or replace it with --overwrite.")
 
 
 def _plan(
@@ -180,42 +164,12 @@ def _write(
         if planned.native is not None:
             unstretch(planned.source, target, *planned.new_size)
         else:
-            copied += _link_or_copy(planned.source, target, copy)
+            copied += bring_image(planned.source, target, ImagesAs.COPIED if copy else ImagesAs.LINKED)
         if progress:
             progress(done, len(plan))
     write_json(folder / ANNOTATIONS, _coco(document, plan))
-    umask = os.umask(0)
-    os.umask(umask)
-    folder.chmod(0o777 & ~umask)  # mkdtemp's folders are private
+    write_index(folder)
     return copied
-
-
-def _link_or_copy(source: Path, target: Path, copy: bool) -> bool:
-    if not copy:
-        try:
-            target.hardlink_to(source.resolve())
-        except OSError:  # another file system, or one without links
-            pass
-        else:
-            return False
-    shutil.copyfile(source, target)
-    return True
-
-
-def _put_in_place(partial: Path, out: Path) -> None:
-    if not out.exists():
-        partial.rename(out)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{out.name}.old-", dir=out.parent))
-    try:
-        out.rename(old / "replaced")
-        try:
-            partial.rename(out)
-        except OSError:
-            (old / "replaced").rename(out)
-            raise
-    finally:
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def _coco(document: CocoDocument, plan: list[_PlannedImage]) -> dict[str, Any]:

@@ -5,14 +5,16 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from mammoscope.datasets.dataset import (
     ANNOTATIONS,
     FOLDS,
     SPLITS,
+    AnnotatedDataset,
     AnnotatedImage,
     load_dataset,
     read_folder,
@@ -20,6 +22,8 @@ from mammoscope.datasets.dataset import (
 )
 from mammoscope.datasets.errors import DatasetError
 from mammoscope.datasets.files import read_json, write_json
+from mammoscope.datasets.index import refresh_index
+from mammoscope.datasets.stratification import Stratum, assign_stratified
 
 
 class Split(StrEnum):
@@ -32,12 +36,63 @@ class Split(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SplitSummary:
-    """Patients, images and boxes in each split; ``hash`` is what ``splits.json`` locks."""
+    """Patients, images and boxes in each split; ``hash`` is what ``splits.json`` locks.
+
+    ``missed`` holds, for splits of exact numbers of images, by how many a split has more (or, negative, fewer) images
+    than asked for, because no patient may be in two; ``left_over`` how many images are in no split.
+    """
 
     patients: Mapping[str, int]
     images: Mapping[str, int]
     boxes: Mapping[str, int]
     hash: str
+    missed: Mapping[str, int] = field(default_factory=dict)
+    left_over: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SplitSizes:
+    """How large the splits are to be: shares of all images, or exact numbers of images.
+
+    Parameters
+    ----------
+    text
+        As the user wrote it.
+    sizes
+        By split; those of size 0 are left out.
+    exact
+        Whether the sizes are numbers of images.
+    """
+
+    text: str
+    sizes: Mapping[str, float]
+    exact: bool
+
+    @classmethod
+    def parse(cls, text: str) -> "SplitSizes":
+        """From ``train/val`` or ``train/val/test``: shares (``0.7/0.15/0.15``) or images (``2378/400/400``).
+
+        Raises
+        ------
+        DatasetError
+            If it is neither shares that sum to 1 nor whole numbers.
+        """
+        parts = [part.strip() for part in text.split("/")]
+        try:
+            sizes = [float(part) for part in parts]
+        except ValueError:
+            sizes = []
+        if len(sizes) not in (2, 3) or not all(math.isfinite(size) and size >= 0 for size in sizes) or sizes[0] == 0:
+            raise DatasetError(
+                f"--split {text!r} is not train/val/test: give shares that sum to 1, such as 0.7/0.15/0.15, or numbers "
+                "of images, such as 2378/400/400."
+            )
+        by_split = {str(split): size for split, size in zip(Split, sizes, strict=False) if size > 0}
+        if all(size == int(size) for size in sizes) and sum(sizes) > 1:
+            return cls(text, by_split, exact=True)
+        if abs(sum(sizes) - 1) > 1e-6:
+            raise DatasetError(f"--split {text!r}: the shares sum to {sum(sizes):g}, not to 1.")
+        return cls(text, by_split, exact=False)
 
 
 def split_dataset(
@@ -69,20 +124,81 @@ def split_dataset(
     folder = Path(folder)
     shares = _shares(val, test)
     arguments = {"val": val, "test": test, "seed": seed}
-    dataset = read_folder(folder) if force else load_dataset(folder)
-    if not force and any(image.split for image in dataset):
-        record = read_json(folder / SPLITS) if (folder / SPLITS).is_file() else {}
-        if record.get("arguments") == arguments:
-            return _summary(dataset.images)
+    dataset, done = _to_split(folder, arguments, force)
+    if done:
+        return _summary(dataset.images)
+    return _lock(folder, dataset, assign_patients(dataset.images, shares, seed, folder), arguments)
+
+
+def split_stratified(
+    folder: Path,
+    sizes: SplitSizes,
+    strata: Sequence[Stratum] = tuple(Stratum),
+    seed: int = 1,
+    *,
+    force: bool = False,
+) -> SplitSummary:
+    """Split a data set by patient so that every split looks like the whole, and lock the split.
+
+    Parameters
+    ----------
+    folder
+        As for `split_dataset`.
+    sizes
+        Shares, or exact numbers of images. Numbers are met as nearly as whole patients allow; where they sum to less
+        than all images, patients are chosen, and the others are in no split.
+    strata
+        What is to be spread evenly (see `assign_stratified`).
+    seed
+        Draws the order of equal patients.
+    force
+        Split again although the data set has other splits; its folds, if any, go.
+
+    Raises
+    ------
+    DatasetError
+        If the numbers exceed the images, the data set is split otherwise already, or has fewer patients than splits.
+    """
+    folder = Path(folder)
+    arguments = {"split": sizes.text, "stratify": [str(stratum) for stratum in strata], "seed": seed}
+    dataset, done = _to_split(folder, arguments, force)
+    if done:
+        return _against(_summary(dataset.images), sizes, len(dataset))
+    if sizes.exact and sum(sizes.sizes.values()) > len(dataset):
         raise DatasetError(
-            f"{folder} is split otherwise already: figures from before and after a new split cannot be compared; "
-            "split it again with --force."
+            f"--split {sizes.text} asks for {sum(sizes.sizes.values()):.0f} images, but {folder} has {len(dataset)}."
         )
-    splits = assign_patients(dataset.images, shares, seed, folder)
-    images = [replace(image, split=splits[image.patient]) for image in dataset]
+    if len(dataset.patients) < len(sizes.sizes):
+        raise DatasetError(f"{folder} has {len(dataset.patients)} patients: too few for {len(sizes.sizes)} splits.")
+    wanted = dict(sizes.sizes) if sizes.exact else {s: share * len(dataset) for s, share in sizes.sizes.items()}
+    splits = assign_stratified(dataset.images, wanted, strata, seed)
+    if empty := sorted(set(sizes.sizes) - set(splits.values())):
+        raise DatasetError(f"--split {sizes.text}: no whole patient of {folder} fits into {empty[0]}; ask for more.")
+    return _against(_lock(folder, dataset, splits, arguments), sizes, len(dataset))
+
+
+def _to_split(folder: Path, arguments: Mapping[str, Any], force: bool) -> tuple[AnnotatedDataset, bool]:
+    """The data set, and whether it is split just so already."""
+    dataset = read_folder(folder) if force else load_dataset(folder)
+    if force or not any(image.split for image in dataset):
+        return dataset, False
+    record = read_json(folder / SPLITS) if (folder / SPLITS).is_file() else {}
+    if record.get("arguments") == arguments:
+        return dataset, True
+    raise DatasetError(
+        f"{folder} is split otherwise already: figures from before and after a new split cannot be compared; "
+        "split it again with --force."
+    )
+
+
+def _lock(
+    folder: Path, dataset: AnnotatedDataset, splits: Mapping[str, str], arguments: Mapping[str, Any]
+) -> SplitSummary:
+    """Write the split of each patient; those without stay out of all."""
+    images = tuple(replace(image, split=splits.get(image.patient), fold=None) for image in dataset)
     document = read_json(folder / ANNOTATIONS)
     for entry in document["images"]:
-        entry["split"] = splits[str(entry["patient_id"]).strip()]
+        entry["split"] = splits.get(str(entry["patient_id"]).strip())
         entry.pop("fold", None)  # drawn among other training images
     summary = _summary(images)
     try:
@@ -91,12 +207,20 @@ def split_dataset(
         write_json(folder / ANNOTATIONS, document)
         write_json(
             folder / SPLITS,
-            {"arguments": arguments, "hash": summary.hash, "patients": dict(summary.patients),
+            {"arguments": dict(arguments), "hash": summary.hash, "patients": dict(summary.patients),
              "images": dict(summary.images), "boxes": dict(summary.boxes)},
         )  # fmt: skip
+        refresh_index(folder, replace(dataset, images=images))
     except OSError as error:
         raise DatasetError(f"the split of {folder} cannot be written: {error.strerror or error}.") from None
     return summary
+
+
+def _against(summary: SplitSummary, sizes: SplitSizes, n_images: int) -> SplitSummary:
+    if not sizes.exact:
+        return summary
+    missed = {split: summary.images.get(split, 0) - int(size) for split, size in sizes.sizes.items()}
+    return replace(summary, missed=missed, left_over=n_images - sum(summary.images.values()))
 
 
 def _shares(val: float, test: float) -> dict[str, float]:

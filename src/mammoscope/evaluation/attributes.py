@@ -10,7 +10,7 @@ UNKNOWN = "unknown"
 
 _OF_THE_FORMAT = {  # keys that COCO or the import defines: names and places of things, not what they are like
     "id", "image_id", "category_id", "file_name", "height", "width", "license", "flickr_url", "coco_url",
-    "date_captured", "patient_id", "split", "area", "iscrowd", "bbox", "segmentation",
+    "date_captured", "patient_id", "study_id", "split", "review", "area", "iscrowd", "bbox", "segmentation",
 }  # fmt: skip
 
 

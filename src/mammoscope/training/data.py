@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from mammoscope.datasets import AnnotatedDataset, AnnotatedImage, load_dataset, with_fold_apart
+from mammoscope.datasets import AnnotatedDataset, AnnotatedImage, ReviewState, load_dataset, with_fold_apart
 from mammoscope.evaluation import attributes_of
 from mammoscope.training.errors import TrainingError
 from mammoscope.training.recipe import DataSection
@@ -17,13 +17,16 @@ def load_data(section: DataSection) -> AnnotatedDataset:
     Raises
     ------
     TrainingError
-        If no box of the data set has the attribute that is to be its label.
+        If no box of the data set has the attribute that is to be its label, or no image is validated though only such
+        are to be used.
     DatasetError
         If the data set cannot be used, or has no such fold.
     """
     data = load_dataset(section.dataset)
     if section.fold is not None:
         data = with_fold_apart(data, section.fold)
+    if section.validated_only:
+        data = _validated(data)
     if section.label_from is None and not section.labels and not section.leave_out:
         return data
     given = {image.id: _labels(image, section.label_from) for image in data}
@@ -33,6 +36,16 @@ def load_data(section: DataSection) -> AnnotatedDataset:
             "'mammoscope dataset import coco --cases' brings those of CBIS-DDSM"
         )
     return _relabelled(data, given, section.labels, section.leave_out)
+
+
+def _validated(data: AnnotatedDataset) -> AnnotatedDataset:
+    images = tuple(image for image in data if image.review is ReviewState.VALIDATED)
+    if not images:
+        raise TrainingError(
+            f"data.validated_only: no image of data set {data.name} is validated; say which are with "
+            "'mammoscope dataset review set'"
+        )
+    return replace(data, images=images)
 
 
 def learnable(data: AnnotatedDataset) -> AnnotatedDataset:

@@ -222,6 +222,8 @@ class DataSection(_Section):
         Label to class; one that is not listed is its own class.
     leave_out
         Labels that make an image unfit to learn from or to validate on.
+    validated_only
+        Learn from and validate on images alone whose boxes an expert confirmed (`mammoscope dataset review`).
     """
 
     dataset: Path
@@ -231,6 +233,7 @@ class DataSection(_Section):
     label_from: str | None = None
     labels: dict[str, str] = {}
     leave_out: tuple[str, ...] = ()
+    validated_only: bool = False
 
 
 class Recipe(_Section):

@@ -1,0 +1,84 @@
+"""Pascal VOC: an XML file per image.
+
+http://host.robots.ox.ac.uk/pascal/VOC/voc2012/htmldoc/devkit_doc.html: pixels count from 1 and both corners belong to
+the box, so that ``xmin = 1, xmax = 10`` covers the first ten columns.
+"""
+
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from pathlib import Path
+
+from mammoscope.datasets.errors import DatasetError
+from mammoscope.datasets.files import check_unpacked
+from mammoscope.datasets.formats.image_folder import ImageFolder
+from mammoscope.datasets.formats.labelled import LabelledFile, ReadOptions
+from mammoscope.datasets.formats.shapes import rectangle
+from mammoscope.datasets.formats.texts import number
+from mammoscope.datasets.imported import ImportedBox
+
+_ATTRIBUTES = ("pose", "truncated", "difficult", "occluded")
+
+
+def read_voc(source: Path, images: ImageFolder, options: ReadOptions) -> Iterator[LabelledFile]:
+    """Read the XML files of a folder and its folders, or one XML file."""
+    check_unpacked(source)
+    files = sorted(source.rglob("*.xml")) if source.is_dir() else [source]
+    if not files:
+        raise DatasetError(f"{source} holds no XML files.")
+    for path in files:
+        yield _read_file(path, images, options)
+
+
+def parse_xml(path: Path) -> ET.Element:
+    """The root of an XML file.
+
+    Raises
+    ------
+    DatasetError
+        If it cannot be read or is no XML: which line.
+    """
+    check_unpacked(path)
+    try:
+        return ET.parse(path).getroot()
+    except ET.ParseError as error:
+        raise DatasetError(f"{path}, line {error.position[0]}: this is not valid XML; was the file cut off?") from None
+    except FileNotFoundError:
+        raise DatasetError(f"{path} does not exist.") from None
+    except (OSError, ValueError, LookupError):
+        raise DatasetError(f"{path} cannot be read as XML.") from None
+
+
+def _read_file(path: Path, images: ImageFolder, options: ReadOptions) -> LabelledFile:
+    root = parse_xml(path)
+    if root.tag != "annotation":
+        raise DatasetError(f"{path} is not a Pascal VOC file: its root is <{root.tag}>, not <annotation>.")
+    named = (root.findtext("filename") or "").strip()
+    image = images.find([name for name in (named, path.stem) if name], str(path))
+    size = root.find("size")
+    rows, columns = (None, None) if size is None else (_side(path, size, side) for side in ("height", "width"))
+    boxes = tuple(_box(path, number, entry, options) for number, entry in enumerate(root.findall("object"), start=1))
+    return LabelledFile(image, str(path), boxes, rows or None, columns or None)  # some programs write a size of 0
+
+
+def _side(path: Path, size: ET.Element, side: str) -> int:
+    return int(number(str(path), f"the size's {side}", size.findtext(side)))
+
+
+def _box(path: Path, position: int, entry: ET.Element, options: ReadOptions) -> ImportedBox:
+    where = f"{path}, object {position}"
+    label = (entry.findtext("name") or "").strip() or options.label
+    if not label:
+        raise DatasetError(f"{where}: it has no name.")
+    frame = entry.find("bndbox")
+    if frame is None:
+        raise DatasetError(f"{where}: it has no bndbox.")
+    x0, y0, x1, y1 = (number(where, side, frame.findtext(side)) for side in ("xmin", "ymin", "xmax", "ymax"))
+    if options.counts_from == 1:
+        if min(x0, y0) < 1:
+            raise DatasetError(
+                f"{where}: xmin {x0:g}, ymin {y0:g}, but Pascal VOC counts pixels from 1: if the program that wrote "
+                "this counts from 0, import with --counts-from 0."
+            )
+        x0, y0 = x0 - 1, y0 - 1
+    attributes = {key: text.strip() for key in _ATTRIBUTES if (text := entry.findtext(key)) and text.strip()}
+    return rectangle(where, (x0, y0, x1, y1), label, attributes=attributes)
