@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from mammoscope.cli import dataset_review, dataset_show
+from mammoscope.cli.dataset_deidentify import deidentify
 from mammoscope.cli.dataset_formats import add_formats, export
 from mammoscope.cli.dataset_import import add_collections
 from mammoscope.cli.dataset_operations import add_operations
@@ -21,6 +22,7 @@ import_app = typer.Typer(no_args_is_help=True, help="Make a data set's folder fr
 app.add_typer(import_app, name="import")
 add_collections(import_app)
 add_formats(import_app)
+app.command()(deidentify)
 app.command()(split)
 app.command()(dataset_show.show)
 app.command("index")(dataset_show.write)
