@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from mammoscope.datasets.audit.anatomy import glyphs
-from mammoscope.imaging import Mammogram, MammogramError, MammogramReader, find_breast_region
+from mammoscope.imaging import Mammogram, MammogramError, find_breast_region, read_mammogram
 
 _TELLING_TYPES = ("SCREEN", "CAPTURE", "REPORT", "SUMMARY", "ANNOTAT", "OVERLAY")
 
@@ -35,16 +35,16 @@ class Suspicion:
     pixels: NDArray[np.uint16] | None = None
 
 
-def suspicion(path: Path, header: Dataset, reader: MammogramReader) -> Suspicion | None:
+def suspicion(path: Path, header: Dataset) -> Suspicion | None:
     """What speaks for burned-in text, or ``None``.
 
     The header counts (Burned In Annotation, Recognizable Visual Features, Image Type), and in the picture groups of
-    small bright things outside the breast. Where the picture cannot be looked at, that is a reason as well. A single lead
-    marker is none: it has no more than four letters.
+    small bright things outside the breast. Where the picture cannot be looked at, that is a reason as well. A single
+    lead marker is none: it has no more than four letters.
     """
     reasons = list(_said(header))
     try:
-        mammogram = reader.read(path)
+        mammogram = read_mammogram(path)
     except MammogramError as error:
         return Suspicion(path, (*reasons, f"It could not be looked at: {error}"))
     marks, seen = _seen(mammogram)

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from pydicom import DataElement, Dataset
+from pydicom.charset import python_encoding
 from pydicom.datadict import dictionary_has_tag
 from pydicom.dataset import FileMetaDataset
 from pydicom.tag import BaseTag, Tag
@@ -19,7 +20,7 @@ from mammoscope.datasets.deidentification.words import IdentifyingWords, cleaned
 _PIXEL_DATA = Tag(0x7FE00010)
 _PATIENT_AGE = Tag(0x00101010)
 _DICOM_ROOT = "1.2.840.10008."
-_NOT_OURS_TO_TOUCH = frozenset((0x00080005, 0x00080016))  # character set, SOP class
+_CHARACTER_SET = Tag(0x00080005)
 _CODES = {
     None: ("113100", "Basic Application Confidentiality Profile"),
     "descriptors": ("113105", "Clean Descriptors Option"),
@@ -80,10 +81,12 @@ class Deidentifier:
 
     def _change(self, dataset: Dataset, patient: Pseudonym, names: IdentifyingWords) -> None:
         for tag in list(dataset.keys()):
-            if tag == _PIXEL_DATA or tag in _NOT_OURS_TO_TOUCH:
+            if tag == _PIXEL_DATA:
                 continue
             element = _understood(dataset, tag)
-            if element is None or element.VR == "UN":
+            if element is not None and tag == _CHARACTER_SET:
+                _keep_known_character_sets(element)
+            elif element is None or element.VR == "UN":
                 del dataset[tag]
             elif element.VR == "SQ":
                 self._change_sequence(dataset, element, patient, names)
@@ -158,6 +161,11 @@ def _understood(dataset: Dataset, tag: BaseTag) -> DataElement | None:
         return dataset[tag]
     except Exception:
         return None
+
+
+def _keep_known_character_sets(element: DataElement) -> None:
+    if any(text and text not in python_encoding for text in texts(element)):
+        element.value = "ISO_IR 192"  # its texts are written anew
 
 
 def _is_of_the_standard(uid: str) -> bool:

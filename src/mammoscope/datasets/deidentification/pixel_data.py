@@ -1,4 +1,4 @@
-"""What may hide in pixel data beside the picture: comments in codestreams, overlays in unused bits, bytes at its end."""
+"""What may hide in pixel data beside the picture: comments of codestreams, overlays in unused bits, trailing bytes."""
 
 import struct
 from collections.abc import Iterator

@@ -33,7 +33,7 @@ from mammoscope.datasets.deidentification.keys import KeyFile
 from mammoscope.datasets.deidentification.objects import Deidentifier
 from mammoscope.datasets.deidentification.pages import Held, held, write_pages
 from mammoscope.datasets.errors import DatasetError
-from mammoscope.imaging import MammogramReader, find_files
+from mammoscope.imaging import find_files
 
 RECORD = "deidentification.json"
 """In the output's folder: which profile and options, and which key file by its fingerprint. It names nobody."""
@@ -129,11 +129,11 @@ def deidentify(
     with KeyFile(keys, apart_from=(out, *([source] if source.is_dir() else []))) as key_file:
         _claim(out, options, key_file.fingerprint)
         deidentifier = Deidentifier(key_file, options)
-        with MammogramReader() as reader, config.disable_value_validation(), warnings.catch_warnings():
+        with config.disable_value_validation(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pydicom's quote values
             for number, path in enumerate(files, start=1):
                 try:
-                    _one(path, out, deidentifier, reader, allow_burned_in, outcome)
+                    _one(path, out, deidentifier, allow_burned_in, outcome)
                 except _LeftOutError as reason:
                     outcome.left_out.append((path, str(reason)))
                 if progress:
@@ -150,12 +150,11 @@ def _one(
     path: Path,
     out: Path,
     deidentifier: Deidentifier,
-    reader: MammogramReader,
     allow_burned_in: bool,
     outcome: Outcome,
 ) -> None:
     dataset = _read(path)
-    found = suspicion(path, dataset, reader)
+    found = suspicion(path, dataset)
     if found:
         outcome.held_back.append(held(found))
         if not allow_burned_in:
@@ -199,7 +198,7 @@ def _read(path: Path) -> Dataset:
 
 
 def _overlay_in_stream(dataset: Dataset) -> bool:
-    """Whether unused bits of compressed samples hold an overlay (retired, PS3.5 8.1.2), which cannot be cleared there."""
+    """Whether unused bits of compressed samples hold an overlay (retired; PS3.5 8.1.2): it cannot be cleared there."""
     overlays = {tag.group for tag in dataset.keys() if tag.group & 0xFF00 == 0x6000}  # noqa: SIM118 - iterating parses
     in_pixels = any((group, 0x3000) not in dataset for group in overlays)
     return in_pixels and bool(dataset["PixelData"].is_undefined_length)
@@ -207,7 +206,9 @@ def _overlay_in_stream(dataset: Dataset) -> bool:
 
 def _say_transfer_syntax(dataset: Dataset) -> None:
     """Files without a file header: the syntax is what they were parsed as."""
-    if dataset.file_meta.get("TransferSyntaxUID"):
+    if said := dataset.file_meta.get("TransferSyntaxUID"):
+        if UID(said).name == said:
+            raise _LeftOutError("its Transfer Syntax UID is none of DICOM's")
         return
     if dataset["PixelData"].is_undefined_length:
         raise _LeftOutError("it has compressed pixel data and no Transfer Syntax UID to tell how")

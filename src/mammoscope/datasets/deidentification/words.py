@@ -75,7 +75,7 @@ class IdentifyingWords:
     def stand_in(self, element: DataElement) -> bool:
         """Whether one of them stands in an element's value."""
         if element.VR in ("OB", "OW", "UN") and isinstance(element.value, bytes):
-            return self._in_text(element.value.decode("latin-1"), self.words)
+            return self._in_text(element.value.decode("latin-1"), set())  # three letters stand in any bytes
         if element.VR in _NUMBERS:
             return False
         if element.VR in ("IS", "DS"):  # a size in millimetres may equal a short number of a patient
