@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from mammoscope.cli import dataset_review, dataset_show
+from mammoscope.cli import dataset_audit, dataset_card, dataset_review, dataset_show
 from mammoscope.cli.dataset_formats import add_formats, export
 from mammoscope.cli.dataset_operations import add_operations
 from mammoscope.cli.dataset_split import split
@@ -15,9 +15,7 @@ from mammoscope.cli.dataset_split import split
 if TYPE_CHECKING:
     from mammoscope.datasets import ImportSummary
 
-app = typer.Typer(
-    no_args_is_help=True, help="Annotated collections of mammograms: import, split, show, change."
-)
+app = typer.Typer(no_args_is_help=True, help="Annotated collections of mammograms: import, split, show, change.")
 import_app = typer.Typer(no_args_is_help=True, help="Make a data set's folder from a collection.")
 app.add_typer(import_app, name="import")
 add_formats(import_app)
@@ -26,6 +24,8 @@ app.command()(dataset_show.show)
 app.command("index")(dataset_show.write)
 app.command()(export)
 add_operations(app)
+app.command()(dataset_audit.audit)
+app.command()(dataset_card.card)
 app.add_typer(dataset_review.app, name="review")
 
 

@@ -16,7 +16,7 @@ from mammoscope.datasets.audit.anatomy import chest_wall, glyphs, muscle
 from mammoscope.datasets.files import sha256_of_file
 from mammoscope.imaging import WHITE, Mammogram, MammogramError, MammogramReader, find_breast_region
 
-VERSION = 1
+VERSION = 2
 """Of the way they are measured; others are measured again."""
 
 THUMBNAIL = 64
@@ -59,7 +59,7 @@ class Measures:
     mask, thumbnail
         Deflated, in base 64; read with `breast_mask` and `picture`.
     glyphs
-        (x0, y0, x1, y1) as shares of the sides: bright small things in rows outside the breast, as text is.
+        (x0, y0, x1, y1) as shares of the sides: groups of bright small things outside the breast, as text is.
     chest
         The side that the chest wall is on, ``left`` or ``right``, where that is sure.
     muscle
@@ -167,7 +167,7 @@ def measure_pixels(mammogram: Mammogram, file_sha256: str | None = None) -> Meas
         square_pixels=square,
         breast=round(float(mask.mean()), 4),
         mask=_packed(np.packbits(mask)),
-        thumbnail=_packed((thumbnail >> 8).astype(np.uint8)),
+        thumbnail=_packed((thumbnail // 256).astype(np.uint8)),
         glyphs=glyphs(pixels, mask),
         chest=chest,
         muscle=muscle(small, mask, chest),
@@ -183,7 +183,7 @@ def _ring(small: NDArray[np.float32]) -> NDArray[np.float32]:
     rows, columns = small.shape
     y, x = np.minimum(np.arange(rows), np.arange(rows)[::-1]), np.minimum(np.arange(columns), np.arange(columns)[::-1])
     depth = np.minimum(y[:, None] / rows, x[None, :] / columns)
-    return small[(depth >= _RING[0]) & (depth <= _RING[1])]
+    return np.asarray(small[(depth >= _RING[0]) & (depth <= _RING[1])])
 
 
 def _content(small: NDArray[np.float32]) -> tuple[float, float, float, float]:

@@ -1,9 +1,9 @@
 """Images that are nearly the same, also mirrored or turned, found among many without comparing each with each.
 
-A perceptual hash of 64 bits (signs of the lowest frequencies of the cosine transform) finds candidates: two hashes that
-differ in seven bits or fewer have at least one of their eight bytes in common (multi-index hashing, Norouzi et al., CVPR
-2012). A candidate counts when the thumbnails correlate, as a whole and in their detail: two breasts of one shape agree in
-the former, one exposure in both.
+A perceptual hash of 64 bits (signs of the lowest frequencies of the cosine transform) finds candidates: two hashes
+that differ in seven bits or fewer have at least one of their eight bytes in common (multi-index hashing, Norouzi et
+al., CVPR 2012). A candidate counts when the thumbnails correlate, as a whole and in their detail: two breasts of one
+shape agree in the former, one exposure in both.
 """
 
 from collections.abc import Sequence

@@ -125,7 +125,7 @@ CHECKS = (
         "Look whether it fits the mirrored or the original-size image; else remove it.", off_breast,
     ),
     Check(
-        "unlikely size", Severity.WARNING, "Such a box is a slip of the mouse, of units, or a mark of the whole breast.",
+        "unlikely size", Severity.WARNING, "It is a slip of the mouse, of units, or a mark of the whole breast.",
         "Look at it, and draw the lesion again.", unlikely_size,
     ),
 )  # fmt: skip
