@@ -47,17 +47,10 @@ def dataset_card(folder: Path) -> DataCard:
         ("images", str(n_images)),
         ("patients", f"{len(per_patient)}, with {spread_in_words(list(per_patient.values()))} images each"),
         ("images by boxes", counts_in_words(Counter(values["n_boxes"]))),
-        (
-            "boxes by label",
-            counts_in_words(labels) or "none",
-        ),
+        ("boxes by label", counts_in_words(labels) or "none"),
         ("image size", f"{spread_in_words(values['rows'])} rows, {spread_in_words(values['columns'])} columns"),
         ("pixel spacing in mm", _spacings(values["spacing_mm"])),
-        *(
-            (f"images by {name}", _counted(values[name]))
-            for name in _COUNTED
-            if any(v is not None for v in values[name])
-        ),
+        *((f"images by {name}", _counted(values[name])) for name in stated),
         *_patients_by_split(table),
         ("splits locked with", _lock(folder)),
     ]

@@ -25,6 +25,9 @@ THUMBNAIL = 64
 MASK = (256, 160)
 """Rows and columns of the breast mask, over the whole image."""
 
+_BLANK = 0.02
+_NEGATIVE_BRIGHT, _NEGATIVE_DARK = 0.4, 0.05
+
 _RING = (0.08, 0.12)  # far enough in to leave film edges aside
 
 
@@ -90,6 +93,16 @@ class Measures:
     glyphs: tuple[tuple[float, float, float, float], ...] = ()
     chest: str | None = None
     muscle: str | None = None
+
+    @property
+    def blank(self) -> bool:
+        """Whether the grey levels span so little that there is nothing to see."""
+        return self.highest - self.lowest < _BLANK
+
+    @property
+    def negative(self) -> bool:
+        """Whether the background is bright, as in a negative."""
+        return not self.blank and self.ring_bright > _NEGATIVE_BRIGHT and self.ring_dark < _NEGATIVE_DARK
 
     @property
     def breast_mask(self) -> NDArray[np.bool_]:

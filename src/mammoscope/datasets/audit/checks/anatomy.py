@@ -13,7 +13,7 @@ _RARE = 0.1
 
 def orientation(audited: AuditedDataset) -> Iterator[Case]:
     """DICOM files whose Patient Orientation (PS3.3 C.7.6.1.1.1) is not what the picture shows."""
-    for image in audited.readable:
+    for image in audited.showing:
         stated, seen = _stated_chest(image), image.measures.chest
         if stated and seen and stated != seen:
             yield Case(
@@ -55,7 +55,7 @@ def hung_both_ways(audited: AuditedDataset) -> Iterator[Case]:
 
 def view(audited: AuditedDataset) -> Iterator[Case]:
     """Cranio-caudal views with the pectoral muscle of an oblique one."""
-    for image in audited.readable:
+    for image in audited.showing:
         if image.view is View.CC and image.measures.muscle:
             yield Case(
                 f"It is stated to be a cranio-caudal view, but shows the triangle of a pectoral muscle at the "
@@ -66,7 +66,7 @@ def view(audited: AuditedDataset) -> Iterator[Case]:
 
 def upside_down(audited: AuditedDataset) -> Iterator[Case]:
     """Oblique views with the muscle at the bottom, where the others of the set have it at the top."""
-    seen = [i for i in audited.readable if i.view in (View.MLO, View.ML, View.LM) and i.measures.muscle]
+    seen = [i for i in audited.showing if i.view in (View.MLO, View.ML, View.LM) and i.measures.muscle]
     top = sum(image.measures.muscle == "top" for image in seen)
     if top < _MOST * len(seen):
         return
@@ -81,7 +81,7 @@ _Seen = list[tuple[AuditedImage, bool]]
 def _sure(audited: AuditedDataset) -> dict[str, _Seen]:
     """By patient, the images whose chest wall is seen, and whether it is where it usually is for that breast."""
     found: dict[str, _Seen] = {}
-    for image in audited.readable:
+    for image in audited.showing:
         if image.measures.chest and image.laterality and image.patient:
             found.setdefault(image.patient, []).append((image, image.measures.chest == _usual(image)))
     return found

@@ -48,7 +48,7 @@ def beyond_edge(audited: AuditedDataset) -> Iterator[Case]:
 
 def off_breast(audited: AuditedDataset) -> Iterator[Case]:
     """Boxes that lie on the background for the most part."""
-    for image in audited.readable:
+    for image in audited.showing:
         near = near_breast(image)
         for annotation, box in image.lesions:
             share = covered(near, box, image.rows, image.columns)
@@ -59,7 +59,7 @@ def off_breast(audited: AuditedDataset) -> Iterator[Case]:
 
 def unlikely_size(audited: AuditedDataset) -> Iterator[Case]:
     """Boxes smaller or larger than any lesion: in mm where the distance of pixels is known, else against the image."""
-    for image in audited.readable:
+    for image in audited.showing:
         for annotation, box in image.lesions:
             if said := _unlikely(image, box):
                 yield Case(f"The box {_numbers(annotation)} {said}.", (image.file_name,), (annotation.id,))

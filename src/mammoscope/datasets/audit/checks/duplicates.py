@@ -48,7 +48,7 @@ def near_within(audited: AuditedDataset) -> Iterator[Case]:
 
 
 def _near(group: Sequence[AuditedImage]) -> Iterator[tuple[Pair, tuple[AuditedImage, AuditedImage]]]:
-    images = [image for image in group if image.measures.highest > image.measures.lowest]
+    images = [image for image in group if not image.measures.blank]
     for pair in near_duplicates([image.measures.picture for image in images]):
         one, other = images[pair.first], images[pair.second]
         if one.measures.pixel_sha256 != other.measures.pixel_sha256:
