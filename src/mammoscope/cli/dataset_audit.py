@@ -13,9 +13,9 @@ from rich.table import Table
 from mammoscope.errors import MammoscopeError
 
 if TYPE_CHECKING:
-    from mammoscope.datasets.audit import Audit, Fix
+    from mammoscope.datasets.audit import Audit, AuditFinding, Fix
 
-_MOST = 8
+_MOST = 6
 _COLOURS = {"error": "red", "warning": "yellow", "note": "blue"}
 
 
@@ -72,26 +72,27 @@ def _print(audit: "Audit", fixes: "tuple[Fix, ...]", report: Path | None) -> Non
     console = Console(highlight=False)
     for fix in fixes:
         console.print(f"mended: {escape(fix.file_name)}: {fix.change}, {escape(fix.why)}", soft_wrap=True)
-    if audit.findings:
-        table = Table(box=None, pad_edge=False, show_edge=False)
-        for name in ("severity", "check", "image", "what"):
-            table.add_column(name, overflow="fold")
-        for check, findings in audit.by_check.items():
-            colour = _COLOURS[check.severity]
-            for finding in findings[:_MOST]:
-                files = finding.case.file_names
-                more = f" and {len(files) - 1} more" if len(files) > 1 else ""
-                image = escape(files[0]) + more if files else "the set"
-                table.add_row(f"[{colour}]{check.severity}[/]", check.name, image, escape(finding.case.said))
-            if len(findings) > _MOST:
-                table.add_row("", "", "", f"… and {len(findings) - _MOST} more of this check (--report or --json)")
-        console.print(table)
-        console.print()
-        for check in audit.by_check:
-            console.print(f"[bold]{check.name}[/]: {escape(check.matters)} {escape(check.mends)}")
+    for check, findings in audit.by_check.items():
+        colour = _COLOURS[check.severity]
+        console.print(f"[{colour}]{check.severity}[/] [bold]{check.name}[/], {len(findings)}: {escape(check.matters)}")
+        console.print(_table(findings))
+        console.print(f"  {escape(check.mends)}", style="dim")
         console.print()
     counts = {severity: sum(f.check.severity == severity for f in audit.findings) for severity in _COLOURS}
     said = ", ".join(f"{count} {severity}{'' if count == 1 else 's'}" for severity, count in counts.items())
     console.print(f"{len(audit.dataset.images)} images: {said}.")
     if report is not None:
         console.print(f"Report: {escape(str(report))}; it holds images of patients.", soft_wrap=True)
+
+
+def _table(findings: "tuple[AuditFinding, ...]") -> Table:
+    table = Table(box=None, show_header=False, padding=(0, 2))
+    table.add_column("image", overflow="fold", ratio=2)
+    table.add_column("what", overflow="fold", ratio=3)
+    for finding in findings[:_MOST]:
+        files = finding.case.file_names
+        more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+        table.add_row(escape(files[0]) + more if files else "the whole set", escape(finding.case.said))
+    if len(findings) > _MOST:
+        table.add_row("…", f"and {len(findings) - _MOST} more (--report shows them, --json lists them)")
+    return table

@@ -20,8 +20,8 @@ def stretched(audited: AuditedDataset) -> Iterator[Case]:
         padded = x0 > _PADDING and x1 < 1 - _PADDING  # of the two sides, the breast itself reaches one
         if abs(rows / columns - 1) <= _SQUARE and not padded and not image.measures.square_pixels:
             said = (
-                f"It has {rows} rows and {columns} columns, but a mammogram is 1.2 to 2.5 times as high as wide: it was "
-                "stretched, or padded on the side of the air."
+                f"It has {rows} rows and {columns} columns, but a mammogram is 1.2 to 2.5 times as high as wide: "
+                "it was stretched, or padded on the side of the air."
             )
             yield Case(said, (image.file_name,))
 
