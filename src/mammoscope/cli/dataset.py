@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from mammoscope.cli import dataset_review, dataset_show
+from mammoscope.cli import dataset_audit, dataset_card, dataset_review, dataset_show
 from mammoscope.cli.dataset_deidentify import deidentify
 from mammoscope.cli.dataset_formats import add_formats, export
 from mammoscope.cli.dataset_import import add_collections
@@ -28,6 +28,8 @@ app.command()(dataset_show.show)
 app.command("index")(dataset_show.write)
 app.command()(export)
 add_operations(app)
+app.command()(dataset_audit.audit)
+app.command()(dataset_card.card)
 app.add_typer(dataset_review.app, name="review")
 
 

@@ -13,6 +13,9 @@ _LONG, _SHORT = 0.3, 0.06
 _CORNER = 0.45
 """The muscle's triangle is looked for in this part of the rows, from the top or bottom."""
 
+_LETTERS = 6
+"""Things in a group that are taken for text."""
+
 _GLYPH_ROWS = 1280
 """Text is looked for in a copy of about this height."""
 
@@ -77,14 +80,15 @@ def _run(line: NDArray[np.bool_]) -> int:
 
 
 def glyphs(pixels: NDArray[np.uint16], mask: NDArray[np.bool_]) -> tuple[tuple[float, float, float, float], ...]:
-    """Boxes (shares of the sides) of rows of small bright things outside the breast, as lines of text are.
+    """Boxes (shares of the sides) around groups of small bright things outside the breast, as lines of text are.
 
-    What they say is never read. A lead marker has two to four letters; a row is told from six things on.
+    What they say is never read, and they may run in any direction: film labels are often askew. A lead marker has two
+    to four letters; a group is told from six things on.
     """
     rows, columns = pixels.shape
     scale = min(1.0, _GLYPH_ROWS / rows)
     size = max(1, round(columns * scale)), max(1, round(rows * scale))
-    grey = (cv2.resize(pixels, size, interpolation=cv2.INTER_AREA) >> 8).astype(np.uint8)
+    grey = (cv2.resize(pixels, size, interpolation=cv2.INTER_AREA) // 256).astype(np.uint8)
     near = cv2.dilate(mask.astype(np.uint8), np.ones((9, 9), np.uint8))
     outside = cv2.resize(near, size, interpolation=cv2.INTER_NEAREST) == 0
     if outside.mean() < 0.02:
@@ -94,7 +98,7 @@ def glyphs(pixels: NDArray[np.uint16], mask: NDArray[np.bool_]) -> tuple[tuple[f
     _, _, stats, _ = cv2.connectedComponentsWithStats(bright, connectivity=8)
     return tuple(
         (round(x0 / size[0], 4), round(y0 / size[1], 4), round(x1 / size[0], 4), round(y1 / size[1], 4))
-        for x0, y0, x1, y1 in _lines(_letters(stats[1:], size))
+        for x0, y0, x1, y1 in _groups(_letters(stats[1:], size), size)
     )
 
 
@@ -104,25 +108,24 @@ def _letters(stats: NDArray[np.int32], size: tuple[int, int]) -> list[tuple[int,
     return [
         (int(x), int(y), int(x + w), int(y + h))
         for x, y, w, h, area in stats
-        if 5 <= h <= 0.04 * rows and 2 <= w <= 0.06 * columns and 0.25 <= w / h * 2 and w <= 1.6 * h
-        and 0.2 <= area / (w * h) <= 0.95
+        if max(w, h) >= 6 and min(w, h) >= 3 and h <= 0.05 * rows and w <= 0.07 * columns and area / (w * h) >= 0.15
     ]  # fmt: skip
 
 
-def _lines(letters: list[tuple[int, int, int, int]]) -> list[tuple[int, int, int, int]]:
-    """Rows of six letters or more of about one height, side by side."""
-    found = []
-    waiting = sorted(letters)
-    while waiting:
-        line = [waiting.pop(0)]
-        for letter in list(waiting):
-            x0, y0, x1, y1 = line[-1]
-            height = y1 - y0
-            beside = 0 <= letter[0] - x0 and letter[0] - x1 <= 1.5 * height
-            level = abs(letter[1] - y0) <= 0.4 * height and abs(letter[3] - y1) <= 0.4 * height
-            if beside and level:
-                line.append(letter)
-                waiting.remove(letter)
-        if len(line) >= 6:
-            found.append((line[0][0], min(b[1] for b in line), line[-1][2], max(b[3] for b in line)))
-    return found
+def _groups(letters: list[tuple[int, int, int, int]], size: tuple[int, int]) -> list[tuple[int, int, int, int]]:
+    """Groups of six letters or more, each nearer to the next than a letter's size."""
+    if len(letters) < _LETTERS:
+        return []
+    canvas = np.zeros(size[::-1], np.uint8)
+    for x0, y0, x1, y1 in letters:
+        reach = max(x1 - x0, y1 - y0) // 2
+        canvas[max(y0 - reach, 0) : y1 + reach, max(x0 - reach, 0) : x1 + reach] = 1
+    _, labels = cv2.connectedComponents(canvas)
+    groups: dict[int, list[tuple[int, int, int, int]]] = {}
+    for box in letters:
+        groups.setdefault(int(labels[box[1], box[0]]), []).append(box)
+    return [
+        (min(b[0] for b in group), min(b[1] for b in group), max(b[2] for b in group), max(b[3] for b in group))
+        for group in groups.values()
+        if len(group) >= _LETTERS
+    ]

@@ -16,7 +16,7 @@ from mammoscope.datasets.audit.anatomy import chest_wall, glyphs, muscle
 from mammoscope.datasets.files import sha256_of_file
 from mammoscope.imaging import WHITE, Mammogram, MammogramError, MammogramReader, find_breast_region
 
-VERSION = 1
+VERSION = 2
 """Of the way they are measured; others are measured again."""
 
 THUMBNAIL = 64
@@ -24,6 +24,9 @@ THUMBNAIL = 64
 
 MASK = (256, 160)
 """Rows and columns of the breast mask, over the whole image."""
+
+_BLANK = 0.02
+_NEGATIVE_BRIGHT, _NEGATIVE_DARK = 0.4, 0.05
 
 _RING = (0.08, 0.12)  # far enough in to leave film edges aside
 
@@ -59,7 +62,7 @@ class Measures:
     mask, thumbnail
         Deflated, in base 64; read with `breast_mask` and `picture`.
     glyphs
-        (x0, y0, x1, y1) as shares of the sides: bright small things in rows outside the breast, as text is.
+        (x0, y0, x1, y1) as shares of the sides: groups of bright small things outside the breast, as text is.
     chest
         The side that the chest wall is on, ``left`` or ``right``, where that is sure.
     muscle
@@ -90,6 +93,16 @@ class Measures:
     glyphs: tuple[tuple[float, float, float, float], ...] = ()
     chest: str | None = None
     muscle: str | None = None
+
+    @property
+    def blank(self) -> bool:
+        """Whether the grey levels span so little that there is nothing to see."""
+        return self.highest - self.lowest < _BLANK
+
+    @property
+    def negative(self) -> bool:
+        """Whether the background is bright, as in a negative."""
+        return not self.blank and self.ring_bright > _NEGATIVE_BRIGHT and self.ring_dark < _NEGATIVE_DARK
 
     @property
     def breast_mask(self) -> NDArray[np.bool_]:
@@ -167,7 +180,7 @@ def measure_pixels(mammogram: Mammogram, file_sha256: str | None = None) -> Meas
         square_pixels=square,
         breast=round(float(mask.mean()), 4),
         mask=_packed(np.packbits(mask)),
-        thumbnail=_packed((thumbnail >> 8).astype(np.uint8)),
+        thumbnail=_packed((thumbnail // 256).astype(np.uint8)),
         glyphs=glyphs(pixels, mask),
         chest=chest,
         muscle=muscle(small, mask, chest),
@@ -183,7 +196,7 @@ def _ring(small: NDArray[np.float32]) -> NDArray[np.float32]:
     rows, columns = small.shape
     y, x = np.minimum(np.arange(rows), np.arange(rows)[::-1]), np.minimum(np.arange(columns), np.arange(columns)[::-1])
     depth = np.minimum(y[:, None] / rows, x[None, :] / columns)
-    return small[(depth >= _RING[0]) & (depth <= _RING[1])]
+    return np.asarray(small[(depth >= _RING[0]) & (depth <= _RING[1])])
 
 
 def _content(small: NDArray[np.float32]) -> tuple[float, float, float, float]:

@@ -89,6 +89,11 @@ class AuditedDataset:
         """The images whose files could be read."""
         return tuple(image for image in self.images if image.measures.unreadable is None)
 
+    @property
+    def showing(self) -> tuple[AuditedImage, ...]:
+        """The images that show a breast as it should be: in a blank or a negative nothing else can be judged."""
+        return tuple(i for i in self.readable if not i.measures.blank and not i.measures.negative)
+
 
 @dataclass(frozen=True, slots=True)
 class Entries:

@@ -48,7 +48,7 @@ def beyond_edge(audited: AuditedDataset) -> Iterator[Case]:
 
 def off_breast(audited: AuditedDataset) -> Iterator[Case]:
     """Boxes that lie on the background for the most part."""
-    for image in audited.readable:
+    for image in audited.showing:
         near = near_breast(image)
         for annotation, box in image.lesions:
             share = covered(near, box, image.rows, image.columns)
@@ -59,7 +59,7 @@ def off_breast(audited: AuditedDataset) -> Iterator[Case]:
 
 def unlikely_size(audited: AuditedDataset) -> Iterator[Case]:
     """Boxes smaller or larger than any lesion: in mm where the distance of pixels is known, else against the image."""
-    for image in audited.readable:
+    for image in audited.showing:
         for annotation, box in image.lesions:
             if said := _unlikely(image, box):
                 yield Case(f"The box {_numbers(annotation)} {said}.", (image.file_name,), (annotation.id,))
@@ -125,7 +125,7 @@ CHECKS = (
         "Look whether it fits the mirrored or the original-size image; else remove it.", off_breast,
     ),
     Check(
-        "unlikely size", Severity.WARNING, "Such a box is a slip of the mouse, of units, or a mark of the whole breast.",
+        "unlikely size", Severity.WARNING, "It is a slip of the mouse, of units, or a mark of the whole breast.",
         "Look at it, and draw the lesion again.", unlikely_size,
     ),
 )  # fmt: skip

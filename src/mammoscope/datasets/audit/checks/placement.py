@@ -57,7 +57,7 @@ PLACINGS: Mapping[str, Placing] = {
 
 def fits_elsewhere(audited: AuditedDataset) -> Iterator[Case]:
     """Images whose boxes lie off the breast, and on it once they are placed otherwise."""
-    for image in audited.readable:
+    for image in audited.showing:
         if not image.lesions:
             continue
         near = near_breast(image)
@@ -105,7 +105,7 @@ def set_fits_elsewhere(audited: AuditedDataset) -> Iterator[Case]:
 
 def _contrasts(audited: AuditedDataset, place: Placing) -> _Contrast:
     now, then = [], []
-    for image in audited.readable:
+    for image in audited.showing:
         if not image.lesions:
             continue
         picture = image.measures.picture.astype(np.float32)

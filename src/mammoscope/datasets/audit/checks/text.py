@@ -8,9 +8,9 @@ from mammoscope.datasets.audit.subject import AuditedDataset
 
 def burned_in(audited: AuditedDataset) -> Iterator[Case]:
     """Rows of letter-like things outside the breast. They are pointed at; what they say is never read."""
-    for image in audited.readable:
+    for image in audited.showing:
         if places := image.measures.glyphs:
-            said = f"{len(places)} {'row' if len(places) == 1 else 'rows'} of letters or digits seem to be burned in."
+            said = f"What looks like text is burned in at {len(places)} place{'s' if len(places) > 1 else ''}."
             yield Case(said, (image.file_name,), marks=places)
 
 

@@ -3,29 +3,26 @@
 from collections.abc import Iterator
 
 from mammoscope.datasets.audit.model import Case, Check, Severity
-from mammoscope.datasets.audit.subject import AuditedDataset, AuditedImage
+from mammoscope.datasets.audit.subject import AuditedDataset
 
-_CONSTANT = 0.02
 _WHITE = 0.1
 _DIM = 0.3
-_INVERTED_BRIGHT, _INVERTED_DARK = 0.4, 0.05
 
 
 def constant(audited: AuditedDataset) -> Iterator[Case]:
     """Images of one grey level, or nearly."""
     for image in audited.readable:
-        if _range(image) < _CONSTANT:
-            said = f"Its grey levels span {100 * _range(image):.1f} % of the scale: there is nothing to see."
+        if image.measures.blank:
+            span = image.measures.highest - image.measures.lowest
+            said = f"Its grey levels span {100 * span:.1f} % of the scale: there is nothing to see."
             yield Case(said, (image.file_name,))
 
 
 def inverted(audited: AuditedDataset) -> Iterator[Case]:
     """Images whose background is white as displayed."""
     for image in audited.readable:
-        measures = image.measures
-        bright, dark = measures.ring_bright > _INVERTED_BRIGHT, measures.ring_dark < _INVERTED_DARK
-        if _range(image) >= _CONSTANT and bright and dark:
-            by = f" ({measures.photometric})" if measures.photometric else ""
+        if image.measures.negative:
+            by = f" ({image.measures.photometric})" if image.measures.photometric else ""
             yield Case(f"As displayed{by}, the background is bright and the breast dark.", (image.file_name,))
 
 
@@ -33,7 +30,7 @@ def eight_bits(audited: AuditedDataset) -> Iterator[Case]:
     """Files of more than 8 bits that hold no more grey levels than 8 bits have."""
     for image in audited.readable:
         measures = image.measures
-        if measures.bits and measures.bits > 8 and measures.levels <= 256 and _range(image) >= _CONSTANT:
+        if measures.bits and measures.bits > 8 and measures.levels <= 256 and not measures.blank:
             yield Case(
                 f"It is stored with {measures.bits} bits, but has {measures.levels} grey levels only.",
                 (image.file_name,),
@@ -42,18 +39,12 @@ def eight_bits(audited: AuditedDataset) -> Iterator[Case]:
 
 def clipped(audited: AuditedDataset) -> Iterator[Case]:
     """Breasts that are white over a large part, or stay dark: the window or the scan is wrong."""
-    for image in audited.readable:
+    for image in audited.showing:
         measures = image.measures
-        if _range(image) < _CONSTANT:
-            continue
         if measures.white > _WHITE:
             yield Case(f"{100 * measures.white:.0f} % of the breast is plain white.", (image.file_name,))
         elif measures.highest < _DIM:
             yield Case(f"Its brightest pixel has {100 * measures.highest:.0f} % of white.", (image.file_name,))
-
-
-def _range(image: AuditedImage) -> float:
-    return image.measures.highest - image.measures.lowest
 
 
 CHECKS = (
