@@ -107,6 +107,9 @@ def test_images_with_text_are_held_back_listed_and_shown(source: Path, tmp_path:
     assert not done.page_path.is_relative_to(out)
     allowed = deidentify(marked, out, keys, allow_burned_in=True)
     assert (allowed.written, len(allowed.held_back), len(written(out))) == (1, 1, 8)
+    assert done.page_path.read_text() == page  # the list that is being worked through stays
+    after = deidentify(source, out, keys)
+    assert (after.again, after.held_back) == (8, [])
 
 
 @pytest.mark.parametrize(
@@ -182,6 +185,10 @@ def test_a_file_without_its_header_is_taken(source: Path, tmp_path: Path) -> Non
 
 def test_folders_that_cannot_be_used(source: Path, tmp_path: Path) -> None:
     keys, out = tmp_path / "keys.jsonl", tmp_path / "out"
+    out.mkdir()
+    with pytest.raises(DatasetError, match="holds no DICOM file"):
+        deidentify(out, tmp_path / "other", keys)
+    out.rmdir()
     with pytest.raises(DatasetError, match="within each other"):
         deidentify(source, source / "out", keys)
     with pytest.raises(DatasetError, match="keep it apart from the images"):
@@ -206,7 +213,7 @@ def test_the_command(source: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(app, [*arguments, "--keep", "dates-shifted, device"])
     assert done.exit_code == 1
     assert "7 images of 2 patients written" in done.output
-    assert "1 images are held back" in done.output
+    assert "Held back: 1 images may have text burned in" in done.output
     done = CliRunner().invoke(app, [*arguments, "--keep", "dates-shifted,device", "--allow-burned-in"])
     assert done.exit_code == 0, done.output
     wrong = CliRunner().invoke(app, [*arguments, "--keep", "names"])

@@ -43,7 +43,10 @@ def deidentify(
     if len(done.left_out) > _SHOWN:
         typer.echo(f"Left out: {len(done.left_out) - _SHOWN} more.", err=True)
     if done.held_back:
-        what = "may have text burned in and were written all the same" if allow_burned_in else "are held back"
-        typer.echo(f"{len(done.held_back)} images {what}; look at them: {done.page_path}", err=True)
+        number = (
+            f"{len(done.held_back)} of the images" if allow_burned_in else f"Held back: {len(done.held_back)} images"
+        )
+        then = ", written all the same." if allow_burned_in else f"; look at them: {done.page_path}"
+        typer.echo(f"{number} may have text burned in{then}", err=True)
     if done.left_out or (done.held_back and not allow_burned_in):
         raise typer.Exit(1)

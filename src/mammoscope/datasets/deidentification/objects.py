@@ -50,6 +50,11 @@ class Deidentifier:
         self._keys = keys
         self._keep = frozenset(keep)
 
+    def identity(self, dataset: Dataset) -> tuple[Pseudonym, str]:
+        """The patient's pseudonym and the SOP Instance UID that an object as read will have."""
+        issuer = str(dataset.get("IssuerOfPatientID") or "").strip()
+        return self._keys.pseudonym(str(dataset.PatientID).strip(), issuer), self._uid(str(dataset.SOPInstanceUID))
+
     def deidentify(self, dataset: Dataset) -> Pseudonym:
         """Change an object in place; give its file header and patient new identities.
 
@@ -63,9 +68,7 @@ class Deidentifier:
         ValueError
             If its pixel data is shorter than its header says.
         """
-        patient = self._keys.pseudonym(
-            str(dataset.PatientID).strip(), str(dataset.get("IssuerOfPatientID") or "").strip()
-        )
+        patient, _ = self.identity(dataset)
         names = IdentifyingWords(dataset)
         syntax = dataset.file_meta.TransferSyntaxUID
         if dataset["PixelData"].is_undefined_length:

@@ -40,14 +40,8 @@ def held(suspicion: Suspicion) -> Held:
     return Held(suspicion.path, suspicion.reasons, _picture(suspicion))
 
 
-def write_pages(folder: Path, images: Sequence[Held], allowed: bool) -> tuple[Path, Path]:
-    """Write the list (CSV) and the page (HTML, nothing beside it needed) with the mode 0600; return their paths.
-
-    Parameters
-    ----------
-    allowed
-        Whether the images were written all the same.
-    """
+def write_pages(folder: Path, images: Sequence[Held]) -> tuple[Path, Path]:
+    """Write the list (CSV) and the page (HTML, nothing beside it needed) with the mode 0600; return their paths."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     table = io.StringIO()
     rows = csv.writer(table, lineterminator="\n")
@@ -57,7 +51,7 @@ def write_pages(folder: Path, images: Sequence[Held], allowed: bool) -> tuple[Pa
         loader=PackageLoader("mammoscope.datasets.deidentification"), autoescape=True, undefined=StrictUndefined
     )
     page = environment.get_template("held_back.html").render(
-        images=images[:_MOST_PICTURES], total=len(images), allowed=allowed, list=LIST, version=__version__
+        images=images[:_MOST_PICTURES], total=len(images), list=LIST, version=__version__
     )
     return _private(folder / LIST, table.getvalue()), _private(folder / PAGE, page)
 

@@ -74,7 +74,7 @@ class Outcome:
     left_out
         Other files that were not written, and why.
     list_path, page_path
-        Of the images held back, where there are any.
+        Of the images held back, where there are any and they were not allowed.
     """
 
     written: int = 0
@@ -124,6 +124,8 @@ def deidentify(
     options = frozenset(keep)
     review = keys.with_name(f"{keys.name}.held_back")
     files = find_files([source])
+    if not files:
+        raise DatasetError(f"{source} holds no DICOM file: name the folder of the images.")
     _check_folders(source, out)
     outcome = Outcome()
     with KeyFile(keys, apart_from=(out, *([source] if source.is_dir() else []))) as key_file:
@@ -138,9 +140,9 @@ def deidentify(
                     outcome.left_out.append((path, str(reason)))
                 if progress:
                     progress(number, len(files))
-    if outcome.held_back:
+    if outcome.held_back and not allow_burned_in:
         try:
-            outcome.list_path, outcome.page_path = write_pages(review, outcome.held_back, allow_burned_in)
+            outcome.list_path, outcome.page_path = write_pages(review, outcome.held_back)
         except OSError as error:
             raise DatasetError(f"the list of images held back cannot be written: {error.strerror}.") from None
     return outcome
@@ -154,21 +156,23 @@ def _one(
     outcome: Outcome,
 ) -> None:
     dataset = _read(path)
+    patient, instance = deidentifier.identity(dataset)
+    target = out / patient.name / f"{instance}.dcm"
+    if target.exists():
+        outcome.patients.add(patient.name)
+        outcome.again += 1
+        return
     found = suspicion(path, dataset)
     if found:
         outcome.held_back.append(held(found))
         if not allow_burned_in:
             return
     try:
-        patient = deidentifier.deidentify(dataset)
+        deidentifier.deidentify(dataset)
     except ValueError as error:
         raise _LeftOutError(f"it is damaged ({error})") from None
-    target = out / patient.name / f"{dataset.SOPInstanceUID}.dcm"
-    outcome.patients.add(patient.name)
-    if target.exists():
-        outcome.again += 1
-        return
     _write(dataset, target)
+    outcome.patients.add(patient.name)
     outcome.written += 1
 
 
