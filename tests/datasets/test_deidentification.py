@@ -89,7 +89,9 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KeyFile]:
 def text_tags() -> list[int]:
     unlisted = [0x00080070, 0x00081090, 0x00181020, 0x00187001, 0x00080104, 0x00181150, 0x00280030, 0x00180015]
     known = (tag for tag in rules() if tag >> 16 >= 8 and keyword_for_tag(tag))
-    return [tag for tag in known if dictionary_VR(tag) in STRINGS] + unlisted
+    # A device's own UID is no study's: the option keeps it as it is
+    devices = {tag for tag, rule in rules().items() if rule.device == "K" and keyword_for_tag(tag).endswith("UID")}
+    return [tag for tag in known if dictionary_VR(tag) in STRINGS and tag not in devices] + unlisted
 
 
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
