@@ -252,3 +252,27 @@ def test_actions_are_those_of_table_e_1_1(
 ) -> None:
     assert keyword_for_tag(tag) == keyword
     assert action(tag, vr, keep) is expected
+
+
+@pytest.mark.parametrize("vr", ["DS", "IS", "US", "DA", "UI", "AT"])
+def test_a_name_where_a_number_belongs_goes_too(vr: str, keys: KeyFile) -> None:
+    dataset = mammogram()
+    dataset.add_new(0x00180060, "LO", "Quixworth")  # KVP, which the profile keeps
+    buffer = io.BytesIO()
+    dataset.save_as(buffer, enforce_file_format=True)
+    damaged = buffer.getvalue().replace(b"\x18\0\x60\0LO", b"\x18\0\x60\0" + vr.encode())
+    assert b"\x18\0\x60\0" + vr.encode() + b"\x0a\0Quixworth " in damaged
+    with config.disable_value_validation():
+        read, after = dcmread(io.BytesIO(damaged)), io.BytesIO()
+        Deidentifier(keys, ALL).deidentify(read)
+        read.save_as(after, enforce_file_format=True)
+    assert b"Quixworth" not in after.getvalue()
+
+
+def test_a_character_set_that_is_none_is_replaced_and_texts_stay_readable(keys: KeyFile) -> None:
+    with config.disable_value_validation():
+        dataset = mammogram(Manufacturer="Acme")
+        dataset.add_new(0x00080005, "CS", "QUIXWORTH")
+    done, data = through(dataset, keys)
+    assert b"QUIXWORTH" not in data
+    assert (done.SpecificCharacterSet, done.Manufacturer) == ("ISO_IR 192", "Acme")

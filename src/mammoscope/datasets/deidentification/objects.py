@@ -5,7 +5,7 @@ from typing import Any
 
 from pydicom import DataElement, Dataset
 from pydicom.charset import python_encoding
-from pydicom.datadict import dictionary_has_tag
+from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataset import FileMetaDataset
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import UID
@@ -15,7 +15,7 @@ from mammoscope.datasets.deidentification.annex_e import Action, Keep, action, b
 from mammoscope.datasets.deidentification.keys import KeyFile, Pseudonym
 from mammoscope.datasets.deidentification.pixel_data import clean_compressed, clean_native
 from mammoscope.datasets.deidentification.values import capped_age, dummy, shifted, well_formed
-from mammoscope.datasets.deidentification.words import IdentifyingWords, cleaned, texts
+from mammoscope.datasets.deidentification.words import BINARY_NUMBERS, IdentifyingWords, cleaned, texts
 
 _PIXEL_DATA = Tag(0x7FE00010)
 _PATIENT_AGE = Tag(0x00101010)
@@ -161,7 +161,9 @@ def _understood(dataset: Dataset, tag: BaseTag) -> DataElement | None:
     if group & 0xFF00 in (0x5000, 0x6000) or group < 0x0008 or tag == 0xFFFCFFFC:
         return None
     try:
-        return dataset[tag]
+        element = dataset[tag]
+        # Text under a number's representation would be carried along as numbers
+        return None if element.VR in BINARY_NUMBERS and element.VR not in dictionary_VR(tag) else element
     except Exception:
         return None
 

@@ -27,6 +27,9 @@ _HARMLESS = _set_of("""
 _STRUCTURE = _set_of("PRIMARY SECONDARY DERIVED NONE YES NO MONO GRAY GREY AXIAL") | _HARMLESS
 """Words of coded values, which a patient's name does not take away from them."""
 
+BINARY_NUMBERS = _set_of("AT FD FL SL SS SV UL US UV")
+"""Value representations of numbers that are not written as text."""
+
 _WORD = re.compile(r"[^\W_]+")
 _IDENTIFIERS = frozenset(
     (
@@ -43,7 +46,6 @@ _IDENTIFIERS = frozenset(
     )
 )
 _NAMES = frozenset(("PN",))
-_NUMBERS = _set_of("AT FD FL SL SS SV UL US UV")
 _LEAST_LETTERS, _LEAST_CHARACTERS, _LEAST_DIGITS = 3, 5, 6
 
 
@@ -76,7 +78,7 @@ class IdentifyingWords:
         """Whether one of them stands in an element's value."""
         if element.VR in ("OB", "OW", "UN") and isinstance(element.value, bytes):
             return self._in_text(element.value.decode("latin-1"), set())  # three letters stand in any bytes
-        if element.VR in _NUMBERS:
+        if element.VR in BINARY_NUMBERS:
             return False
         if element.VR in ("IS", "DS"):  # a size in millimetres may equal a short number of a patient
             return any(text.strip() in self._parts and len(text.strip()) >= _LEAST_DIGITS for text in texts(element))
