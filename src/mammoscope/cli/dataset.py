@@ -7,7 +7,8 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from mammoscope.cli import dataset_review, dataset_show
+from mammoscope.cli import dataset_audit, dataset_card, dataset_review, dataset_show
+from mammoscope.cli.dataset_deidentify import deidentify
 from mammoscope.cli.dataset_formats import add_formats, export
 from mammoscope.cli.dataset_import import add_collections
 from mammoscope.cli.dataset_operations import add_operations
@@ -23,11 +24,14 @@ app.add_typer(import_app, name="import")
 add_collections(import_app)
 add_formats(import_app)
 app.command()(pull)
+app.command()(deidentify)
 app.command()(split)
 app.command()(dataset_show.show)
 app.command("index")(dataset_show.write)
 app.command()(export)
 add_operations(app)
+app.command()(dataset_audit.audit)
+app.command()(dataset_card.card)
 app.add_typer(dataset_review.app, name="review")
 
 

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self, overload
+from typing import Any, Protocol, Self, overload
 
 from mammoscope.datasets.coco import CocoDocument, CocoImage, read_coco
 from mammoscope.datasets.errors import DatasetError, PatientUnknownError
@@ -277,13 +277,28 @@ def _patient_of(path: Path, image: CocoImage) -> str:
     return patient
 
 
-def split_hash(images: Iterable[AnnotatedImage]) -> str:
+class Locked(Protocol):
+    """What splits and folds lock of an image."""
+
+    @property
+    def id(self) -> int: ...  # noqa: D102
+    @property
+    def patient(self) -> str | None: ...  # noqa: D102
+    @property
+    def split(self) -> str | None: ...  # noqa: D102
+    @property
+    def fold(self) -> int | None: ...  # noqa: D102
+    @property
+    def facts(self) -> Mapping[str, Any]: ...  # noqa: D102
+
+
+def split_hash(images: Iterable[Locked]) -> str:
     """SHA-256 over which image (by id and ``file_name``), of which patient, is in which split."""
     locked = sorted((image.id, str(image.facts.get("file_name")), image.patient, image.split) for image in images)
     return hashlib.sha256(json.dumps(locked).encode()).hexdigest()
 
 
-def fold_hash(images: Iterable[AnnotatedImage]) -> str:
+def fold_hash(images: Iterable[Locked]) -> str:
     """SHA-256 over which image (by id and ``file_name``), of which patient, is in which fold."""
     locked = sorted((image.id, str(image.facts.get("file_name")), image.patient, image.fold or 0) for image in images)
     return hashlib.sha256(json.dumps(locked).encode()).hexdigest()

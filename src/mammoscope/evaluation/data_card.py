@@ -43,15 +43,19 @@ def data_card(report: Report) -> DataCard:
         ("licence", about.get("licence") or "not stated (evaluate --licence)"),
         ("fingerprint (SHA-256)", m["dataset_fingerprint"] or "unknown"),
         ("images", f"{m['n_images']}, {m['n_unreadable']} of them unreadable"),
-        ("patients", f"{m['n_patients']}, with {_spread(list(per_patient.values()))} images each"),
-        ("marked lesions", f"{m['n_boxes']}; images by lesions: {_counts(per_image)}"),
+        ("patients", f"{m['n_patients']}, with {spread_in_words(list(per_patient.values()))} images each"),
+        ("marked lesions", f"{m['n_boxes']}; images by lesions: {counts_in_words(per_image)}"),
         ("image size", _image_sizes(cases)),
         *_attribute_counts(cases),
     ]
-    sizes = lesion_sizes(cases)
+    return DataCard(tuple(facts), *size_histogram(lesion_sizes(cases)))
+
+
+def size_histogram(sizes: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """(edges, counts) of lesions by size in percent of the image's side; shapes (bins + 1,) and (bins,)."""
     edges = _SIZE_STEP * np.arange(int(sizes.max(initial=0.0) / _SIZE_STEP) + 2, dtype=np.float64)
     counts, _ = np.histogram(sizes, edges)
-    return DataCard(tuple(facts), edges, counts.astype(np.intp))
+    return edges, counts.astype(np.intp)
 
 
 def lesion_sizes(cases: Sequence[Case]) -> NDArray[np.float64]:
@@ -61,7 +65,7 @@ def lesion_sizes(cases: Sequence[Case]) -> NDArray[np.float64]:
 
 def _image_sizes(cases: Sequence[Case]) -> str:
     rows, columns = [case.rows for case in cases], [case.columns for case in cases]
-    return f"{_spread(rows)} rows, {_spread(columns)} columns"
+    return f"{spread_in_words(rows)} rows, {spread_in_words(columns)} columns"
 
 
 def _attribute_counts(cases: Sequence[Case]) -> list[tuple[str, str]]:
@@ -74,15 +78,17 @@ def _attribute_counts(cases: Sequence[Case]) -> list[tuple[str, str]]:
         for name in dict.fromkeys(key for one in attributes for key in one):
             values = Counter(one.get(name, "unknown") for one in attributes)
             if len(values) <= _MOST_VALUES:
-                found.append((f"{what} by {name}", _counts(values)))
+                found.append((f"{what} by {name}", counts_in_words(values)))
     return found
 
 
-def _counts(values: "Counter[Any]") -> str:
+def counts_in_words(values: "Counter[Any]") -> str:
+    """Values with their counts, by value; ``unknown`` last."""
     ordered = sorted(values.items(), key=lambda item: (str(item[0]) == "unknown", str(item[0])))
     return ", ".join(f"{value}: {n}" for value, n in ordered)
 
 
-def _spread(values: Sequence[int]) -> str:
+def spread_in_words(values: Sequence[int]) -> str:
+    """Smallest to largest, with the median where they differ."""
     low, high = min(values), max(values)
     return str(low) if low == high else f"{low} to {high} (median {np.median(values):g})"

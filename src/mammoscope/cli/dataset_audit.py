@@ -1,0 +1,98 @@
+"""`mammoscope dataset audit`: what in a data set would spoil figures."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from mammoscope.errors import MammoscopeError
+
+if TYPE_CHECKING:
+    from mammoscope.datasets.audit import Audit, AuditFinding, Fix
+
+_MOST = 6
+_COLOURS = {"error": "red", "warning": "yellow", "note": "blue"}
+
+
+def audit(
+    folder: Annotated[Path, typer.Argument(help="The data set's folder.")],
+    report: Annotated[
+        Path | None, typer.Option(help="HTML file to write, with pictures of each case: it holds images of patients.")
+    ] = None,
+    fix: Annotated[
+        bool, typer.Option("--fix", help="Cut boxes at the edge, remove boxes without area and exact duplicates.")
+    ] = False,
+    jobs: Annotated[int | None, typer.Option(min=1, help="How many decode at once; all cores by default.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Believe what an earlier audit measured of files.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    pictures: Annotated[int, typer.Option(min=0, help="How many cases of a check the page shows with pictures.")] = 24,
+) -> None:
+    """Look for what spoils figures: leaks, duplicates, boxes that do not fit, wrong sides, damaged files.
+
+    Exit code 1 when there are errors (with --fix, errors that it did not mend).
+    """
+    from mammoscope.datasets.audit import audit_dataset, audit_html, fix_dataset
+
+    if report is not None and (report.is_dir() or not report.absolute().parent.is_dir()):
+        raise MammoscopeError(f"{report} cannot be written: name a file in a folder that is there.")
+    columns = TextColumn("measuring"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=None)
+        found = audit_dataset(
+            folder, resume=resume, jobs=jobs,
+            progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )  # fmt: skip
+    fixes = fix_dataset(found) if fix else ()
+    if report is not None:
+        try:
+            report.write_text(audit_html(found, most=pictures, fixes=fixes), encoding="utf-8")
+        except OSError as error:
+            raise MammoscopeError(f"{report} cannot be written: {error.strerror}.") from None
+    left = audit_dataset(folder, resume=True, jobs=jobs) if fixes else found
+    if as_json:
+        typer.echo(json.dumps({**left.to_json(), "fixed": [_fixed(one) for one in fixes]}, indent=1))
+    else:
+        _print(left, fixes, report)
+    if any(finding.check.severity == "error" for finding in left.findings):
+        raise typer.Exit(1)
+
+
+def _fixed(fix: "Fix") -> dict[str, object]:
+    from dataclasses import asdict
+
+    return {name: value for name, value in asdict(fix).items() if value is not None}
+
+
+def _print(audit: "Audit", fixes: "tuple[Fix, ...]", report: Path | None) -> None:
+    console = Console(highlight=False)
+    for fix in fixes:
+        console.print(f"mended: {escape(fix.file_name)}: {fix.change}, {escape(fix.why)}", soft_wrap=True)
+    for check, findings in audit.by_check.items():
+        colour = _COLOURS[check.severity]
+        console.print(f"[{colour}]{check.severity}[/] [bold]{check.name}[/], {len(findings)}: {escape(check.matters)}")
+        console.print(_table(findings))
+        console.print(f"  {escape(check.mends)}", style="dim")
+        console.print()
+    counts = {severity: sum(f.check.severity == severity for f in audit.findings) for severity in _COLOURS}
+    said = ", ".join(f"{count} {severity}{'' if count == 1 else 's'}" for severity, count in counts.items())
+    console.print(f"{len(audit.dataset.images)} images: {said}.")
+    if report is not None:
+        console.print(f"Report: {escape(str(report))}; it holds images of patients.", soft_wrap=True)
+
+
+def _table(findings: "tuple[AuditFinding, ...]") -> Table:
+    table = Table(box=None, show_header=False, padding=(0, 2))
+    table.add_column("image", overflow="fold", ratio=2)
+    table.add_column("what", overflow="fold", ratio=3)
+    for finding in findings[:_MOST]:
+        files = finding.case.file_names
+        more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+        table.add_row(escape(files[0]) + more if files else "the whole set", escape(finding.case.said))
+    if len(findings) > _MOST:
+        table.add_row("…", f"and {len(findings) - _MOST} more (--report shows them, --json lists them)")
+    return table
