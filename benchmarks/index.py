@@ -120,9 +120,7 @@ def main() -> None:
         if not (folder / "images.parquet").is_file():
             synthetic(folder, arguments.images)
         size = (folder / "images.parquet").stat().st_size / 2**20
-        print(
-            f"{arguments.images} images, {size:.0f} MiB; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
-        )
+        print(f"{arguments.images} images, {size:.0f} MiB; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
         print(f"{'job':8}{'import s':>10}{'job s':>10}{'CPU s':>10}{'peak MiB':>10}   (median of {arguments.repeats})")
         figures = {}
         for job in JOBS:

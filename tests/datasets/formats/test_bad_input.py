@@ -88,7 +88,7 @@ def test_archives_are_named(tmp_path, pictures):
 @pytest.mark.parametrize("kind", sorted(READERS))
 @pytest.mark.parametrize(
     "content",
-    ["", "[]", "{}", "[1]", "[[]]", '{"a": 1}', "null", "<a/>", "<annotation>", "\x00\xff", "0 0 0 0 0", "[" * 9999],
+    ["", "[]", "{}", "[1]", "[[]]", '{"a": 1}', "null", "<a/>", "<annotation>", "\x00\xff", "0 0 0 0 0", "[" * 2000],
 )
 def test_nonsense_is_one_sentence(kind, content, tmp_path, pictures):
     for name in ("x.json", "x.xml", "p1_L_CC.txt", "x.csv"):
