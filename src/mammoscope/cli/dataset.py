@@ -9,6 +9,7 @@ from rich.progress import Progress
 
 from mammoscope.cli import dataset_audit, dataset_card, dataset_review, dataset_show
 from mammoscope.cli.dataset_formats import add_formats, export
+from mammoscope.cli.dataset_import import add_collections
 from mammoscope.cli.dataset_operations import add_operations
 from mammoscope.cli.dataset_split import split
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Annotated collections of mammograms: import, split, show, change.")
 import_app = typer.Typer(no_args_is_help=True, help="Make a data set's folder from a collection.")
 app.add_typer(import_app, name="import")
+add_collections(import_app)
 add_formats(import_app)
 app.command()(split)
 app.command()(dataset_show.show)

@@ -5,8 +5,10 @@ import struct
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
+import numpy as np
+from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 from pydicom.uid import (
     UID,
@@ -76,9 +78,7 @@ def read_dicom(path: Path, name: str) -> Mammogram:
     sop_class = UID(attributes.text(header, "SOPClassUID") or _meta(header, "MediaStorageSOPClassUID") or "")
     _check_kind(header, sop_class, name)
     pixel_format = PixelFormat.of(header, name)
-    dataset = _parsed(io.BytesIO(data), name, pixels=True)
-    _check_pixel_data(dataset, data, name)
-    stored = stored_values(dataset, _transfer_syntax(dataset, name), pixel_format, name)
+    stored = _stored(data, pixel_format, name)
     intent = attributes.intent(header, sop_class)
     return Mammogram(
         pixels=displayed(stored, header, pixel_format, intent, name),
@@ -108,6 +108,24 @@ def read_header(path: Path, name: str, keywords: Sequence[str] = ()) -> Dataset:
     """
     with path.open("rb") as file:
         return _without_pixels(_parsed(file, name, pixels=False, keywords=keywords))
+
+
+def read_stored_values(path: Path, name: str) -> NDArray[np.integer[Any]]:
+    """The pixel values of a one-frame image of any kind as they are stored, for masks: nothing of display is applied.
+
+    Raises
+    ------
+    MammogramError
+        If it is no image, or is encrypted, multi-frame, cut short or damaged.
+    """
+    data = path.read_bytes()
+    return _stored(data, PixelFormat.of(_parsed(io.BytesIO(data), name, pixels=False), name), name)
+
+
+def _stored(data: bytes, pixel_format: PixelFormat, name: str) -> NDArray[np.integer[Any]]:
+    dataset = _parsed(io.BytesIO(data), name, pixels=True)
+    _check_pixel_data(dataset, data, name)
+    return stored_values(dataset, _transfer_syntax(dataset, name), pixel_format, name)
 
 
 def _parsed(file: BinaryIO, name: str, *, pixels: bool, keywords: Sequence[str] = ()) -> Dataset:

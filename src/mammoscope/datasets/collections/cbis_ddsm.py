@@ -1,0 +1,287 @@
+"""CBIS-DDSM: the DICOM tree of The Cancer Imaging Archive and its four case tables.
+
+Every abnormality of the tables has a full mammogram, a crop and a mask, each a DICOM object. Which file is which is
+told by content: the folders are named by UIDs or as the download tool pleased, the paths of crop and mask are swapped
+in many rows, and in some places a second crop lies where the mask should be.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from mammoscope.datasets.collections.headers import Header
+from mammoscope.datasets.collections.inventory import Inventory
+from mammoscope.datasets.collections.model import (
+    CALCIFICATION,
+    MASS,
+    Collected,
+    birads_of,
+    density_of,
+    pathology_of,
+    worst_pathology,
+)
+from mammoscope.datasets.collections.processes import spread
+from mammoscope.datasets.collections.source import Collection, Missing, Source, spacing_of
+from mammoscope.datasets.collections.tables import Row, Table
+from mammoscope.datasets.identity import laterality_of, view_of
+from mammoscope.datasets.imported import ImportedBox, ImportedImage
+from mammoscope.datasets.masks import binary_dicom, parts_of, union
+from mammoscope.findings import Box
+from mammoscope.imaging import Laterality, View
+
+ASPECT_TOLERANCE = 0.01
+"""How far the aspect of a mask of another size may be from that of its mammogram and still be stretched onto it."""
+
+_COLUMNS = (
+    "patient_id", "left or right breast", "image view", "abnormality id", "abnormality type", "assessment", "pathology",
+    "subtlety", "image file path", "cropped image file path", "ROI mask file path",
+)  # fmt: skip
+_SAID = {
+    "abnormality id": "abnormality",
+    "subtlety": "subtlety",
+    "mass shape": "shape",
+    "mass margins": "margins",
+    "calc type": "calcification_type",
+    "calc distribution": "calcification_distribution",
+}
+_DENSITY = ("breast_density", "breast density")  # in the mass and in the calcification tables
+_OBJECT = re.compile(r"(Mass|Calc)-(Training|Test)_(P_\d+)_(LEFT|RIGHT)_(CC|MLO)(?:_(\d+))?")
+_UID = re.compile(r"[0-9.]{20,64}")
+_KINDS = {"mass": "Mass", "calcification": "Calc"}
+_SPLITS = {"Training": "train", "Test": "test"}
+
+
+class _Shown(NamedTuple):
+    """Which mammogram: the same in the mass and in the calcification tables."""
+
+    patient: str
+    laterality: Laterality
+    view: View
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """One abnormality with the files that may be its mammogram, crop and mask."""
+
+    row: Row
+    shown: _Shown
+    kind: str
+    split: str
+    mammogram: Header | None
+    regions: tuple[Header, ...]
+
+    @property
+    def name(self) -> str:
+        return f"abnormality {self.row['abnormality id']} of {_stem(self.shown)}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Outline:
+    """What the files of an abnormality give: a box in pixels of the mammogram, or why there is none."""
+
+    box: Box | None = None
+    scaled: bool = False
+    problem: str = ""
+
+
+@dataclass
+class _Image:
+    mammogram: Header
+    split: str
+    cases: list[_Case] = field(default_factory=list)
+    boxes: list[ImportedBox] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+def _recognise(inventory: Inventory) -> bool:
+    return inventory.recognises(_COLUMNS)
+
+
+def _read(source: Source) -> Collected:
+    tables = source.inventory.tables(_COLUMNS, "case table of CBIS-DDSM", (*_SAID, *_DENSITY))
+    cases, notes = _without_leaks(_cases(source, tables))
+    missing = Missing(source, named=len({case.shown for case in cases}))
+    there = []
+    for case in cases:
+        if case.mammogram is None:
+            missing.add(case.row, f"the mammogram {_stem(case.shown)}")
+        else:
+            there.append(case)
+    notes += missing.settle()
+    outlines = spread(_outline, there, "reading masks", source.progress, workers=source.workers, serial_up_to=32)
+    images = _images(there, outlines)
+    return Collected(_finished(images), (*notes, *_told(images, outlines)))
+
+
+def _cases(source: Source, tables: list[Table]) -> list[_Case]:
+    by_patient: dict[str, list[Header]] = {}
+    by_series: dict[str, list[Header]] = {}
+    for header in source.headers:
+        by_patient.setdefault(header.patient, []).append(header)
+        by_series.setdefault(header.series, []).append(header)
+    cases = []
+    for table in tables:
+        for row in table.rows:
+            kind = row["abnormality type"].casefold()
+            if kind not in _KINDS:
+                raise row.error(f"the abnormality type {kind!r} is neither mass nor calcification")
+            if source.only in ("both", {"mass": "masses", "calcification": "calcifications"}[kind]):
+                cases.append(_case(row, kind, by_patient, by_series))
+    return cases
+
+
+def _case(row: Row, kind: str, by_patient: dict[str, list[Header]], by_series: dict[str, list[Header]]) -> _Case:
+    side, view = laterality_of(row["left or right breast"]), view_of(row["image view"])
+    if side is None or view is None:
+        raise row.error("it names no side and view")
+    path = _OBJECT.match(row["image file path"])
+    if path is None:
+        raise row.error("the image file path does not begin as in 'Mass-Training_P_00001_LEFT_CC/'")
+    whole = f"{path[1]}-{path[2]}_{path[3]}_{path[4]}_{path[5]}"
+    region = f"{whole}_{row.needed('abnormality id')}"
+    mammograms = by_patient.get(whole) or _of_series(by_series, row["image file path"])
+    regions = by_patient.get(region) or _of_series(by_series, row["cropped image file path"], row["ROI mask file path"])
+    mammogram = max(mammograms, key=lambda header: header.rows * header.columns, default=None)
+    return _Case(
+        row=row,
+        shown=_Shown(row.needed("patient_id"), side, view),
+        kind=kind,
+        split=_SPLITS[path[2]],
+        mammogram=mammogram,
+        regions=tuple(sorted(set(regions) - {mammogram}, key=lambda header: -header.rows * header.columns)),
+    )
+
+
+def _of_series(by_series: dict[str, list[Header]], *paths: str) -> list[Header]:
+    """The files of the series that a path names; its last folder is the series' UID."""
+    uids = [uid for path in paths for uid in _UID.findall(path)[-1:]]
+    return [header for uid in dict.fromkeys(uids) for header in by_series.get(uid, ())]
+
+
+def _without_leaks(cases: list[_Case]) -> tuple[list[_Case], tuple[str, ...]]:
+    """The mass and the calcification tables were split apart: some patients train in one and test in the other."""
+    tested = {case.shown.patient for case in cases if case.split == "test"}
+    kept = [case for case in cases if case.split == "test" or case.shown.patient not in tested]
+    leaks = {case.shown.patient for case in cases} & {c.shown.patient for c in cases if c.split == "train"} & tested
+    if not leaks:
+        return kept, ()
+    return kept, (
+        f"{len(leaks)} patients are in the training set of one kind of abnormality and in the test set of the other: "
+        f"they stay in the test set, and {len(cases) - len(kept)} of their training abnormalities were left out.",
+    )
+
+
+def _outline(case: _Case) -> _Outline:
+    mammogram = case.mammogram
+    assert mammogram is not None
+    other_shape = ""
+    for header in case.regions:
+        if (mask := binary_dicom(header.path)) is None:
+            continue
+        across, down = mammogram.columns / header.columns, mammogram.rows / header.rows
+        if abs(across / down - 1) > ASPECT_TOLERANCE:
+            other_shape = (
+                f"its mask of {header.rows} rows and {header.columns} columns does not fit its mammogram of "
+                f"{mammogram.rows} and {mammogram.columns}"
+            )
+            continue
+        found = union(parts_of(mask))
+        box = Box(found.x0 * across, found.y0 * down, found.x1 * across, found.y1 * down)
+        return _Outline(box, scaled=(across, down) != (1.0, 1.0))
+    if other_shape or not case.regions:
+        return _Outline(problem=other_shape or "neither its mask nor its crop is there")
+    return _Outline(problem=f"{case.regions[0].path.name} lies where its mask should be and is a crop")
+
+
+def _images(cases: Iterable[_Case], outlines: Iterable[_Outline]) -> list[_Image]:
+    """Mammograms with all their abnormalities; a mass and a calcification copy of the same size are one."""
+    images: dict[tuple[_Shown, int, int], _Image] = {}
+    for case, outline in zip(cases, outlines, strict=True):
+        mammogram = case.mammogram
+        assert mammogram is not None
+        image = images.setdefault((case.shown, mammogram.rows, mammogram.columns), _Image(mammogram, case.split))
+        image.cases.append(case)
+        if outline.box is None:
+            image.problems.append(f"{case.name}: {outline.problem}")
+        else:
+            image.boxes.append(ImportedBox(outline.box, _label(case), _attributes(case.row)))
+    return list(images.values())
+
+
+def _label(case: _Case) -> str:
+    return MASS if case.kind == "mass" else CALCIFICATION
+
+
+def _attributes(row: Row) -> dict[str, str]:
+    said = {"pathology": pathology_of(row["pathology"]), "birads": birads_of(row["assessment"])}
+    return {name: value for name, value in {**row.said(_SAID), **said}.items() if value}
+
+
+def _finished(images: list[_Image]) -> tuple[ImportedImage, ...]:
+    sound = [image for image in images if not image.problems]
+    taken: dict[str, int] = {}
+    finished = []
+    for image in sound:
+        stem = _stem(image.cases[0].shown)
+        taken[stem] = taken.get(stem, 0) + 1
+        name = stem if taken[stem] == 1 else f"{stem}_{taken[stem]}"
+        finished.append(_imported(image, name))
+    return tuple(finished)
+
+
+def _imported(image: _Image, name: str) -> ImportedImage:
+    mammogram, shown = image.mammogram, image.cases[0].shown
+    rows = [case.row for case in image.cases]
+    densities = {density_of("".join(row.get(column) for column in _DENSITY)) for row in rows}
+    return ImportedImage(
+        path=mammogram.path,
+        rows=mammogram.rows,
+        columns=mammogram.columns,
+        patient=shown.patient,
+        file_name=f"{name}.dcm",
+        study=mammogram.study or None,
+        laterality=shown.laterality,
+        view=shown.view,
+        scanner="film",
+        spacing_mm=spacing_of(mammogram),
+        density=densities.pop() if len(densities) == 1 else None,
+        pathology=worst_pathology(image.boxes),
+        split=image.split,
+        boxes=tuple(image.boxes),
+        origin={
+            "sop_instance_uid": mammogram.sop_instance,
+            "rows": [f"{row.path.name}:{row.line}" for row in rows],
+        },
+    )
+
+
+def _told(images: list[_Image], outlines: list[_Outline]) -> Iterable[str]:
+    if scaled := sum(outline.scaled for outline in outlines):
+        yield f"{scaled} masks have another size than their mammogram and the same aspect: their boxes were scaled."
+    if lost := [image for image in images if image.problems]:
+        yield (
+            f"{len(lost)} mammograms were left out because a lesion on them has no usable mask; the first is "
+            f"{lost[0].problems[0]}."
+        )
+
+
+def _stem(shown: _Shown) -> str:
+    return f"{shown.patient}_{'LEFT' if shown.laterality is Laterality.LEFT else 'RIGHT'}_{shown.view}"
+
+
+CBIS_DDSM = Collection(
+    key="cbis-ddsm",
+    title="CBIS-DDSM",
+    licence="CC BY 3.0",
+    citation=(
+        "R. Sawyer-Lee, F. Gimenez, A. Hoogi, D. Rubin: Curated Breast Imaging Subset of DDSM. The Cancer Imaging "
+        "Archive, 2016, doi 10.7937/K9/TCIA.2016.7O02S9CY; R. S. Lee et al.: A curated mammography data set for use in "
+        "computer-aided detection and diagnosis research. Scientific Data 4:170177, 2017."
+    ),
+    url="https://www.cancerimagingarchive.net/collection/cbis-ddsm/",
+    labels=(MASS, CALCIFICATION),
+    recognise=_recognise,
+    read=_read,
+    parts=("both", "masses", "calcifications"),
+)

@@ -1,0 +1,179 @@
+"""DDSM: an .ics file a case, an .OVERLAY file a view with lesions, pictures in lossless JPEG of 1990 (LJPEG).
+
+http://www.eng.usf.edu/cvprg/mammography/DDSM/case_description.html describes the files.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from mammoscope.datasets.collections.ddsm_overlay import Abnormality, read_overlay
+from mammoscope.datasets.collections.inventory import Inventory
+from mammoscope.datasets.collections.ljpeg import decode_to_png
+from mammoscope.datasets.collections.model import (
+    ABNORMALITY,
+    CALCIFICATION,
+    MASS,
+    Collected,
+    density_of,
+    worst_pathology,
+)
+from mammoscope.datasets.collections.source import Collection, Missing, Source
+from mammoscope.datasets.collections.tables import Row
+from mammoscope.datasets.errors import DatasetError
+from mammoscope.datasets.identity import laterality_of, view_of
+from mammoscope.datasets.imported import ImportedBox, ImportedImage, Polygon
+from mammoscope.findings import Box
+
+ASPECT_TOLERANCE = 0.01
+"""How far the aspect of a converted picture may be from that of the film as digitised."""
+
+_VIEW = re.compile(
+    r"(?P<side>LEFT|RIGHT)_(?P<view>CC|MLO)\s+LINES\s+(?P<rows>\d+)\s+PIXELS_PER_LINE\s+(?P<columns>\d+)"
+)
+_RESOLUTION = re.compile(r"\bRESOLUTION\s+([0-9.]+)")
+_PICTURES = (".png", ".tif", ".tiff", ".pgm", ".jpg", ".jpeg")
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """One view of a case, as its line in the .ics file has it."""
+
+    row: Row
+    name: str
+    rows: int
+    columns: int
+    spacing_mm: float | None
+    overlay: bool
+
+
+def _recognise(inventory: Inventory) -> bool:
+    return any(path.suffix.lower() == ".ics" for path in inventory.files)
+
+
+def _read(source: Source) -> Collected:
+    cases = [path for path in source.inventory.files if path.suffix.lower() == ".ics"]
+    by_name = {path.name.casefold(): path for path in source.inventory.files}
+    views = [(case, view) for case in cases for view in _case(case)[1]]
+    missing = Missing(source, named=len(views))
+    images, scaled = [], 0
+    for case in cases:
+        facts, shown = _case(case)
+        for view in shown:
+            stem = f"{case.stem.replace('-', '_')}.{view.name}"
+            overlay = by_name.get(f"{stem}.overlay".casefold())
+            if view.overlay and overlay is None:
+                raise view.row.error(f"{stem}.OVERLAY, which it names, is not there: finish the download")
+            path = _picture(source, stem, by_name, view)
+            if path is None:
+                missing.add(view.row, f"{stem}.LJPEG or a picture converted from it, such as {stem}.png,")
+                continue
+            size = source.size(path)
+            across, down = _scale(path, size, view)
+            scaled += (across, down) != (1.0, 1.0)
+            abnormalities = read_overlay(overlay) if overlay else []
+            images.append(_image(path, size, view, facts, abnormalities, (across, down)))
+    told = (f"{scaled} pictures are smaller or larger than their film was digitised: their boxes were scaled.",)
+    return Collected(tuple(images), (*missing.settle(), *(told if scaled else ())))
+
+
+def _case(path: Path) -> tuple[dict[str, str], list[_View]]:
+    """The facts of a case and its views."""
+    facts, views = {"case": path.stem}, []
+    for line, text in enumerate(path.read_bytes().decode("ascii", "replace").splitlines(), 1):
+        row = Row(path, line, {})
+        if match := _VIEW.match(text.strip()):
+            resolution = _RESOLUTION.search(text)
+            views.append(
+                _View(
+                    row,
+                    f"{match['side']}_{match['view']}",
+                    int(match["rows"]),
+                    int(match["columns"]),
+                    float(resolution[1]) / 1000 if resolution else None,
+                    overlay=text.split()[-1] == "OVERLAY",
+                )
+            )
+        elif text.startswith(("LEFT_", "RIGHT_")):
+            raise row.error("a view needs LINES and PIXELS_PER_LINE: copy the file again from its source")
+        elif len(words := text.split(maxsplit=1)) == 2:
+            facts[words[0].casefold()] = words[1].strip()
+    if not views:
+        raise DatasetError(f"{path} names no views: it is cut, copy it again from its source.")
+    return facts, views
+
+
+def _picture(source: Source, stem: str, by_name: dict[str, Path], view: _View) -> Path | None:
+    """A converted picture if there is one, else the LJPEG decoded."""
+    for suffix in _PICTURES:
+        if (path := by_name.get(f"{stem}{suffix}".casefold())) is not None:
+            return path
+    coded = by_name.get(f"{stem}.ljpeg".casefold())
+    if coded is None or source.scratch is None:
+        return None
+    return decode_to_png(coded, source.scratch / f"{stem}.png", view.rows, view.columns)
+
+
+def _scale(path: Path, size: tuple[int, int], view: _View) -> tuple[float, float]:
+    across, down = size[1] / view.columns, size[0] / view.rows
+    if abs(across / down - 1) > ASPECT_TOLERANCE:
+        raise view.row.error(
+            f"the film has {view.rows} rows and {view.columns} columns there but {path.name} has {size[0]} and "
+            f"{size[1]}, another shape, so its boxes do not fit: convert it again"
+        )
+    return across, down
+
+
+def _image(
+    path: Path,
+    size: tuple[int, int],
+    view: _View,
+    facts: dict[str, str],
+    abnormalities: list[Abnormality],
+    scale: tuple[float, float],
+) -> ImportedImage:
+    boxes = tuple(
+        _box(abnormality, outline, scale) for abnormality in abnormalities for outline in abnormality.boundaries
+    )
+    side, projection = view.name.split("_")
+    spacing = view.spacing_mm / scale[1] if view.spacing_mm else None
+    return ImportedImage(
+        path=path,
+        rows=size[0],
+        columns=size[1],
+        patient=facts["case"],
+        study=facts["case"],
+        laterality=laterality_of(side),
+        view=view_of(projection),
+        scanner=f"film {facts.get('digitizer', '')}".strip(),
+        spacing_mm=spacing,
+        density=density_of(facts.get("density", "")),
+        pathology=worst_pathology(boxes) or (None if abnormalities else "normal"),
+        boxes=boxes,
+        origin={"rows": [f"{view.row.path.name}:{view.row.line}"]},
+    )
+
+
+def _box(abnormality: Abnormality, outline: Polygon, scale: tuple[float, float]) -> ImportedBox:
+    """The box around whole pixels: the outline goes through pixels, which reach half a pixel further on every side."""
+    middles = [((x + 0.5) * scale[0], (y + 0.5) * scale[1]) for x, y in outline]
+    half = scale[0] / 2, scale[1] / 2
+    xs, ys = [x for x, _ in middles], [y for _, y in middles]
+    box = Box(min(xs) - half[0], min(ys) - half[1], max(xs) + half[0], max(ys) + half[1])
+    polygons = (tuple(middles),) if len(middles) > 2 else ()
+    return ImportedBox(box, abnormality.label, dict(abnormality.attributes), polygons)
+
+
+DDSM = Collection(
+    key="ddsm",
+    title="DDSM",
+    licence="free for research, to be cited",
+    citation=(
+        "M. Heath, K. Bowyer, D. Kopans, R. Moore, W. P. Kegelmeyer: The Digital Database for Screening Mammography. "
+        "Proceedings of the Fifth International Workshop on Digital Mammography, 212-218, 2001."
+    ),
+    url="http://www.eng.usf.edu/cvprg/mammography/database.html",
+    labels=(MASS, CALCIFICATION, ABNORMALITY),
+    recognise=_recognise,
+    read=_read,
+)
