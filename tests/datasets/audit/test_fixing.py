@@ -74,8 +74,8 @@ def test_the_log_is_only_added_to(folder):
 
 def test_a_duplicate_with_other_boxes_is_not_dropped(folder):
     plant(folder)
-    folder.change(lambda content: content["annotations"].append(
-        {"id": 950, "image_id": 800, "category_id": 1, "bbox": [260, 200, 20, 20], "area": 400, "iscrowd": 0}))  # fmt: skip
+    more = {"id": 950, "image_id": 800, "category_id": 1, "bbox": [260, 200, 20, 20], "area": 400, "iscrowd": 0}
+    folder.change(lambda content: content["annotations"].append(more))
 
     assert "image removed" not in [fix.change for fix in fix_dataset(folder.audit())]
     assert folder.found() == {"exact duplicate": {A, "copy.dcm"}}

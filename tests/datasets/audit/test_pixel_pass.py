@@ -92,6 +92,31 @@ def test_what_is_no_data_set_is_said(tmp_path: Path, content, said):
         audit_dataset(tmp_path)
 
 
+def test_nonsense_in_entries_is_told_not_stumbled_over(folder):
+    """Each image and annotation that no importer would write, with how many findings there must be at least."""
+
+    def change(content):
+        content["images"] += [
+            {"id": 99, "file_name": "gone.png", "height": "x", "width": -4, "patient_id": None, "laterality": 7,
+             "view": [1], "split": {"a": 1}, "spacing_mm": "nan", "attributes": [1], "origin": 3},
+        ]  # fmt: skip
+        more = {"image_id": 1, "category_id": 1}
+        content["annotations"] += [
+            {"id": 901, "bbox": [1e308, 1, 1e308, 1], **more}, {"id": 902, "bbox": [5, 5, -3, 2], **more}, 7, None,
+            {"id": 903, "bbox": [200, 200, 30, 30], "segmentation": {"counts": [1]}, **more},
+            {"id": 904, "bbox": [200, 200, 30, 30], "segmentation": [["a"], 3], **more},
+        ]  # fmt: skip
+        content["categories"].append(5)
+
+    folder.change(change)
+    found = [finding.check.name for finding in folder.audit().findings]
+
+    assert {name: found.count(name) for name in set(found)} | {"box off breast": 0, "boxes placed otherwise": 0} == {
+        "broken entry": 3, "unreadable file": 1, "no patient": 1, "box without area": 1, "mask of another image": 1,
+        "box off breast": 0, "boxes placed otherwise": 0,
+    }  # fmt: skip
+
+
 def test_a_name_that_leaves_the_folder_is_not_read(folder):
     folder.change(lambda content: content["images"].append({"id": 50, "file_name": "../../secret.png"}))
 

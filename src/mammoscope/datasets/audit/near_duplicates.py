@@ -41,7 +41,8 @@ class Thumbnail:
     def turned(self, how: str | None) -> "Thumbnail":
         """Mirrored or turned."""
         down, right = _TURNS[how]
-        return Thumbnail(*(np.ascontiguousarray(values[::down, ::right]) for values in (self.picture, self.breast)))
+        picture, breast = self.picture[::down, ::right], self.breast[::down, ::right]
+        return Thumbnail(np.ascontiguousarray(picture), np.ascontiguousarray(breast))
 
     @classmethod
     def of(cls, measures: Measures) -> "Thumbnail":
@@ -61,27 +62,31 @@ class Pair:
     correlation: float
 
 
-def near_duplicates(thumbnails: Sequence[Thumbnail]) -> list[Pair]:
-    """Pairs of thumbnails, all of one shape, that show one exposure; each pair once, as it fits best."""
-    if len(thumbnails) < 2:
+def near_duplicates(files: Sequence[Measures]) -> list[Pair]:
+    """Pairs of measured files that show one exposure; each pair once, as it fits best.
+
+    Their thumbnails are unpacked one by one, so that there may be many.
+    """
+    if len(files) < 2:
         return []
-    upright = _hashes(thumbnails, None)
+    upright = _hashes(files, None)
     best: dict[tuple[int, int], Pair] = {}
     for how in _TURNS:
-        other = upright if how is None else _hashes(thumbnails, how)
+        other = upright if how is None else _hashes(files, how)
         for first, second in _candidates(upright, other):
             known = best.get((first, second))
-            correlation = _alike(thumbnails[first], thumbnails[second].turned(how))
+            correlation = _alike(Thumbnail.of(files[first]), Thumbnail.of(files[second]).turned(how))
             if correlation is not None and (known is None or correlation > known.correlation):
                 best[first, second] = Pair(first, second, how, correlation)
     return [best[key] for key in sorted(best)]
 
 
-def _hashes(thumbnails: Sequence[Thumbnail], how: str | None) -> NDArray[np.uint8]:
-    """Shape (thumbnails, 8)."""
-    found = np.empty((len(thumbnails), 8), np.uint8)
-    for n, thumbnail in enumerate(thumbnails):
-        picture = thumbnail.turned(how).picture
+def _hashes(files: Sequence[Measures], how: str | None) -> NDArray[np.uint8]:
+    """Shape (files, 8)."""
+    down, right = _TURNS[how]
+    found = np.empty((len(files), 8), np.uint8)
+    for n, measures in enumerate(files):
+        picture = np.ascontiguousarray(measures.picture[::down, ::right])
         small = cv2.resize(picture, (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
         low = cv2.dct(small)[1:9, 1:9].ravel()
         found[n] = np.packbits(low > np.median(low))

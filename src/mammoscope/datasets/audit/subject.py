@@ -14,6 +14,9 @@ from mammoscope.datasets.identity import laterality_of, view_of
 from mammoscope.findings import Box
 from mammoscope.imaging import Laterality, View
 
+_FARTHEST = 1e9
+"""Pixels; no box lies there."""
+
 
 @dataclass(frozen=True, slots=True)
 class AuditedBox:
@@ -201,7 +204,7 @@ def _wrong_with(
         return f"has the id {entry['id']}, as another has", name
     if not _is_whole(entry.get("category_id")) or entry["category_id"] not in labels:
         return f"has the category {entry.get('category_id')!r}, which is not there", name
-    if not isinstance(bbox, list) or len(bbox) != 4 or not all(_is_number(value) for value in bbox):
+    if not isinstance(bbox, list) or len(bbox) != 4 or not all(_is_number(v) and abs(v) < _FARTHEST for v in bbox):
         return f"has no bbox of four numbers: {bbox!r}", name
     return None, name
 

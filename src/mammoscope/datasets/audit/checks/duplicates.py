@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 from mammoscope.datasets.audit.model import Case, Check, Severity
-from mammoscope.datasets.audit.near_duplicates import Pair, Thumbnail, near_duplicates
+from mammoscope.datasets.audit.near_duplicates import Pair, near_duplicates
 from mammoscope.datasets.audit.subject import AuditedDataset, AuditedImage
 
 
@@ -49,7 +49,7 @@ def near_within(audited: AuditedDataset) -> Iterator[Case]:
 
 def _near(group: Sequence[AuditedImage]) -> Iterator[tuple[Pair, tuple[AuditedImage, AuditedImage]]]:
     images = [image for image in group if not image.measures.blank]
-    for pair in near_duplicates([Thumbnail.of(image.measures) for image in images]):
+    for pair in near_duplicates([image.measures for image in images]):
         one, other = images[pair.first], images[pair.second]
         if one.measures.pixel_sha256 != other.measures.pixel_sha256:
             yield pair, (one, other)
