@@ -4,6 +4,7 @@ Work goes out in order, comes back in order, and only the caller writes: what a 
 again elsewhere, and its result is taken once.
 """
 
+import logging
 import re
 import socket
 from collections import deque
@@ -56,7 +57,7 @@ class RayCluster:
             raise ClusterError("--ray needs Ray: install it with pip install 'mammoscope[ray]'") from None
         _check_reachable(address)
         try:
-            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         except Exception as error:  # Ray raises whatever its parts raise
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise _no_cluster(address, reason) from None
