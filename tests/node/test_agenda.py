@@ -186,6 +186,30 @@ def test_a_delivery_is_handed_out_when_its_time_has_come(records, make_agenda, c
     assert book.take() == [("send pacs", "send 1.2 1 pacs 1 1", 10)]
 
 
+def test_a_destination_that_answers_again_gets_at_once_what_waited_for_it(records, make_agenda, book: Book) -> None:
+    agenda = make_agenda()
+    for study in ("1.2", "1.3"):
+        add(records, study)
+        records.add_report(study, report(study))
+    agenda.look()
+    book.take()
+    at = datetime.now(UTC) + timedelta(seconds=400)
+    for study in ("1.2", "1.3"):
+        put_off = DeliveryRecord(destination="pacs", tries=8, waited_seconds=1000, next_try_at=at)
+        records.set_delivery(study, 1, put_off)
+    agenda.look()
+    assert book.take() == []
+
+    records.hasten("another")
+    agenda.look()
+    assert book.take() == []
+    records.hasten("pacs")
+    agenda.look()
+
+    assert sorted(book.take()) == [("send pacs", "send 1.2 1 pacs 1 8", 1), ("send pacs", "send 1.3 1 pacs 1 8", 1)]
+    assert records.delivery("1.2", 1, "pacs").waited_seconds == pytest.approx(600, abs=60)  # 400 were not waited
+
+
 @pytest.mark.parametrize("leap", [timedelta(days=3650), timedelta(days=-3650)])
 def test_a_leap_of_the_clock_delays_no_delivery_beyond_its_wait(
     records, make_agenda, clock: Clock, book: Book, leap: timedelta

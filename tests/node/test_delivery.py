@@ -131,6 +131,22 @@ def test_a_destination_that_is_down_is_tried_again(add_report, deliver, events: 
     assert [type(e) for e in events] == [SendingFailed, SendingFailed, ReportSent]
 
 
+def test_only_a_destination_that_was_down_hastens_the_others(
+    add_report, deliver, records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hastened: list[str] = []
+    monkeypatch.setattr(records, "hasten", hastened.append)
+    add_report(1)
+    deliver(Script([None, None]))
+    assert hastened == []
+    add_report(2)
+    records.resend("1.2", 2)
+    deliver(Script(DOWN))
+    assert hastened == []
+    assert deliver(Script([None, None])).status is DeliveryStatus.SENT
+    assert hastened == ["pacs"]
+
+
 def test_only_what_is_left_is_sent_again(add_report, deliver, a_b) -> None:
     add_report(1)
     script = Script([None, FULL], [None])

@@ -1,5 +1,6 @@
 """`Agenda`: what is due, handed out as durable work in good order."""
 
+import math
 import threading
 import time
 from collections.abc import Callable, Collection
@@ -159,7 +160,9 @@ class Agenda:
         tries = {(o.study, o.number, o.destination, o.round, o.tries): o for o in orders}
         _keep_only(self._next_tries, tries)
         for key, order in tries.items():
-            if key in self._enqueued or self._clock() < self._next_tries.setdefault(key, self._time_of(order)):
+            # The sooner of then and now: a wait may be cut short, and no leap of the clock makes it longer.
+            self._next_tries[key] = min(self._next_tries.get(key, math.inf), self._time_of(order))
+            if key in self._enqueued or self._clock() < self._next_tries[key]:
                 continue
             self._work.enqueue(
                 sending_queue(order.destination) if order.destination in self._destinations else ORPHANS_QUEUE,

@@ -220,6 +220,8 @@ class DeliveryWork:
                 )
             )
             return
+        if delivery.tries > 1:  # it was down: the others need not wait out what they were put off for
+            self._records.hasten(order.destination)
         made_at = self._records.made_at(order.study, order.number)
         self._on_event(
             ReportSent(

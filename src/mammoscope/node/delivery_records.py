@@ -1,6 +1,6 @@
 """`DeliveryRecords`: which reports are to be sent, and what became of it."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
@@ -74,6 +74,27 @@ class DeliveryRecords(RecordStore):
             connection.execute(
                 sa.update(t.sendings).where(this, s.sop_instance == sop_instance).values(status=DeliveryStatus.SENT)
             )
+
+    def hasten(self, destination: str) -> None:
+        """Have all that waits for its next try to a destination be tried now: it was down, and answers again.
+
+        The rest of their waits does not count against them.
+        """
+        d = t.deliveries.c
+        now = datetime.now(UTC)
+        waiting = (d.destination == destination) & (d.status == DeliveryStatus.PENDING) & (d.next_try_at > now)
+        with self._engine.begin() as connection:
+            rows = connection.execute(
+                sa.select(d.study, d.number, d.next_try_at, d.waited_seconds).where(waiting)
+            ).all()
+            for row in rows:
+                unspent = min((row.next_try_at - now).total_seconds(), row.waited_seconds)
+                this = (d.study == row.study) & (d.number == row.number) & (d.destination == destination)
+                connection.execute(
+                    sa.update(t.deliveries)
+                    .where(this, d.status == DeliveryStatus.PENDING, d.next_try_at == row.next_try_at)
+                    .values(next_try_at=now, waited_seconds=row.waited_seconds - unspent)
+                )
 
     def set_delivery(self, study: str, number: int, delivery: DeliveryRecord) -> bool:
         """Note how the sending of a report to one destination stands now, and of each object in it that is named.
