@@ -61,7 +61,7 @@ def test_detect_is_the_same_with_a_node_that_dies(ray_cluster, studies: Path, tm
     assert len({uid for uid, _, _ in objects_in(out)}) == STUDIES
 
 
-def test_pixel_hashes_are_the_same(ray_cluster, studies: Path, tmp_path: Path):
+def test_pixel_hashes_and_what_the_audit_measures_are_the_same(ray_cluster, studies: Path, tmp_path: Path):
     folder = tmp_path / "set"
     write_dataset(
         [
@@ -82,6 +82,15 @@ def test_pixel_hashes_are_the_same(ray_cluster, studies: Path, tmp_path: Path):
     there = hashed("--ray", ray_cluster.address)
     assert None not in there["pixel_sha256"]
     assert there == hashed()
+
+    def measured(*more: str) -> list[str]:
+        done = start("dataset", "audit", "set", *more, cwd=tmp_path)
+        told, _ = done.communicate(timeout=300)
+        assert told.endswith("notes.\n")
+        return sorted(line for line in (folder / ".audit" / "measures.jsonl").read_text().splitlines() if line)
+
+    assert measured("--ray", ray_cluster.address) == measured()
+    assert len(measured()) == 4 * STUDIES
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """`mammoscope dataset audit`: what in a data set would spoil figures."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,6 +30,9 @@ def audit(
     ] = False,
     jobs: Annotated[int | None, typer.Option(min=1, help="How many decode at once; all cores by default.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Believe what an earlier audit measured of files.")] = False,
+    ray: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Spread the measuring over this Ray cluster.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     pictures: Annotated[int, typer.Option(min=0, help="How many cases of a check the page shows with pictures.")] = 24,
 ) -> None:
@@ -36,15 +40,19 @@ def audit(
 
     Exit code 1 when there are errors (with --fix, errors that it did not mend).
     """
+    from mammoscope.cluster import RayCluster
     from mammoscope.datasets.audit import audit_dataset, audit_html, fix_dataset
 
     if report is not None and (report.is_dir() or not report.absolute().parent.is_dir()):
         raise MammoscopeError(f"{report} cannot be written: name a file in a folder that is there.")
     columns = TextColumn("measuring"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with (
+        RayCluster(ray) if ray else nullcontext() as cluster,
+        Progress(*columns, console=Console(stderr=True), transient=True) as progress,
+    ):
         task = progress.add_task("", total=None)
         found = audit_dataset(
-            folder, resume=resume, jobs=jobs,
+            folder, resume=resume, jobs=jobs, spread=cluster.map if cluster else None,
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )  # fmt: skip
     fixes = fix_dataset(found) if fix else ()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mammoscope.cluster import Spread
 from mammoscope.datasets.audit.checks import CHECKS
 from mammoscope.datasets.audit.model import AuditFinding, Check, Severity
 from mammoscope.datasets.audit.pixel_pass import ImageFile, Progress, measure_files
@@ -48,6 +49,7 @@ def audit_dataset(
     resume: bool = False,
     jobs: int | None = None,
     reader: MammogramReader | None = None,
+    spread: Spread | None = None,
     checks: Sequence[Check] = CHECKS,
     progress: Progress | None = None,
 ) -> Audit:
@@ -55,7 +57,7 @@ def audit_dataset(
 
     Parameters
     ----------
-    resume, jobs, reader, progress
+    resume, jobs, reader, spread, progress
         As `measure_files` takes them.
     checks
         All by default.
@@ -69,7 +71,7 @@ def audit_dataset(
     entries = read_entries(folder)
     files = [ImageFile(number, str(entry["file_name"]), entries.path_of(number)) for number, entry in
              sorted(entries.images.items())]  # fmt: skip
-    measures = measure_files(folder, files, resume=resume, jobs=jobs, reader=reader, progress=progress)
+    measures = measure_files(folder, files, resume=resume, jobs=jobs, reader=reader, spread=spread, progress=progress)
     dataset = audited(entries, measures)
     found = [AuditFinding(check, case) for check in checks for case in check.look(dataset)]
     order = list(Severity)

@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+from mammoscope.cluster import Spread
 from mammoscope.datasets.audit.measures import VERSION, Measures, measure
 from mammoscope.datasets.errors import DatasetError
 from mammoscope.datasets.files import sha256_of_file
@@ -17,6 +18,9 @@ CACHE = ".audit"
 """The folder within a data set's folder that holds what was measured; it may be removed at any time."""
 
 _FILE = "measures.jsonl"
+BATCH = 32
+"""Files that another machine is given at once."""
+
 _AHEAD = 4  # files asked for per process: enough to keep all busy, few enough to hold
 
 Progress = Callable[[int, int], None]
@@ -38,6 +42,7 @@ def measure_files(
     resume: bool = False,
     jobs: int | None = None,
     reader: MammogramReader | None = None,
+    spread: Spread | None = None,
     progress: Progress | None = None,
 ) -> dict[int, Measures]:
     """Measures of every file, by image id.
@@ -52,13 +57,14 @@ def measure_files(
         How many processes decode; all cores by default.
     reader
         Decodes instead of a reader of its own; it stays open.
+    spread
+        Other machines that measure; ``None`` for this one.
 
     Raises
     ------
     DatasetError
         If what is measured cannot be kept.
     """
-    workers = jobs or os.cpu_count() or 1
     known = _read(folder / CACHE / _FILE) if resume else {}
     found: dict[int, Measures] = {}
     todo: list[ImageFile] = []
@@ -72,14 +78,11 @@ def measure_files(
         progress(len(found), len(files))
     try:
         (folder / CACHE).mkdir(exist_ok=True)
-        with (
-            (folder / CACHE / _FILE).open("ab" if resume else "wb") as cache,
-            MammogramReader(workers) if reader is None else nullcontext(reader) as decoder,
-            ThreadPoolExecutor(workers) as pool,
-        ):
+        with (folder / CACHE / _FILE).open("ab" if resume else "wb") as cache:
             if cache.tell():
                 cache.write(b"\n")  # ends a line that a pass which was killed left unfinished
-            for file, facts, measures in _measured(todo, decoder, pool, workers * _AHEAD):
+            done = _measured_here(todo, reader, jobs) if spread is None else _measured_elsewhere(todo, spread)
+            for file, facts, measures in done:
                 found[file.image_id] = measures
                 line = {"version": VERSION, "name": file.name, "file": facts, "measures": measures.to_json()}
                 cache.write(json.dumps(line).encode() + b"\n")
@@ -91,24 +94,45 @@ def measure_files(
     return found
 
 
-def _measured(
-    todo: Sequence[ImageFile], reader: MammogramReader, pool: ThreadPoolExecutor, ahead: int
-) -> Iterator[tuple[ImageFile, tuple[int, int] | None, Measures]]:
-    """(file, its size and time, its measures) as they are done, never more than ``ahead`` of them held."""
-    waiting: dict[Future[Measures], tuple[ImageFile, tuple[int, int] | None]] = {}
+_Stamp = tuple[int, int] | None
+_Done = tuple[ImageFile, _Stamp, Measures]
+
+
+def _measured_here(todo: Sequence[ImageFile], reader: MammogramReader | None, jobs: int | None) -> Iterator[_Done]:
+    """(file, its size and time, its measures) as they are done, never more than a few of each process held."""
+    workers = jobs or os.cpu_count() or 1
+    waiting: dict[Future[Measures], tuple[ImageFile, _Stamp]] = {}
     upcoming = iter(todo)
-    while True:
-        while len(waiting) < ahead and (file := next(upcoming, None)) is not None:
-            waiting[pool.submit(measure, file.path, reader, file.name)] = (file, _stamp(file.path))
-        if not waiting:
-            return
-        done, _ = wait(waiting, return_when=FIRST_COMPLETED)
-        for future in done:
-            file, stamp = waiting.pop(future)
-            yield file, stamp, future.result()
+    with (
+        MammogramReader(workers) if reader is None else nullcontext(reader) as decoder,
+        ThreadPoolExecutor(workers) as pool,
+    ):
+        while True:
+            while len(waiting) < workers * _AHEAD and (file := next(upcoming, None)) is not None:
+                waiting[pool.submit(measure, file.path, decoder, file.name)] = (file, _stamp(file.path))
+            if not waiting:
+                return
+            done, _ = wait(waiting, return_when=FIRST_COMPLETED)
+            for future in done:
+                file, stamp = waiting.pop(future)
+                yield file, stamp, future.result()
 
 
-def _stamp(path: Path) -> tuple[int, int] | None:
+def _measured_elsewhere(todo: Sequence[ImageFile], spread: Spread) -> Iterator[_Done]:
+    """The same by other machines, in the order of the files."""
+    batches = [[(file, _stamp(file.path)) for file in todo[n : n + BATCH]] for n in range(0, len(todo), BATCH)]
+    results = spread(_measure_batch, [[(file.path.absolute(), file.name) for file, _ in batch] for batch in batches])
+    for batch, measured in zip(batches, results, strict=True):
+        for (file, stamp), measures in zip(batch, measured, strict=True):
+            yield file, stamp, measures
+
+
+def _measure_batch(files: Sequence[tuple[Path, str]]) -> list[Measures]:
+    with MammogramReader() as reader:
+        return [measure(path, reader, name) for path, name in files]
+
+
+def _stamp(path: Path) -> _Stamp:
     """Size and time of a file."""
     try:
         facts = path.stat()
