@@ -18,6 +18,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import structlog
 
 ROOT = Path(__file__).resolve().parent.parent
 IN_CI = os.environ.get("CI") == "true"
@@ -36,6 +37,14 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("the real mammograms (../shared/data) are not on this machine")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _log_as_before() -> Iterator[None]:
+    """What a command does to the log of its process is of no other test."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
 
 
 def pytest_configure() -> None:
