@@ -1,13 +1,26 @@
 import json
 import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from torch import Tensor
 
 from mammoscope.datasets import load_dataset
+from mammoscope.detectors import build_detector
 from mammoscope.evaluation import case_of, count_at, match, read_report
 from mammoscope.imaging import read_mammogram
-from mammoscope.training import RunFolder, TrainingError, bundling, export_bundle, report_validation
+from mammoscope.training import (
+    RunFolder,
+    TrainingError,
+    averaged_detector,
+    bundling,
+    export_bundle,
+    report_validation,
+    trained_detector,
+)
 
 
 @pytest.fixture
@@ -113,6 +126,51 @@ def test_several_runs_become_one_bundle(run: RunFolder, tiny_dataset: Path, tmp_
     assert detector.algorithm.version != alone.algorithm.version
     image = load_dataset(tiny_dataset, "val").images[0]
     assert detector.candidates(read_mammogram(image.path))
+
+
+def with_changed_weights(run: RunFolder, folder: Path, change: Callable[[Tensor], Tensor]) -> RunFolder:
+    """A copy of a run whose every weight is changed."""
+    shutil.copytree(run.path, folder)
+    changed = RunFolder(folder)
+    weights = {
+        name: change(tensor) if tensor.is_floating_point() else tensor
+        for name, tensor in changed.load().best_state.items()
+    }
+    changed.save(replace(changed.load(), detector=weights, averaged=None))
+    return changed
+
+
+def test_averaged_runs_become_one_network_of_their_mean_weights(run: RunFolder, tmp_path: Path):
+    # The mean of w + 0.001 and w - 0.001 is w: the bundle finds what the run alone finds.
+    more = with_changed_weights(run, tmp_path / "more", lambda tensor: tensor + 1e-3)
+    less = with_changed_weights(run, tmp_path / "less", lambda tensor: tensor - 1e-3)
+    name, weights = next(iter(trained_detector(run).state_dict().items()))
+    assert not torch.allclose(trained_detector(more).state_dict()[name], weights, atol=1e-6)
+
+    mean = averaged_detector([more, less]).state_dict()
+    for name, tensor in trained_detector(run).state_dict().items():
+        assert torch.allclose(mean[name].double(), tensor.double(), atol=1e-5), name
+
+    averaged = export_bundle([more, less], tmp_path / "mean.onnx", averaged=True)
+    alone = export_bundle(run, tmp_path / "alone.onnx")
+    recipe = averaged.bundle.metadata.recipe
+    assert list(recipe["averaged"]) == ["1", "2"]
+    assert "fused" not in recipe
+    assert (tmp_path / "mean.onnx").stat().st_size < 1.2 * (tmp_path / "alone.onnx").stat().st_size
+    assert averaged.bundle.metadata.figures[0].values == alone.bundle.metadata.figures[0].values
+
+
+def test_networks_of_different_kinds_have_no_mean(run: RunFolder, tmp_path: Path):
+    other = RunFolder(tmp_path / "other")
+    shutil.copytree(run.path, other.path)
+    described = run.description()
+    described["recipe"]["detector"]["fpn_channels"] *= 2
+    (other.path / "recipe.json").write_text(json.dumps(described))
+    wider = build_detector(other.recipe().detector, 64, 64, load_weights=False).state_dict()
+    other.save(replace(other.load(), detector=wider, averaged=None))
+
+    with pytest.raises(TrainingError, match="different kinds, whose weights have no mean"):
+        export_bundle([run, other], tmp_path / "x.onnx", averaged=True)
 
 
 def test_runs_of_other_data_or_classes_are_not_fused(run: RunFolder, tmp_path: Path):

@@ -14,12 +14,18 @@ def export(
     runs: Annotated[
         list[Path],
         typer.Argument(
-            metavar="RUN...", help="The folder of a run, as 'mammoscope train' named it; several are fused into one."
+            metavar="RUN...", help="The folder of a run, as 'mammoscope train' named it; several become one bundle."
         ),
     ],
     out: Annotated[Path, typer.Option(help="The bundle to write.", dir_okay=False)],
     mirror: Annotated[
         bool, typer.Option("--mirror", help="Each network also looks at the mirror image: twice the time.")
+    ] = False,
+    average: Annotated[
+        bool,
+        typer.Option(
+            "--average", help="Several runs become one network of their mean weights, rather than a look each."
+        ),
     ] = False,
     name: Annotated[str | None, typer.Option(help="What result objects call the model.")] = None,
     version: Annotated[
@@ -40,6 +46,7 @@ def export(
             [RunFolder(run) for run in runs],
             out,
             mirrored=mirror,
+            averaged=average,
             name=name,
             version=version,
             progress=lambda done, total: progress.update(task, completed=done, total=total),

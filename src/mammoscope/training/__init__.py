@@ -1,5 +1,6 @@
 """From a recipe to a trained detector and its bundle. Needs torch (``pip install '.[train]'``)."""
 
+from mammoscope.training.averaging import averaged_detector
 from mammoscope.training.bundling import export_bundle
 from mammoscope.training.checkpoint import Checkpoint, RunFolder
 from mammoscope.training.cross_validation import CrossValidation, cross_validate, in_fold
@@ -26,6 +27,7 @@ __all__ = [
     "Step",
     "TrainingError",
     "Watcher",
+    "averaged_detector",
     "cross_validate",
     "export_bundle",
     "in_fold",

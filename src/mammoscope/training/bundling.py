@@ -22,6 +22,7 @@ from mammoscope.inference import (
     TrainingData,
     rewrite_metadata,
 )
+from mammoscope.training.averaging import averaged_detector
 from mammoscope.training.checkpoint import RunFolder
 from mammoscope.training.errors import TrainingError
 from mammoscope.training.export import cannot_be_written, trained_detector, write_bundle
@@ -41,6 +42,7 @@ class _Model:
     detector: MassDetector
     recipes: tuple[Recipe, ...]
     mirrored: bool
+    averaged: bool
     validated: Validation
 
     @property
@@ -53,7 +55,8 @@ class _Model:
         published = [published_recipe(recipe) for recipe in self.recipes]
         if len(published) == 1 and not self.mirrored:
             return published[0]
-        return {"mirrored": self.mirrored, "fused": {str(n): one for n, one in enumerate(published, start=1)}}
+        how = "averaged" if self.averaged else "fused"
+        return {"mirrored": self.mirrored, how: {str(n): one for n, one in enumerate(published, start=1)}}
 
 
 def export_bundle(
@@ -61,6 +64,7 @@ def export_bundle(
     out: Path,
     *,
     mirrored: bool = False,
+    averaged: bool = False,
     name: str | None = None,
     version: str | None = None,
     progress: Progress = lambda _done, _total: None,
@@ -74,6 +78,8 @@ def export_bundle(
         takes the first's input, and as long as all of them together.
     mirrored
         Whether each network also looks at the mirror image: twice the time.
+    averaged
+        Whether several runs become one network of their mean weights instead (`averaged_detector`): the time of one.
     name
         What result objects call the model; ``None`` for the recipe's name.
     version
@@ -101,7 +107,10 @@ def export_bundle(
     except OSError as error:
         raise cannot_be_written(out, error) from error
     data = data_of(runs[0])
-    model = _single(runs[0], progress) if len(runs) == 1 and not mirrored else _fused(runs, data, mirrored, progress)
+    if len(runs) == 1 and not mirrored:
+        model = _single(runs[0], progress)
+    else:
+        model = _several(runs, data, progress, mirrored=mirrored, averaged=averaged and len(runs) > 1)
     metadata = _metadata(model, data, runs[0].description()["torch"], name, version)
     try:
         # Compared as the network scores: calibrated, low scores lie too close together to tell differences.
@@ -116,23 +125,27 @@ def export_bundle(
 
 def _single(run: RunFolder, progress: Progress) -> _Model:
     detector = trained_detector(run)
-    return _Model(detector, (run.recipe(),), mirrored=False, validated=write_validation(run, progress))
+    validated = write_validation(run, progress)
+    return _Model(detector, (run.recipe(),), mirrored=False, averaged=False, validated=validated)
 
 
-def _fused(runs: Sequence[RunFolder], data: AnnotatedDataset, mirrored: bool, progress: Progress) -> _Model:
+def _several(
+    runs: Sequence[RunFolder], data: AnnotatedDataset, progress: Progress, *, mirrored: bool, averaged: bool
+) -> _Model:
     recipes = tuple(run.recipe() for run in runs)
     for run, recipe in zip(runs[1:], recipes[1:], strict=True):
         if run.description()["data_fingerprint"] != runs[0].description()["data_fingerprint"]:
             raise TrainingError(
                 f"{run.path} was trained on other data or another split than {runs[0].path}: one's validation images "
-                "may be the other's training images; fuse runs of the same data set and split"
+                "may be the other's training images; join runs of the same data set and split"
             )
         if recipe.detector.classes != recipes[0].detector.classes or recipe.input.crop != recipes[0].input.crop:
             raise TrainingError(
-                f"{run.path} and {runs[0].path} differ in classes or crop: fuse runs whose recipes agree in both"
+                f"{run.path} and {runs[0].path} differ in classes or crop: join runs whose recipes agree in both"
             )
-    sizes = [(recipe.input.rows, recipe.input.columns) for recipe in recipes]
-    detector = FusedDetector([trained_detector(run) for run in runs], sizes, mirrored=mirrored).eval()
+    members = [averaged_detector(runs)] if averaged else [trained_detector(run) for run in runs]
+    sizes = [(recipe.input.rows, recipe.input.columns) for recipe in recipes[: len(members)]]
+    detector = members[0] if averaged and not mirrored else FusedDetector(members, sizes, mirrored=mirrored).eval()
     named_so = " and ".join(recipe.name for recipe in recipes) + (", with mirror images" if mirrored else "")
     try:
         validated = validate(detector, recipes[0].input.geometry, data.narrowed("val"), named_so, progress)
@@ -141,7 +154,7 @@ def _fused(runs: Sequence[RunFolder], data: AnnotatedDataset, mirrored: bool, pr
             f"the detectors in {', '.join(str(run.path) for run in runs)} together find no lesion on the validation "
             "images: train them longer"
         ) from error
-    return _Model(detector, recipes, mirrored, validated)
+    return _Model(detector, recipes, mirrored, averaged, validated)
 
 
 def _metadata(
