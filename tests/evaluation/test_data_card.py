@@ -64,3 +64,22 @@ def test_the_recipe_fills_the_training_items():
     assert items[24] == "Backbone: weights 'imagenet'; the rest at random from seed 4."
     assert "sgd, learning rate 0.001, batches of 16" in items[25]
     assert "decay 0.9" in items[27]
+
+
+def test_several_networks_are_an_ensemble_or_a_mean():
+    whole = report()
+    first = {
+        "detector": {"architecture": "retinanet", "backbone": "resnet50", "weights": "imagenet"},
+        "optimiser": {"kind": "adamw", "learning_rate": 0.001},
+        "schedule": {"batch": 8, "ema": 0.9},
+        "run": {"seed": 4},
+    }
+    second = {**first, "start": "first"}
+    recipe = {"mirrored": False, "averaged": {"1": first, "2": second}}
+    items = {item.number: item.filled for item in claim_checklist(whole.metrics, recipe, data_card(whole).facts)}
+    assert items[22].startswith("retinanet on resnet50; all")
+    assert items[24] == (
+        "Backbone: weights 'imagenet'; the rest at random from seed 4; all weights from the end of first."
+    )
+    assert items[25].count("adamw") == 1
+    assert items[27] == "2 networks; the mean of their weights; weights averaged over the run (decay 0.9)."

@@ -47,6 +47,22 @@ def test_a_recipe_without_places_on_a_machine():
     ]
 
 
+def test_of_several_networks_what_they_share_is_given_once():
+    other = {**RECIPE, "name": "large", "start": "/home/someone/runs/small"}
+    lines = recipe_lines({"mirrored": True, "fused": {"1": RECIPE, "2": other}})
+    assert lines[0] == (
+        "networks",
+        "2; the detections of all are fused, on the mammogram and on its mirror image",
+    )
+    assert ("name", "network 1: small; network 2: large") in lines
+    assert ("start", "network 1: none; network 2: small") in lines
+    assert lines.count(("run.seed", "3")) == 1
+    assert recipe_lines({"mirrored": False, "averaged": {"1": RECIPE, "2": other}})[0] == (
+        "networks",
+        "2; the mean of their weights",
+    )
+
+
 def test_what_is_no_run_is_told(tmp_path):
     with pytest.raises(EvaluationError, match="is not the folder of a run"):
         read_run(tmp_path)

@@ -4,11 +4,13 @@ Tejani, Klontzas, Gatti, Mongan, Moy, Park, Kahn: Checklist for Artificial Intel
 2024 Update. Radiology: Artificial Intelligence 2024;6(4):e240300. 44 items, here in our own words.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from mammoscope import __version__
+from mammoscope.evaluation.run_record import joined_how, networks_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,15 +155,11 @@ def _of_the_model(bundle: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[
             if "ap50" in figures["values"]
         )
     if recipe:
-        network, how, pace = (recipe.get(part, {}) for part in ("detector", "optimiser", "schedule"))
-        seed = recipe.get("run", {}).get("seed")
-        found[22] = f"{network.get('architecture')} on {network.get('backbone')}; all settings in the recipe."
-        found[24] = f"Backbone: weights '{network.get('weights')}'; the rest at random from seed {seed}."
-        found[25] = (
-            f"{how.get('kind')}, learning rate {how.get('learning_rate')}, batches of {pace.get('batch')}; schedule, "
-            "loss and augmentation in the recipe."
-        )
-        found[27] = f"None; weights averaged over the run (decay {pace['ema']})." if pace.get("ema") else "None."
+        networks = list(networks_of(recipe).values())
+        found[22] = f"{_each(networks, _network)}; all settings in the recipe."
+        found[24] = f"{_each(networks, _first_weights)}."
+        found[25] = f"{_each(networks, _optimiser)}; schedule, loss and augmentation in the recipe."
+        found[27] = "; ".join(filter(None, (_ensemble(recipe), _each(networks, _averaging)))) + "."
     return {number: text for number, text in found.items() if text}
 
 
@@ -170,3 +168,35 @@ def _figure(m: Mapping[str, Any], key: str) -> str:
     if value is None:
         return "undefined"
     return f"{value:.3f}" + (f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else "")
+
+
+def _each(networks: Sequence[Mapping[str, Any]], describe: Callable[[Mapping[str, Any]], str]) -> str:
+    """What is said of each network, once where it is the same."""
+    return "; ".join(dict.fromkeys(describe(network) for network in networks))
+
+
+def _network(recipe: Mapping[str, Any]) -> str:
+    detector = recipe.get("detector", {})
+    return f"{detector.get('architecture')} on {detector.get('backbone')}"
+
+
+def _first_weights(recipe: Mapping[str, Any]) -> str:
+    if recipe.get("start"):
+        return f"all weights from the end of {Path(str(recipe['start'])).name}"
+    weights, seed = recipe.get("detector", {}).get("weights"), recipe.get("run", {}).get("seed")
+    return f"Backbone: weights '{weights}'; the rest at random from seed {seed}"
+
+
+def _optimiser(recipe: Mapping[str, Any]) -> str:
+    how, pace = recipe.get("optimiser", {}), recipe.get("schedule", {})
+    return f"{how.get('kind')}, learning rate {how.get('learning_rate')}, batches of {pace.get('batch')}"
+
+
+def _ensemble(recipe: Mapping[str, Any]) -> str:
+    how = joined_how(recipe)
+    return f"{len(networks_of(recipe))} networks; {how}" if how else "None"
+
+
+def _averaging(recipe: Mapping[str, Any]) -> str:
+    decay = recipe.get("schedule", {}).get("ema")
+    return f"weights averaged over the run (decay {decay})" if decay else ""

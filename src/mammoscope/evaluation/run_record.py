@@ -12,6 +12,11 @@ _NOT_SHOWN = {  # places on the machine that trained, and what changes only how 
     "data.dataset", "run.folder", "run.checkpoint_every", "run.validate_every", "run.workers", "run.threads",
 }  # fmt: skip
 _FILES = {"detector.weights", "start"}  # shown by their names
+_JOINED = {
+    "averaged": "the mean of their weights",
+    "fused": "the detections of all are fused",
+}  # how a bundle of several networks holds their recipes, and what that means
+_MIRRORED = ", on the mammogram and on its mirror image"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +72,38 @@ def read_run(folder: Path) -> RunRecord:
     return RunRecord(recipe, made_with, dict(sorted(steps.items())), dict(sorted(validations.items())))
 
 
+def networks_of(recipe: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The recipe of each network in a bundle, by its number; of a bundle of one, that recipe under ``"1"``."""
+    for how in _JOINED:
+        if how in recipe:
+            return dict(recipe[how])
+    return {"1": recipe}
+
+
+def joined_how(recipe: Mapping[str, Any]) -> str:
+    """In words, how a bundle's networks were made one; empty for a bundle of one network that looks once."""
+    how = next((words for key, words in _JOINED.items() if key in recipe), "")
+    return f"{how}{_MIRRORED if recipe.get('mirrored') else ''}".removeprefix(", ")
+
+
 def recipe_lines(recipe: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """(section.key, value) of each setting that is set, without places on a machine."""
+    """(section.key, value) of each setting that is set, without places on a machine.
+
+    Of several networks what they share is given once, and where they differ each one's value after its number.
+    """
+    networks = {number: dict(_settings(network)) for number, network in networks_of(recipe).items()}
+    if len(networks) == 1 and not joined_how(recipe):
+        return list(networks["1"].items())
+    found = [("networks", f"{len(networks)}; {joined_how(recipe)}")]
+    for path in dict.fromkeys(path for settings in networks.values() for path in settings):
+        values = {number: settings.get(path, "none") for number, settings in networks.items()}
+        same = len(set(values.values())) == 1
+        each = "; ".join(f"network {number}: {value}" for number, value in values.items())
+        found.append((path, next(iter(values.values())) if same else each))
+    return found
+
+
+def _settings(recipe: Mapping[str, Any]) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
     for name, value in recipe.items():
         part = value if isinstance(value, Mapping) else {"": value}
