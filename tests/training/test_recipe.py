@@ -40,7 +40,8 @@ def test_every_recipe_of_the_repository_can_be_built(path: Path):
     recipe = load_recipe(path)
     detector = build_detector(recipe.detector, recipe.input.rows, recipe.input.columns, load_weights=False)
 
-    assert recipe.name == (f"gpu-{path.stem}" if path.parent.name == "gpu" else path.stem)
+    prefix = {"gpu": "gpu-", "cpu-four": "cpu-"}.get(path.parent.name, "")
+    assert recipe.name == prefix + path.stem
     assert sum(1 for p in detector.parameters() if p.requires_grad) > 20
     assert all(0 < milestone < recipe.schedule.iterations for milestone in recipe.schedule.milestones)
 
