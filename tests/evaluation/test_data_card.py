@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 from mammoscope.evaluation import Case, ImageResult, Report, evaluate
 from mammoscope.evaluation.claim import claim_checklist
@@ -51,35 +52,32 @@ def test_the_checklist_has_each_item_once_and_tells_who_fills_it():
     assert by_number[25].filled == by_number[34].filled == by_number[44].filled == ""
 
 
-def test_the_recipe_fills_the_training_items():
+RECIPE = {
+    "detector": {"architecture": "retinanet", "backbone": "resnet50", "weights": "imagenet"},
+    "optimiser": {"kind": "sgd", "learning_rate": 0.001},
+    "schedule": {"batch": 16, "ema": 0.9},
+    "run": {"seed": 4},
+}
+
+
+def filled_by(recipe: dict[str, Any]) -> dict[int, str]:
     whole = report()
-    recipe = {
-        "detector": {"architecture": "retinanet", "backbone": "resnet50", "weights": "imagenet"},
-        "optimiser": {"kind": "sgd", "learning_rate": 0.001},
-        "schedule": {"batch": 16, "ema": 0.9},
-        "run": {"seed": 4},
-    }
-    items = {item.number: item.filled for item in claim_checklist(whole.metrics, recipe, data_card(whole).facts)}
+    return {item.number: item.filled for item in claim_checklist(whole.metrics, recipe, data_card(whole).facts)}
+
+
+def test_the_recipe_fills_the_training_items():
+    items = filled_by(RECIPE)
     assert items[22].startswith("retinanet on resnet50")
     assert items[24] == "Backbone: weights 'imagenet'; the rest at random from seed 4."
     assert "sgd, learning rate 0.001, batches of 16" in items[25]
     assert "decay 0.9" in items[27]
 
 
-def test_several_networks_are_an_ensemble_or_a_mean():
-    whole = report()
-    first = {
-        "detector": {"architecture": "retinanet", "backbone": "resnet50", "weights": "imagenet"},
-        "optimiser": {"kind": "adamw", "learning_rate": 0.001},
-        "schedule": {"batch": 8, "ema": 0.9},
-        "run": {"seed": 4},
-    }
-    second = {**first, "start": "first"}
-    recipe = {"mirrored": False, "averaged": {"1": first, "2": second}}
-    items = {item.number: item.filled for item in claim_checklist(whole.metrics, recipe, data_card(whole).facts)}
+def test_several_networks_are_told_of_once_where_they_are_alike():
+    items = filled_by({"mirrored": False, "averaged": {"1": RECIPE, "2": {**RECIPE, "start": "first"}}})
     assert items[22].startswith("retinanet on resnet50; all")
     assert items[24] == (
         "Backbone: weights 'imagenet'; the rest at random from seed 4; all weights from the end of first."
     )
-    assert items[25].count("adamw") == 1
+    assert items[25].count("sgd") == 1
     assert items[27] == "2 networks; the mean of their weights; weights averaged over the run (decay 0.9)."

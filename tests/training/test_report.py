@@ -160,17 +160,29 @@ def test_averaged_runs_become_one_network_of_their_mean_weights(run: RunFolder, 
     assert averaged.bundle.metadata.figures[0].values == alone.bundle.metadata.figures[0].values
 
 
-def test_networks_of_different_kinds_have_no_mean(run: RunFolder, tmp_path: Path):
-    other = RunFolder(tmp_path / "other")
-    shutil.copytree(run.path, other.path)
+def with_other_detector(run: RunFolder, folder: Path, **changes: object) -> RunFolder:
+    """A copy of a run whose recipe asks for another detector, with that detector's first weights."""
+    shutil.copytree(run.path, folder)
+    other = RunFolder(folder)
     described = run.description()
-    described["recipe"]["detector"]["fpn_channels"] *= 2
-    (other.path / "recipe.json").write_text(json.dumps(described))
-    wider = build_detector(other.recipe().detector, 64, 64, load_weights=False).state_dict()
-    other.save(replace(other.load(), detector=wider, averaged=None))
+    described["recipe"]["detector"] |= changes
+    (folder / "recipe.json").write_text(json.dumps(described))
+    weights = build_detector(other.recipe().detector, 64, 64, load_weights=False).state_dict()
+    other.save(replace(other.load(), detector=weights, averaged=None))
+    return other
+
+
+@pytest.mark.parametrize("changes", [{"fpn_channels": 64}, {"anchor_scale": 32}], ids=str)
+def test_networks_of_different_kinds_have_no_mean(run: RunFolder, tmp_path: Path, changes: dict[str, object]):
+    other = with_other_detector(run, tmp_path / "other", **changes)
 
     with pytest.raises(TrainingError, match="different kinds, whose weights have no mean"):
         export_bundle([run, other], tmp_path / "x.onnx", averaged=True)
+
+
+def test_one_run_has_no_mean(run: RunFolder, tmp_path: Path):
+    with pytest.raises(TrainingError, match="name two runs or more to average"):
+        export_bundle(run, tmp_path / "x.onnx", averaged=True)
 
 
 def test_runs_of_other_data_or_classes_are_not_fused(run: RunFolder, tmp_path: Path):

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 
 from mammoscope.detectors import MassDetector
 from mammoscope.training.checkpoint import RunFolder
@@ -20,15 +19,19 @@ def averaged_detector(runs: Sequence[RunFolder]) -> MassDetector:
     Raises
     ------
     TrainingError
-        If a run has no checkpoint, or the runs' networks are not of one kind.
+        If there is one run only, a run has no checkpoint, or the runs' networks are not of one kind.
     """
+    if len(runs) < 2:
+        raise TrainingError(
+            f"{runs[0].path} is one run, which has no mean with others: name two runs or more to average"
+        )
     detectors = [trained_detector(run) for run in runs]
     states = [detector.state_dict() for detector in detectors]
-    for run, state in zip(runs[1:], states[1:], strict=True):
-        if _shapes(state) != _shapes(states[0]):
+    for run, detector in zip(runs[1:], detectors[1:], strict=True):
+        if _kind(detector) != _kind(detectors[0]):
             raise TrainingError(
                 f"{run.path} and {runs[0].path} are networks of different kinds, whose weights have no mean: fuse them "
-                "instead, or average runs of the same backbone, pyramid and head"
+                "instead, or average runs of the same backbone, pyramid, head and anchors"
             )
     mean = {
         name: torch.stack([state[name] for state in states]).mean(dim=0) if first.is_floating_point() else first
@@ -38,5 +41,8 @@ def averaged_detector(runs: Sequence[RunFolder]) -> MassDetector:
     return detectors[0]
 
 
-def _shapes(state: dict[str, Tensor]) -> dict[str, torch.Size]:
-    return {name: tensor.shape for name, tensor in state.items()}
+def _kind(detector: MassDetector) -> tuple[object, ...]:
+    """What two networks share if a weight of one means what it means in the other."""
+    spec = detector.spec
+    shapes = {name: tensor.shape for name, tensor in detector.state_dict().items()}
+    return spec.architecture, spec.backbone, spec.layout, spec.norm, spec.anchor_scale, shapes

@@ -94,8 +94,8 @@ def export_bundle(
     Raises
     ------
     TrainingError
-        As `report_validation`, and if runs to fuse differ in data or classes, the file cannot be written, or the bundle
-        and the network in torch disagree.
+        As `report_validation` and `averaged_detector`, and if runs to join differ in data or classes, the file cannot
+        be written, or the bundle and the network in torch disagree.
     """
     runs = [run] if isinstance(run, RunFolder) else list(run)
     # Checked under another name: a bundle already at ``out`` stays until this one has proved itself.
@@ -107,10 +107,10 @@ def export_bundle(
     except OSError as error:
         raise cannot_be_written(out, error) from error
     data = data_of(runs[0])
-    if len(runs) == 1 and not mirrored:
+    if len(runs) == 1 and not mirrored and not averaged:
         model = _single(runs[0], progress)
     else:
-        model = _several(runs, data, progress, mirrored=mirrored, averaged=averaged and len(runs) > 1)
+        model = _several(runs, data, progress, mirrored=mirrored, averaged=averaged)
     metadata = _metadata(model, data, runs[0].description()["torch"], name, version)
     try:
         # Compared as the network scores: calibrated, low scores lie too close together to tell differences.
