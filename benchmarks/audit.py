@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from mammoscope.datasets.audit.checks import CHECKS
-from mammoscope.datasets.audit.pixel_pass import ImageFile, measure_files
+from mammoscope.datasets.audit.measures import ImageFile, measure_files
 from mammoscope.datasets.audit.subject import audited, read_entries
 from mammoscope.imaging import MammogramReader
 from mammoscope.phantom import screening_study

@@ -21,11 +21,10 @@ import pydicom
 from rich.console import Console
 from rich.table import Table
 
-from mammoscope.datasets.collections.headers import read_headers
-from mammoscope.datasets.collections.inventory import Inventory
+from mammoscope.datasets.collections.scan import Inventory, read_headers
 from mammoscope.imaging import Laterality, View
-from mammoscope.phantom.dataset import StudyFacts, mammography_object
-from mammoscope.phantom.picture import Field
+from mammoscope.phantom.dicom import StudyFacts, mammography_object
+from mammoscope.phantom.rendering import Field
 
 
 def main() -> None:

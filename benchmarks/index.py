@@ -31,7 +31,7 @@ print(imported - start, time.perf_counter() - imported, time.process_time(), pea
 JOBS = {
     "open": "table = read_index(Path(sys.argv[1])).table\nassert table.num_rows == int(sys.argv[2])",
     "filter": """
-from mammoscope.datasets.where import rows_where
+from mammoscope.datasets.query import rows_where
 table = read_index(Path(sys.argv[1])).table
 chosen = table.filter(rows_where(table, "view == 'MLO' and density >= 3 and 'Mass' in labels"))
 assert chosen.num_rows
@@ -51,8 +51,7 @@ def synthetic(folder: Path, images: int) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from mammoscope.datasets.index import INDEX, made_of
-    from mammoscope.datasets.index_schema import FIXED
+    from mammoscope.datasets.index import FIXED, INDEX, made_of
 
     rng = np.random.default_rng(0)
     numbers = np.arange(images)

@@ -17,9 +17,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from mammoscope.training import Recipe, load_recipe, processes
-from mammoscope.training.loading import build_loader
-from mammoscope.training.samples import PreparedSamples
+from mammoscope.training import Recipe, load_recipe
+from mammoscope.training import distributed as processes
+from mammoscope.training.data import PreparedSamples, build_loader
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGES = 64

@@ -30,7 +30,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian, gen
 from pynetdicom import AE, AllStoragePresentationContexts, _config, evt
 from pynetdicom.presentation import build_context
 
-from mammoscope.network.pausing import make_pausable, pause
+from mammoscope.network.association import make_pausable, pause
 from mammoscope.phantom import screening_study
 
 ROOT = Path(__file__).resolve().parent.parent

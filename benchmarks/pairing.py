@@ -22,7 +22,7 @@ from rich.table import Table
 from mammoscope.findings import Box, Finding, Reading, ReadingStatus
 from mammoscope.imaging import Mammogram, PixelSpacing
 from mammoscope.results import ReadMammogram
-from mammoscope.results.pairing import SAME_DEPTH_MM, ViewPair, depths_mm, sure_pairs
+from mammoscope.results.view_matching import SAME_DEPTH_MM, ViewPair, depths_mm, sure_pairs
 
 ROOT = Path(__file__).resolve().parent.parent
 ESTIMATED_MM = 0.045

@@ -7,7 +7,7 @@ import pytest
 from mammoscope.imaging import find_files, read_mammogram
 from mammoscope.inference import Detector
 from mammoscope.phantom import screening_study
-from mammoscope.training.bundling import agree
+from mammoscope.training.export import agree
 from mammoscope.training.validation import candidates
 
 

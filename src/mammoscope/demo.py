@@ -25,7 +25,7 @@ from pydicom.uid import (
 from mammoscope.errors import MammoscopeError
 from mammoscope.findings import Box, Finding
 from mammoscope.network import Destination, NetworkError, Receipt, ReceivedObject, StorageClient, StorageService
-from mammoscope.results.verify import concept_value, content_item_at, content_items
+from mammoscope.results.verification import concept_value, content_item_at, content_items
 
 LOOPBACK = "127.0.0.1"
 MODALITY_AE_TITLE = "DEMO_MODALITY"

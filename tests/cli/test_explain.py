@@ -11,9 +11,9 @@ from pydicom import dcmread
 from typer.testing import CliRunner
 
 from mammoscope.cli import app
-from mammoscope.cli.explanation import Explanation
 from mammoscope.errors import MammoscopeError
 from mammoscope.explain import HeatMap
+from mammoscope.explanation import Explanation
 from mammoscope.findings import Box, Finding, Reading, ReadingStatus
 from mammoscope.imaging import Placement
 from mammoscope.phantom import screening_study

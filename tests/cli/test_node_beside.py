@@ -12,8 +12,7 @@ from typer.testing import CliRunner
 from mammoscope.cli import app
 from mammoscope.errors import MammoscopeError
 from mammoscope.findings import ReadingStatus
-from mammoscope.node.events import Origin
-from mammoscope.node.records import (
+from mammoscope.node.db.repository import (
     DeliveryRecord,
     DeliveryStatus,
     Failure,
@@ -23,6 +22,7 @@ from mammoscope.node.records import (
     ResultRecord,
     SendingRecord,
 )
+from mammoscope.node.events import Origin
 
 STUDY, FAILED, PHANTOM = "1.2.3", "1.2.4", "1.2.5"
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
@@ -193,7 +193,7 @@ def test_the_audit_trail_is_printed_and_checked(run, kept: Path):
 
 def test_a_wrong_peer_is_exit_code_1(run, monkeypatch: pytest.MonkeyPatch):
     # The model is tried in tests/node/test_checks.py; here only what the command makes of an outcome.
-    from mammoscope.node import checks
+    from mammoscope.node import preflight as checks
 
     outcomes = [checks.Outcome("disk", True, "room"), checks.Outcome("destination [pacs]", False, "it is down")]
     monkeypatch.setattr(checks, "check_node", lambda _: iter(outcomes))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread
 
-from mammoscope.cli.detect_elsewhere import batches_of
+from mammoscope.cli.detect import batches_of
 from mammoscope.datasets import ImportedImage, open_index, write_dataset
 from mammoscope.phantom import screening_study
 

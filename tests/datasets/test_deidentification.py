@@ -18,8 +18,8 @@ from pydicom.uid import (
 )
 
 from mammoscope.datasets.deidentification import Deidentifier, Keep, KeyFile
-from mammoscope.datasets.deidentification.annex_e import Action, action, rules
-from mammoscope.datasets.deidentification.pixel_data import blanked
+from mammoscope.datasets.deidentification.dataset import blanked
+from mammoscope.datasets.deidentification.profile import Action, action, rules
 
 ALL = frozenset(Keep)
 IDENTITY = {

@@ -18,8 +18,7 @@ from mammoscope.datasets import (
     write_dataset,
     write_index,
 )
-from mammoscope.datasets.index import INDEX, check_locks
-from mammoscope.datasets.index_schema import attribute_columns, density_of
+from mammoscope.datasets.index import INDEX, attribute_columns, check_locks, density_of
 from mammoscope.findings import Box
 from mammoscope.imaging import Laterality, View
 

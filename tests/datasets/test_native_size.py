@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from mammoscope.datasets import DatasetError
-from mammoscope.datasets.native_size import NativeSize, read_native_sizes, unstretch
+from mammoscope.datasets.import_coco import NativeSize, read_native_sizes, unstretch
 
 HEAD = "file_name,split,est_native_rows,est_native_cols,est_aspect_cols_over_rows,n_boxes\n"
 

@@ -11,6 +11,7 @@ from pydicom.uid import UID
 
 from mammoscope.network import IGNORED_SOP_CLASSES, READ_SOP_CLASSES, REFUSED_SOP_CLASSES, TRANSFER_SYNTAXES
 from mammoscope.network.acceptor import MAX_PDU
+from mammoscope.network.c_store_scp import MOST_ASSOCIATIONS, NETWORK_TIMEOUT
 from mammoscope.network.sop_classes import (
     STORAGE_COMMITMENT,
     STUDY_ROOT_FIND,
@@ -18,12 +19,11 @@ from mammoscope.network.sop_classes import (
     STUDY_ROOT_MOVE,
     VERIFICATION,
 )
-from mammoscope.network.storage_service import MOST_ASSOCIATIONS, NETWORK_TIMEOUT
-from mammoscope.node import audit_messages
-from mammoscope.node.archives import ARCHIVE_SECONDS
-from mammoscope.node.checks import SOP_CLASSES
+from mammoscope.node.audit import atna as audit_messages
+from mammoscope.node.preflight import SOP_CLASSES
+from mammoscope.node.retrieve.archives import ARCHIVE_SECONDS
 from mammoscope.node.worker import SENDERS_AT_ONCE
-from mammoscope.results.derived import COPIED, ResultSeries
+from mammoscope.results.base import COPIED, ResultSeries
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from mammoscope.node.db.models import DeliveryStatus, StudyState
 from mammoscope.node.events import (
     AssociationRefused,
     ImageRead,
@@ -21,9 +22,8 @@ from mammoscope.node.events import (
     StudyFailed,
     StudyRead,
 )
-from mammoscope.node.metrics import Metrics, NodeState, PhantomState
-from mammoscope.node.study_record import DeliveryStatus, StudyState
-from mammoscope.node.web import operate_routes
+from mammoscope.node.monitoring.metrics import Metrics, NodeState, PhantomState
+from mammoscope.node.monitoring.readiness import operate_routes
 from mammoscope.settings import load_node_settings
 
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from mammoscope.network.received import Receipt
-from mammoscope.node.event_log import _WORDS
+from mammoscope.node.events import _WORDS
 
 ROOMS = ("node", "network")
 LEVELS = {"info", "warning", "error"}

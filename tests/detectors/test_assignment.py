@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mammoscope.detectors.assignment import atss_assignment
+from mammoscope.detectors.retinanet import atss_assignment
 
 
 def squares(centres: list[tuple[float, float]], side: float) -> torch.Tensor:

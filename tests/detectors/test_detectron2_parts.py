@@ -9,8 +9,7 @@ import torch
 from torchvision.models.detection._utils import BoxCoder
 
 from mammoscope.detectors import DetectorSpec, MassDetector, WeightsError, build_detector
-from mammoscope.detectors.detectron2.boxes import Anchors, box_loss, match, sample
-from mammoscope.detectors.detectron2.pooling import pool_regions
+from mammoscope.detectors.detectron2.boxes import Anchors, box_loss, match, pool_regions, sample
 
 
 def small(architecture: str, **parts: object) -> MassDetector:

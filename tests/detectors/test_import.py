@@ -10,10 +10,10 @@ import torch
 import yaml
 
 from mammoscope.detectors import DetectorSpec, WeightsError
-from mammoscope.detectors.checkpoint_files import read_tensors
-from mammoscope.detectors.detectron2.configuration import read_configuration
+from mammoscope.detectors.checkpoint_reader import read_tensors
+from mammoscope.detectors.detectron2.config import read_configuration
 from mammoscope.detectors.detectron2.defaults import OCTAVES
-from mammoscope.detectors.foreign import Origin, read_foreign
+from mammoscope.detectors.import_checkpoint import Origin, read_foreign
 
 RETINANET = '_BASE_: "../Base-RetinaNet.yaml"\nMODEL:\n  RETINANET:\n    NUM_CLASSES: 1\n'
 

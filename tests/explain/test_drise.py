@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 
 from mammoscope.explain import ExplainError, Occlusion, correlation, drise, similarity_to
-from mammoscope.explain.drise import occlusion_maps, overlaps
-from mammoscope.explain.masks import smooth_tissue
+from mammoscope.explain.drise import occlusion_maps, overlaps, smooth_tissue
 from mammoscope.findings import Box, Finding
 from mammoscope.imaging import prepare
 

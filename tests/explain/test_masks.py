@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mammoscope.explain.masks import random_masks, smooth_tissue
+from mammoscope.explain.drise import random_masks, smooth_tissue
 
 
 def test_masks_are_smooth_seeded_and_show_as_much_as_asked():

@@ -16,7 +16,7 @@ from pydicom.uid import (
 )
 
 from mammoscope.imaging import Mammogram, MammogramReader
-from mammoscope.imaging.worker import read_file
+from mammoscope.imaging.reader import read_file
 
 MakeMammogram = Callable[..., Dataset]
 

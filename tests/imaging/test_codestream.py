@@ -3,7 +3,7 @@ import pytest
 from pydicom.encaps import generate_frames
 from pydicom.uid import JPEG2000Lossless, JPEGLSLossless
 
-from mammoscope.imaging.codestream import Coding, parse_codestream
+from mammoscope.imaging.pixel_data import Coding, parse_codestream
 
 
 @pytest.fixture(params=[(JPEG2000Lossless, Coding.JPEG_2000), (JPEGLSLossless, Coding.JPEG_LS)])

@@ -17,7 +17,7 @@ from pydicom.uid import (
 )
 
 from mammoscope.imaging import Laterality, Mammogram, MammogramError, View
-from mammoscope.imaging.worker import read_file
+from mammoscope.imaging.reader import read_file
 
 RAMP = np.arange(6, dtype=np.uint16).reshape(2, 3) * 13107
 RAMP_SHOWN = (np.arange(6).reshape(2, 3) * 13107).tolist()

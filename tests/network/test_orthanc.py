@@ -186,7 +186,7 @@ def test_qido_finds_by_date_and_modality_page_by_page(monkeypatch, orthanc: Orth
     assert uid not in {s.study_instance_uid for s in client.find_studies(orthanc.web, since=date(2026, 3, 16))}
     assert uid not in {s.study_instance_uid for s in client.find_studies(orthanc.web, {"ModalitiesInStudy": "CT"})}
     whole = [s.study_instance_uid for s in client.find_studies(orthanc.web)]
-    monkeypatch.setattr("mammoscope.network.web_client.PAGE", 1)
+    monkeypatch.setattr("mammoscope.network.dicomweb.PAGE", 1)
     assert sorted(s.study_instance_uid for s in client.find_studies(orthanc.web)) == sorted(whole)
 
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from mammoscope.network.writeback import begin_to_write
+from mammoscope.network.acceptor import begin_to_write
 
 
 def test_a_file_stays_as_it_was_written(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ import threading
 from pathlib import Path
 
 from mammoscope.network import Receipt, ReceivedObject, StorageService
-from mammoscope.node.pull_setup import node_pollers
-from mammoscope.node.records import Records
+from mammoscope.node.db.repository import Records
+from mammoscope.node.retrieve.archives import node_pollers
 from mammoscope.settings import load_node_settings
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from mammoscope.findings import Algorithm, Box, Finding, Reading, ReadingStatus
 from mammoscope.imaging import Mammogram
 from mammoscope.node import Node, Worker, configure_logging, helper_name
-from mammoscope.node.vigil import DEAD_AFTER_SECONDS, Vigil
+from mammoscope.node.jobs.heartbeat import DEAD_AFTER_SECONDS, Vigil
 from mammoscope.settings import load_node_settings
 
 

@@ -14,7 +14,7 @@ from pydicom import dcmread
 from pydicom.uid import BreastTomosynthesisImageStorage
 
 from mammoscope.network import ObjectRefusedError, PeerUnreachableError, Receipt, ReceivedObject
-from mammoscope.node.archives import NotTakenError, _intake
+from mammoscope.node.retrieve.archives import NotTakenError, _intake
 from mammoscope.phantom import screening_study
 
 _SPEC = importlib.util.spec_from_file_location("end_to_end", Path(__file__).with_name("test_end_to_end.py"))

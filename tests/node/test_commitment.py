@@ -17,7 +17,7 @@ from mammoscope.network import (
     StorageService,
 )
 from mammoscope.node import Node
-from mammoscope.node.records import DeliveryStatus
+from mammoscope.node.db.repository import DeliveryStatus
 from mammoscope.settings import NodeSettings
 
 

@@ -26,7 +26,7 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
-from mammoscope.node.records import Records, StudyRecord
+from mammoscope.node.db.repository import Records, StudyRecord
 
 pytestmark = pytest.mark.pacs
 

@@ -24,8 +24,8 @@ from mammoscope.findings import Algorithm, Reading
 from mammoscope.imaging import Mammogram
 from mammoscope.network import Destination, ServiceError, StorageClient
 from mammoscope.node import Node
+from mammoscope.node.db.repository import DeliveryStatus, Records, RecordsError, StudyRecord, StudyState
 from mammoscope.node.events import Origin
-from mammoscope.node.records import DeliveryStatus, Records, RecordsError, StudyRecord, StudyState
 from mammoscope.results import ReadMammogram, StudyResults, study_results
 from mammoscope.settings import NodeSettings
 
@@ -214,7 +214,7 @@ def test_a_destination_taken_out_of_the_settings_does_not_hold_results_for_ever(
 def test_images_are_removed_when_they_need_not_be_kept(
     storage: Path, make_settings, pacs, detector, images, send, wait_until, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mammoscope.node.agenda.TIDY_EVERY_SECONDS", 0.5)
+    monkeypatch.setattr("mammoscope.node.jobs.scheduler.TIDY_EVERY_SECONDS", 0.5)
     with Node(make_settings(pacs.port, keep_images_hours=0), detector) as node:
         send(images, node)
         wait_until(lambda: delivered(storage, images))

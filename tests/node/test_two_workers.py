@@ -18,7 +18,7 @@ from pydicom import FileDataset
 from pydicom.uid import MammographyCADSRStorage
 
 from mammoscope.network import Destination, NetworkError, StorageClient
-from mammoscope.node.records import Records, StudyState
+from mammoscope.node.db.repository import Records, StudyState
 
 INSTALLED = sorted(Path("/usr/lib/postgresql").glob("[0-9]*/bin"))
 NOBODY = "postgres"

@@ -3,7 +3,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from mammoscope.phantom.texture import band_noise, blurred, power_law_noise, resized, ridges, smoothstep
+from mammoscope.phantom.rendering import band_noise, blurred, power_law_noise, resized, ridges, smoothstep
 
 
 def spectrum(noise):

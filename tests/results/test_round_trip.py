@@ -16,7 +16,7 @@ from pydicom import dcmread
 from mammoscope.findings import Box, Finding, Reading, ReadingStatus
 from mammoscope.imaging import WHITE, Crop, InputGeometry, Laterality, Mammogram, View, prepare
 from mammoscope.results import ReadMammogram, ai_sr, mammography_cad_sr, presentation_state, segmentation
-from mammoscope.results.verify import ai_sr_marks, cad_sr_marks, presentation_state_marks, segmentation_marks
+from mammoscope.results.verification import ai_sr_marks, cad_sr_marks, presentation_state_marks, segmentation_marks
 
 HEIGHT, WIDTH = 320, 220
 SPOT = WHITE

@@ -6,7 +6,7 @@ from pydicom.uid import ComputedRadiographyImageStorage
 
 from mammoscope.findings import Algorithm
 from mammoscope.results import image_capture, secondary_capture
-from mammoscope.results.sheet import SHEET_SIDE, draw_sheet, title_line
+from mammoscope.results.rendering import SHEET_SIDE, draw_sheet, title_line
 from mammoscope.results.study import in_hanging_order
 
 YELLOW = (255, 214, 0)

@@ -5,7 +5,7 @@ import pytest
 
 from mammoscope.findings import Algorithm, Box, Finding, Reading, ReadingStatus
 from mammoscope.results import ReadMammogram, ResultError, mammography_cad_sr, segmentation, segmentation_obstacle
-from mammoscope.results.verify import concept_value, content_items, segmentation_marks
+from mammoscope.results.verification import concept_value, content_items, segmentation_marks
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mammoscope.training.copy_paste import Donor, paste_mass
+from mammoscope.training.transforms import Donor, paste_mass
 
 TISSUE, MASS = 0.3, 0.8
 NO_BOXES = np.zeros((0, 4))

@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from mammoscope.training import TrainingError, load_recipe
-from mammoscope.training.loading import build_loader
-from mammoscope.training.samples import PreparedSamples
+from mammoscope.training.data import PreparedSamples, build_loader
 
 DRAWN = PreparedSamples(np.zeros((6, 64, 64), np.uint16), [np.zeros((0, 4))] * 6, [np.zeros(0, np.int64)] * 6)
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from mammoscope.detectors import build_detector
 from mammoscope.training import TrainingError, load_recipe
-from mammoscope.training.precision import MixedPrecision, keep_boxes_precise
+from mammoscope.training.optim import MixedPrecision, keep_boxes_precise
 
 CPU = torch.device("cpu")
 

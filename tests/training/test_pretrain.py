@@ -11,11 +11,10 @@ import torch
 
 from mammoscope.detectors import DetectorSpec, build_detector
 from mammoscope.training import PatchFigures, TrainingError, load_pretrain_recipe, pretrain
-from mammoscope.training.pretrain_figures import patch_figures
-from mammoscope.training.pretrain_patches import PatchCutter, TrainingPatches, judged_patches
-from mammoscope.training.pretrain_recipe import PatchSection
+from mammoscope.training.data import PreparedSamples
+from mammoscope.training.pretraining.patches import PatchCutter, TrainingPatches, judged_patches, patch_figures
+from mammoscope.training.pretraining.recipe import PatchSection
 from mammoscope.training.recipe import AugmentationSection
-from mammoscope.training.samples import PreparedSamples
 
 
 class Watcher:

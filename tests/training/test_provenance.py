@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mammoscope import __version__
-from mammoscope.training.provenance import code_version, provenance
+from mammoscope.training.checkpoint import code_version, provenance
 
 
 def git(folder: Path, *arguments: str) -> str:

@@ -7,9 +7,10 @@ import torch
 
 from mammoscope.datasets import load_dataset
 from mammoscope.imaging import InputGeometry, prepare, read_mammogram
-from mammoscope.training import TrainingError, samples
+from mammoscope.training import TrainingError
+from mammoscope.training import data as samples
+from mammoscope.training.data import PreparedSamples, TrainingSet, collate, prepare_samples
 from mammoscope.training.recipe import AugmentationSection
-from mammoscope.training.samples import PreparedSamples, TrainingSet, collate, prepare_samples
 
 INPUT = InputGeometry(64, 64)
 STILL = AugmentationSection(horizontal_flip=0.0)

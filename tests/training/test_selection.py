@@ -1,7 +1,7 @@
 import math
 
+from mammoscope.training.callbacks import Selection
 from mammoscope.training.recipe import SelectionSection
-from mammoscope.training.selection import Selection
 
 
 def after(*figures: float) -> Selection:

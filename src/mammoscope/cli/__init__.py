@@ -8,23 +8,12 @@ from rich.console import Console
 from rich.markup import escape
 
 from mammoscope import __version__
-from mammoscope.cli import (
-    calibrate,
-    compare,
-    dataset,
-    demo,
-    detect,
-    evaluate,
-    explain,
-    export,
-    import_detectron2,
-    model_card,
-    node,
-    phantom,
-    pretrain,
-    report,
-    train,
-)
+from mammoscope.cli import dataset, node
+from mammoscope.cli.demo import demo, make_phantom
+from mammoscope.cli.detect import detect
+from mammoscope.cli.evaluate import calibrate, compare, evaluate, model_card, report
+from mammoscope.cli.explain import explain
+from mammoscope.cli.train import export, import_checkpoint, pretrain, train
 from mammoscope.errors import MammoscopeError
 
 app = typer.Typer(
@@ -34,21 +23,21 @@ app = typer.Typer(
 )
 
 app.add_typer(dataset.app, name="dataset")
-app.command()(calibrate.calibrate)
-app.command()(compare.compare)
-app.command()(demo.demo)
-app.command()(detect.detect)
-app.command()(evaluate.evaluate)
-app.command()(explain.explain)
-app.command()(export.export)
-app.command("import-checkpoint")(import_detectron2.import_checkpoint)
-app.command("import-detectron2")(import_detectron2.import_checkpoint)
-app.command("model-card")(model_card.model_card)
+app.command()(calibrate)
+app.command()(compare)
+app.command()(demo)
+app.command()(detect)
+app.command()(evaluate)
+app.command()(explain)
+app.command()(export)
+app.command("import-checkpoint")(import_checkpoint)
+app.command("import-detectron2")(import_checkpoint)
+app.command("model-card")(model_card)
 app.add_typer(node.app, name="node")
-app.command("phantom")(phantom.make_phantom)
-app.command()(pretrain.pretrain)
-app.command()(report.report)
-app.command()(train.train)
+app.command("phantom")(make_phantom)
+app.command()(pretrain)
+app.command()(report)
+app.command()(train)
 
 
 def _print_version(wanted: bool) -> None:

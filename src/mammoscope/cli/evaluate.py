@@ -1,20 +1,32 @@
-"""`mammoscope evaluate`: a bundle's figures on annotated mammograms, with a picture of each case."""
+"""`mammoscope evaluate`: a bundle's figures on annotated mammograms, with a picture of each case.
 
+`mammoscope compare`: evaluated models in one table, and whether their differences are more than chance.
+
+`mammoscope report`: an evaluation as one HTML page.
+
+`mammoscope model-card`: what a model is, what it reached and what it is not good for, on one page.
+
+`mammoscope calibrate`: a bundle whose scores are probabilities on the images of a report.
+"""
+
+import importlib.util
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from mammoscope.cli.evaluating import DEFAULT_GROUPS, REPORT, EvaluationOptions, evaluate_into
 from mammoscope.errors import MammoscopeError
 
 if TYPE_CHECKING:
     from mammoscope.datasets import AnnotatedDataset, AnnotatedImage
-    from mammoscope.evaluation import Metrics
+    from mammoscope.evaluation import Metrics, Report
+
 
 _TRAINING = "All splits were evaluated together, images for training among them."
 _NO_PATIENTS = "No patient is known: each image is taken for another patient, so the intervals are over images."
@@ -57,6 +69,7 @@ def evaluate(
 
     Exit code 1 says that some images could not be read: they count as images without findings.
     """
+    from mammoscope.evaluation.run import DEFAULT_GROUPS, EvaluationOptions, evaluate_into
     from mammoscope.inference import Detector
 
     most_pictures = _number_of_pictures(pictures)
@@ -143,6 +156,7 @@ def _with_labels(data: "AnnotatedDataset", labels: Sequence[str]) -> "AnnotatedD
 
 def _tell(metrics: "Metrics", out: Path) -> None:
     from mammoscope.evaluation import named_figures
+    from mammoscope.evaluation.run import REPORT
 
     table = Table("figure", "value", "95 % interval")
     for name, value, key in named_figures(metrics.to_json()):
@@ -157,3 +171,177 @@ def _tell(metrics: "Metrics", out: Path) -> None:
     if metrics.note:
         typer.echo(metrics.note)
     typer.echo(f"Report: {out / REPORT}")
+
+
+def compare(
+    models: Annotated[
+        list[Path],
+        typer.Argument(help="Folders of 'mammoscope evaluate' or runs, or bundles; the first is compared with."),
+    ],
+    dataset: Annotated[Path | None, typer.Option(help="The data set to evaluate bundles on.")] = None,
+    split: Annotated[str | None, typer.Option(help="Only that split of it.")] = None,
+    form: Annotated[str, typer.Option("--format", help="text, markdown, latex or html.")] = "text",
+    paper: Annotated[bool, typer.Option(help="With the paper's own figures, of other data, for scale.")] = True,
+    resamples: Annotated[int, typer.Option(min=1, help="Bootstrap resamples for the differences.")] = 2000,
+    seed: Annotated[int, typer.Option(min=0, help="Draws the resamples.")] = 0,
+) -> None:
+    """Compare models: precision, recall, F1, AP50 with intervals, and paired differences to the first.
+
+    A run stands with its figures on validation. A bundle is evaluated first, which takes a while.
+    Exit code 1 says that some were evaluated on other images or another truth than the first: those have no difference.
+    """
+    from mammoscope.evaluation import TableFormat, differences_table, figures_table, same_truth
+
+    if form not in list(TableFormat):
+        raise MammoscopeError(f"--format is text, markdown, latex or html, not {form!r}.")
+    with TemporaryDirectory() as scratch:
+        read = [_report(model, dataset, split, Path(scratch) / str(number)) for number, model in enumerate(models)]
+    first = read[0]
+    others = []
+    for report in read[1:]:
+        if report.metrics["dataset_fingerprint"] != first.metrics["dataset_fingerprint"]:
+            typer.echo(f"{report.folder} was evaluated on another data set or split than {first.folder}.", err=True)
+        elif not same_truth(first.results, report.results):
+            typer.echo(f"{report.folder} counts other boxes as truth than {first.folder}.", err=True)
+        else:
+            others.append(report)
+    tables = [figures_table(read, paper=paper)]
+    if others:
+        tables.append(differences_table([first, *others], resamples=resamples, seed=seed))
+    typer.echo("\n".join(table.written(TableFormat(form)) for table in tables), nl=False)
+    if len(others) + 1 < len(read):
+        typer.echo(
+            "Figures on different images do not say which model is better; no difference is given there.", err=True
+        )
+        raise typer.Exit(1)
+
+
+def _report(model: Path, dataset: Path | None, split: str | None, scratch: Path) -> "Report":
+    """A report, that of a run on validation, or that of a bundle, made now."""
+    from dataclasses import replace
+
+    from mammoscope.evaluation import read_report, report_folder
+
+    if not model.is_file():
+        return read_report(report_folder(model))
+    if dataset is None:
+        raise MammoscopeError(f"to compare the bundle {model}, give --dataset, the data set to evaluate it on.")
+    from mammoscope.datasets import load_dataset
+    from mammoscope.evaluation.run import EvaluationOptions, evaluate_into
+    from mammoscope.inference import Detector
+
+    evaluate_into(scratch, Detector(model), load_dataset(dataset, split), EvaluationOptions(groups=()))
+    return replace(read_report(scratch), folder=model)
+
+
+def report(
+    folder: Annotated[Path, typer.Argument(help="The folder that 'mammoscope evaluate' made, or that of a run.")],
+    out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("report.html"),
+    run: Annotated[Path | None, typer.Option(help="The run that the model comes from, for its curves.")] = None,
+    gallery: Annotated[
+        int,
+        typer.Option(min=0, help="How many misses, and false alarms, to show at most; 0: no images at all."),
+    ] = 12,
+) -> None:
+    """Write an evaluation as one HTML page with everything in it: figures, curves, errors, the worst cases, the data.
+
+    Of a run's folder this is its evaluation on validation.
+    """
+    from mammoscope.evaluation import read_report, read_run, report_folder, report_html
+
+    evaluated = read_report(report_folder(folder))
+    if run is None and evaluated.folder != folder:
+        run = folder
+    page = report_html(evaluated, gallery, None if run is None else read_run(run))
+    try:
+        out.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise MammoscopeError(f"{out} cannot be written: {error.strerror}.") from None
+    typer.echo(f"Report: {out} ({out.stat().st_size / 1e6:.1f} MB)")
+
+
+_OF_THE_SPEED = {"model", "version", "threads", "repeats", "peer", "rows"}
+
+
+def model_card(
+    results: Annotated[Path, typer.Argument(help="The folder that 'mammoscope evaluate' made, or its metrics.json.")],
+    out: Annotated[Path, typer.Option(help="The Markdown file to write.")] = Path("model.md"),
+    bundle: Annotated[Path | None, typer.Option(help="The bundle; the shipped one by default.")] = None,
+    run: Annotated[Path | None, typer.Option(help="Its run, for a bundle that does not hold its recipe.")] = None,
+    speed: Annotated[Path | None, typer.Option(help="What 'benchmarks/latency.py --out' wrote.")] = None,
+    caveats: Annotated[Path | None, typer.Option(help="Markdown list of what else a user has to know.")] = None,
+) -> None:
+    """Write a bundle's model card (Mitchell et al. 2019) from its figures; no number in it is typed by hand."""
+    from mammoscope.evaluation import model_card_markdown, read_metrics, read_run
+    from mammoscope.inference import Bundle
+
+    opened = Bundle.open(bundle)
+    text = model_card_markdown(
+        opened.metadata,
+        read_metrics(results),
+        megabytes=opened.path.stat().st_size / 1e6,
+        recipe=None if run is None else read_run(run).recipe,
+        speed=None if speed is None else _speed(speed),
+        caveats="" if caveats is None else _text(caveats),
+    )
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise MammoscopeError(f"{out} cannot be written: {error.strerror}.") from None
+    typer.echo(f"Model card: {out}")
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        raise MammoscopeError(f"{file} cannot be read as text: give a Markdown file.") from None
+
+
+def _speed(file: Path) -> dict[str, Any]:
+    try:
+        measured: dict[str, Any] = json.loads(_text(file))
+    except ValueError:
+        raise MammoscopeError(f"{file} does not hold times: make it with 'benchmarks/latency.py --out'.") from None
+    if not isinstance(measured, dict) or not measured.keys() >= _OF_THE_SPEED:
+        raise MammoscopeError(f"{file} does not hold times: make it with 'benchmarks/latency.py --out'.")
+    return measured
+
+
+def calibrate(
+    folder: Annotated[Path, typer.Argument(help="The folder that 'mammoscope evaluate' made with this bundle.")],
+    out: Annotated[Path, typer.Option(help="The bundle to write.", dir_okay=False)],
+    bundle: Annotated[Path | None, typer.Option(help="The bundle; the shipped one by default.")] = None,
+) -> None:
+    """Fit a bundle's scores to an evaluation of it, so that a score is the probability that a mark hits a lesion.
+
+    Take validation images, or your own: not those that the network learned from, nor those
+    whose figures you publish.
+    Nothing that is found changes, only its score; every threshold moves with the scores. 'mammoscope export' does this
+    by itself.
+    """
+    if importlib.util.find_spec("onnx") is None:
+        raise MammoscopeError(
+            "'mammoscope calibrate' needs onnx, which the core does not install: run pip install '.[train]' in "
+            "Mammoscope's source folder"
+        )
+    from mammoscope.evaluation import calibrated, calibration_error, match, read_report, recalibrated_metadata
+    from mammoscope.evaluation import uncalibrated as with_raw_scores
+    from mammoscope.inference import Bundle, rewrite_metadata
+
+    opened, report = Bundle.open(bundle), read_report(folder)
+    metadata = recalibrated_metadata(report, opened.metadata)
+    rewrite_metadata(opened.path, metadata, out)
+    raw = with_raw_scores(report.results, opened.metadata.calibration)
+    errors = [
+        calibration_error(match(results, float(report.metrics["iou"])))[0]
+        for results in (report.results, calibrated(raw, metadata.calibration))
+    ]
+    moved = ", ".join(
+        f"{before.name} {before.threshold:.3f} -> {after.threshold:.3f}"
+        for before, after in zip(opened.metadata.operating_points, metadata.operating_points, strict=True)
+    )
+    typer.echo(
+        f"{out}: {metadata.name} {metadata.version}; expected calibration error on these images {errors[0]:.3f} -> "
+        f"{errors[1]:.3f}; thresholds: {moved}"
+    )

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from mammoscope.cli.torch_extra import needs_torch
+from mammoscope.cli.train import needs_torch
 from mammoscope.errors import MammoscopeError
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def explain(
     Exit code 0: done, also where nothing was found. 1: an object could not be made, or a map did not change with
     shuffled weights. 2: nothing could be started.
     """
-    from mammoscope.cli.explanation import Explanation, write_explanations
+    from mammoscope.explanation import Explanation, write_explanations
     from mammoscope.imaging import read_mammogram
     from mammoscope.results import ReadMammogram
 

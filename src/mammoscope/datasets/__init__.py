@@ -1,23 +1,30 @@
 """Annotated collections of mammograms: COCO in, one folder per data set, splits by patient."""
 
-from mammoscope.datasets.case_tables import CaseTables
 from mammoscope.datasets.coco import read_coco
+from mammoscope.datasets.collections.cbis_ddsm import CaseTables
 from mammoscope.datasets.dataset import AnnotatedDataset, AnnotatedImage, load_dataset
 from mammoscope.datasets.errors import DatasetError, PatientUnknownError
-from mammoscope.datasets.files import write_json
-from mammoscope.datasets.folds import FoldSummary, divide_into_folds, folds_of, with_fold_apart
-from mammoscope.datasets.hashing import Hashes
+from mammoscope.datasets.files import Hashes, write_json
 from mammoscope.datasets.identity import FileNamePattern, ImageIdentity
-from mammoscope.datasets.imported import ImportedBox, ImportedImage, Polygon
-from mammoscope.datasets.importing import ImportSummary, import_coco
+from mammoscope.datasets.import_coco import ImportSummary, import_coco
 from mammoscope.datasets.index import IndexedDataset, open_index, read_index, write_index
-from mammoscope.datasets.new_folder import ImagesAs
 from mammoscope.datasets.operations import Output, filter_dataset, merge_datasets, remap_dataset, sample_dataset
-from mammoscope.datasets.review_state import ReviewState
-from mammoscope.datasets.reviewing import ReviewedBox, change_boxes, history_of, set_review
-from mammoscope.datasets.splitting import Split, SplitSizes, SplitSummary, split_dataset, split_stratified
+from mammoscope.datasets.records import ImportedBox, ImportedImage, Polygon
+from mammoscope.datasets.review import ReviewedBox, change_boxes, history_of, set_review
+from mammoscope.datasets.review_log import ReviewState
+from mammoscope.datasets.splits import (
+    FoldSummary,
+    Split,
+    SplitSizes,
+    SplitSummary,
+    divide_into_folds,
+    folds_of,
+    split_dataset,
+    split_stratified,
+    with_fold_apart,
+)
 from mammoscope.datasets.stratification import Stratum
-from mammoscope.datasets.writing import WrittenDataset, write_dataset
+from mammoscope.datasets.writer import ImagesAs, WrittenDataset, write_dataset
 
 __all__ = [
     "AnnotatedDataset",

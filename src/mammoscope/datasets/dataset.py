@@ -11,7 +11,7 @@ from mammoscope.datasets.coco import CocoDocument, CocoImage, read_coco
 from mammoscope.datasets.errors import DatasetError, PatientUnknownError
 from mammoscope.datasets.files import read_json, sha256_of_file, stored_size
 from mammoscope.datasets.identity import FileNamePattern, ImageIdentity, laterality_of, view_of
-from mammoscope.datasets.review_state import ReviewEvent, ReviewState, boxes_hash, latest_states, read_events, state_of
+from mammoscope.datasets.review_log import ReviewEvent, ReviewState, boxes_hash, latest_states, read_events, state_of
 from mammoscope.findings import Box
 from mammoscope.imaging import Laterality, View
 

@@ -1,4 +1,7 @@
-"""Files on the way in and out of a data set: sizes, safe replacement, hashes."""
+"""Files on the way in and out of a data set: sizes, safe replacement, hashes.
+
+Hashes of a data set's files: of their bytes, and of the pixels in them.
+"""
 
 import hashlib
 import json
@@ -6,6 +9,11 @@ import math
 import os
 import tarfile
 import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +21,9 @@ import pydicom
 from PIL import Image, UnidentifiedImageError
 from pydicom.errors import InvalidDicomError
 
+from mammoscope.cluster import Spread
 from mammoscope.datasets.errors import DatasetError
+from mammoscope.imaging import MammogramError, MammogramReader
 
 _CHUNK_BYTES = 1 << 20
 
@@ -87,3 +97,123 @@ def sha256_of_file(path: Path) -> str:
         while chunk := file.read(_CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+Progress = Callable[[int, int], None]
+BATCH = 32
+"""Files that another machine is given at once."""
+
+
+class Hashes(StrEnum):
+    """Which hashes are made."""
+
+    NONE = "none"
+    FILES = "files"
+    PIXELS = "pixels"
+    """Of files and of pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileHashes:
+    """Size, time and hashes of one file; ``None`` for a hash that was not made, or of pixels that cannot be read."""
+
+    file_bytes: int
+    file_mtime_ns: int
+    file_sha256: str | None = None
+    pixel_sha256: str | None = None
+
+
+def hash_files(
+    paths: Sequence[Path],
+    known: Mapping[str, FileHashes],
+    folder: Path,
+    hashes: Hashes,
+    processes: int | None = None,
+    progress: Progress | None = None,
+    spread: Spread | None = None,
+) -> list[FileHashes]:
+    """Sizes, times and hashes of files, those asked for made where they are not known.
+
+    Parameters
+    ----------
+    known
+        By name relative to ``folder``; it holds for files of that size and time.
+    spread
+        Other machines that make them; ``None`` for this one.
+
+    Raises
+    ------
+    DatasetError
+        If a file cannot be read.
+    """
+    found = [_facts(path, known.get(path.relative_to(folder).as_posix())) for path in paths]
+    if hashes is Hashes.NONE:
+        return found
+    todo = [n for n, facts in enumerate(found) if _lacks(facts, hashes)]
+    if spread is not None:
+        _hash_elsewhere(paths, found, todo, hashes, spread, progress)
+        return found
+    workers = processes or os.cpu_count() or 1
+    with MammogramReader(workers) as reader, ThreadPoolExecutor(workers) as pool:
+        done = pool.map(lambda n: _hashed(paths[n], found[n], hashes, reader), todo)
+        for count, (position, facts) in enumerate(zip(todo, done, strict=True), start=1):
+            found[position] = facts
+            if progress:
+                progress(count, len(todo))
+    return found
+
+
+def _hash_elsewhere(
+    paths: Sequence[Path],
+    found: list[FileHashes],
+    todo: Sequence[int],
+    hashes: Hashes,
+    spread: Spread,
+    progress: Progress | None,
+) -> None:
+    batches = [todo[n : n + BATCH] for n in range(0, len(todo), BATCH)]
+    work = partial(_hash_batch, hashes=hashes)
+    results = spread(work, [[(paths[n].absolute(), found[n]) for n in batch] for batch in batches])
+    done = 0
+    for batch, hashed in zip(batches, results, strict=True):
+        for position, facts in zip(batch, hashed, strict=True):
+            found[position] = facts
+        done += len(batch)
+        if progress:
+            progress(done, len(todo))
+
+
+def _hash_batch(files: Sequence[tuple[Path, FileHashes]], hashes: Hashes) -> list[FileHashes]:
+    with MammogramReader() as reader:
+        return [_hashed(path, facts, hashes, reader) for path, facts in files]
+
+
+def pixel_sha256(path: Path, reader: MammogramReader) -> str | None:
+    """SHA-256 over the size and the pixels of a mammogram as read; ``None`` when it cannot be read."""
+    try:
+        pixels = reader.read(path).pixels
+    except MammogramError:
+        return None
+    return hashlib.sha256(f"{pixels.shape}".encode() + pixels.astype("<u2").tobytes()).hexdigest()
+
+
+def _facts(path: Path, known: FileHashes | None) -> FileHashes:
+    try:
+        facts = path.stat()
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read: {error.strerror}.") from None
+    same = known is not None and (known.file_bytes, known.file_mtime_ns) == (facts.st_size, facts.st_mtime_ns)
+    return known if known is not None and same else FileHashes(facts.st_size, facts.st_mtime_ns)
+
+
+def _lacks(facts: FileHashes, hashes: Hashes) -> bool:
+    return facts.file_sha256 is None or (hashes is Hashes.PIXELS and facts.pixel_sha256 is None)
+
+
+def _hashed(path: Path, facts: FileHashes, hashes: Hashes, reader: MammogramReader) -> FileHashes:
+    try:
+        of_file = facts.file_sha256 or sha256_of_file(path)
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read: {error.strerror}.") from None
+    of_pixels = facts.pixel_sha256 or (pixel_sha256(path, reader) if hashes is Hashes.PIXELS else None)
+    return replace(facts, file_sha256=of_file, pixel_sha256=of_pixels)

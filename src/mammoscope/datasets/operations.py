@@ -11,17 +11,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mammoscope.datasets.content import FolderContent, read_content
 from mammoscope.datasets.dataset import FOLDS, SPLITS, fold_hash, read_folder, split_hash
 from mammoscope.datasets.errors import DatasetError
 from mammoscope.datasets.files import write_json
-from mammoscope.datasets.imported import ImportedImage
 from mammoscope.datasets.index import open_index
-from mammoscope.datasets.new_folder import ImagesAs, check_target
-from mammoscope.datasets.review_state import ReviewEvent, append_events
+from mammoscope.datasets.query import rows_where
+from mammoscope.datasets.records import FolderContent, ImportedImage, read_content
+from mammoscope.datasets.review_log import ReviewEvent, append_events
 from mammoscope.datasets.stratification import Stratum, assign_stratified
-from mammoscope.datasets.where import rows_where
-from mammoscope.datasets.writing import WrittenDataset, write_dataset
+from mammoscope.datasets.writer import ImagesAs, WrittenDataset, check_target, write_dataset
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +33,7 @@ class Output:
 
 
 def filter_dataset(folder: Path, where: str, output: Output) -> WrittenDataset:
-    """The images that meet a condition (see `mammoscope.datasets.where.rows_where`).
+    """The images that meet a condition (see `mammoscope.datasets.query.rows_where`).
 
     Raises
     ------

@@ -1,4 +1,7 @@
-"""RetinaNet (Lin et al. 2017) with the ways of learning and of merging boxes that came after it."""
+"""RetinaNet (Lin et al. 2017) with the ways of learning and of merging boxes that came after it.
+
+Which anchors learn which mass.
+"""
 
 import sys
 from typing import Any
@@ -9,7 +12,58 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from torchvision.models.detection import RetinaNet
 from torchvision.ops import batched_nms, box_iou, generalized_box_iou_loss, sigmoid_focal_loss
 
-from mammoscope.detectors.assignment import atss_assignment
+
+def atss_assignment(truth: Tensor, anchors: Tensor, levels: list[int], per_position: int, nearest: int) -> Tensor:
+    """Adaptive training sample selection (Zhang et al. 2020, algorithm 1).
+
+    Of each level the anchors at the positions nearest to a mass are candidates; those whose overlap reaches the mean
+    plus the standard deviation of all candidates' overlaps, and whose centre lies in the mass, learn it. No threshold
+    has to fit all sizes.
+
+    Parameters
+    ----------
+    truth
+        Shape (k, 4), k >= 1.
+    anchors
+        Shape (n, 4), level after level, position after position.
+    levels
+        How many anchors each level has; their sum is n.
+    per_position
+        Anchors of different shapes at each position.
+    nearest
+        Positions considered at each level.
+
+    Returns
+    -------
+    Tensor
+        Shape (n,): the index of the box an anchor learns, or -1.
+    """
+    overlap = box_iou(truth, anchors)
+    candidates = _nearest_anchors(truth, anchors, levels, per_position * nearest)
+    overlaps = overlap.gather(1, candidates)
+    threshold = overlaps.mean(dim=1, keepdim=True) + overlaps.std(dim=1, keepdim=True)
+    centres = _centres(anchors)[candidates]
+    inside = ((centres > truth[:, None, :2]) & (centres < truth[:, None, 2:])).all(dim=2)
+    chosen = torch.full_like(overlap, -1.0)
+    chosen.scatter_(1, candidates, torch.where((overlaps >= threshold) & inside, overlaps, -1.0))
+    # An anchor that suits two masses learns the one it overlaps more.
+    best, assigned = chosen.max(dim=0)
+    return torch.where(best >= 0, assigned, -1)
+
+
+def _nearest_anchors(truth: Tensor, anchors: Tensor, levels: list[int], count: int) -> Tensor:
+    distances = torch.cdist(_centres(truth), _centres(anchors))
+    found, start = [], 0
+    for size in levels:
+        _, nearest = distances[:, start : start + size].topk(min(count, size), dim=1, largest=False)
+        found.append(nearest + start)
+        start += size
+    return torch.cat(found, dim=1)
+
+
+def _centres(boxes: Tensor) -> Tensor:
+    return (boxes[:, :2] + boxes[:, 2:]) / 2
+
 
 _NEAREST = 9
 """Anchor positions considered at each level for a mass; the ATSS paper found 7 to 17 alike."""

@@ -1,32 +1,27 @@
 """How good a detector is: matching, AP, precision, recall, F1, FROC, their intervals, the report. No torch."""
 
-from mammoscope.evaluation.attributes import attributes_of
-from mammoscope.evaluation.calibration import calibrated, fit_calibration, recalibrated_metadata, uncalibrated
-from mammoscope.evaluation.cases import (
-    CASES,
-    METRICS,
-    PREDICTIONS,
-    Case,
-    Report,
-    case_of,
-    cases_to_coco,
-    predictions_to_coco,
-    read_report,
-    report_folder,
-)
+from mammoscope.evaluation.calibration import ReliabilityBin, calibration_error, reliability
 from mammoscope.evaluation.comparison import (
     Difference,
+    FigureTable,
+    TableFormat,
     differences_table,
     figures_table,
     model_names,
     paired_differences,
     same_truth,
 )
-from mammoscope.evaluation.curves import draw_froc, draw_precision_recall
-from mammoscope.evaluation.error_kinds import ErrorFigures, ErrorKind, count_errors, mended_precision
-from mammoscope.evaluation.errors import EvaluationError
-from mammoscope.evaluation.figure_set import FPPI, FROC_MEANS
-from mammoscope.evaluation.figures import (
+from mammoscope.evaluation.evaluator import FPPI, FROC_MEANS, Metrics, evaluate
+from mammoscope.evaluation.matching import (
+    CENTRE,
+    MAX_CANDIDATES,
+    EvaluationError,
+    ImageResult,
+    Matches,
+    match,
+    match_by,
+)
+from mammoscope.evaluation.metrics import (
     Counts,
     area_under_precision_recall,
     average_precision,
@@ -36,16 +31,27 @@ from mammoscope.evaluation.figures import (
     precision_recall_curve,
     sensitivity_at,
 )
-from mammoscope.evaluation.html_report import report_html
-from mammoscope.evaluation.matching import CENTRE, MAX_CANDIDATES, ImageResult, Matches, match, match_by
-from mammoscope.evaluation.metrics import Metrics, evaluate
-from mammoscope.evaluation.model_card import model_card_markdown, read_metrics
-from mammoscope.evaluation.reliability import ReliabilityBin, calibration_error, reliability
-from mammoscope.evaluation.report import named_figures, report_markdown
+from mammoscope.evaluation.platt import calibrated, fit_calibration, recalibrated_metadata, uncalibrated
+from mammoscope.evaluation.predictions import (
+    CASES,
+    METRICS,
+    PREDICTIONS,
+    Case,
+    Report,
+    attributes_of,
+    case_of,
+    cases_to_coco,
+    predictions_to_coco,
+    read_report,
+    report_folder,
+)
+from mammoscope.evaluation.reports.charts import draw_froc, draw_precision_recall
+from mammoscope.evaluation.reports.html import report_html
+from mammoscope.evaluation.reports.markdown import model_card_markdown, named_figures, read_metrics, report_markdown
+from mammoscope.evaluation.reports.run_record import RunRecord, read_run, recipe_lines
 from mammoscope.evaluation.roc import RatedUnits, Unit, rate, roc_auc, roc_curve
-from mammoscope.evaluation.run_record import RunRecord, read_run, recipe_lines
 from mammoscope.evaluation.subgroups import Subgroup, check_attributes, figures_by
-from mammoscope.evaluation.tables import FigureTable, TableFormat
+from mammoscope.evaluation.tide import ErrorFigures, ErrorKind, count_errors, mended_precision
 
 __all__ = [
     "CASES",

@@ -1,136 +1,82 @@
-"""Making scores probabilities: a curve fitted on validation, and results with the scores that it gives."""
+"""Whether a score of 0.7 means that seven of ten such candidates are lesions."""
 
-import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from mammoscope.evaluation.cases import Report
-from mammoscope.evaluation.errors import EvaluationError
-from mammoscope.evaluation.figures import Floats
-from mammoscope.evaluation.matching import ImageResult, match
-from mammoscope.inference import BundleMetadata, Calibration, log_odds
+from mammoscope.evaluation.matching import Matches
+from mammoscope.evaluation.metrics import Floats, candidates_by_patient
 
-_VERSION_ENDING = ".calibrated-"
-_STEPS = 100
-_STEEPNESS = 1e-9  # mean gradient below which the fit is done
+BINS = 10
+"""Score ranges of equal width in the reliability diagram."""
 
 
-def fit_calibration(results: Sequence[ImageResult], iou: float = 0.5, *, fitted_on: str = "") -> Calibration | None:
-    """The curve from score to probability of a hit with the least log-loss over all candidates of these images.
-
-    A hit is what precision counts: IoU of ``iou`` or more with a lesion that no candidate with a higher score took.
-    So the mean probability of the marks shown estimates their precision. Hits count as slightly less than certain and
-    the others as slightly more than impossible, as Platt 1999 and Lin, Lin and Weng 2007 do, so that few candidates do
-    not make a curve of infinite slope.
+@dataclass(frozen=True, slots=True)
+class ReliabilityBin:
+    """The candidates with a score from ``low`` to below ``high`` (the last range holds 1 too).
 
     Parameters
     ----------
-    results
-        With a network's own scores; of validation, not of the images that the network learned from.
-    fitted_on
-        The images, in words.
-
-    Returns
-    -------
-    Calibration or None
-        ``None`` where nothing can be learned: only hits, none, or hits that score no higher than the others.
+    mean_score, share_of_hits
+        Their mean score, and the share of them that hit a lesion; ``None`` where there is no candidate.
     """
-    matches = match(results, iou)
-    hits = int(matches.hit.sum())
-    others = len(matches.hit) - hits
-    if not hits or not others:
-        return None
-    target = np.where(matches.hit, (hits + 1) / (hits + 2), 1 / (others + 2))
-    slope, intercept = _least_log_loss(log_odds(matches.score), target)
-    if slope <= 0:
-        return None
-    rule = f"a mark with that score hits a lesion (IoU {iou:g} or more)"
-    return Calibration(slope=slope, intercept=intercept, rule=rule, fitted_on=fitted_on)
+
+    low: float
+    high: float
+    n: int
+    mean_score: float | None
+    share_of_hits: float | None
 
 
-def calibrated(results: Sequence[ImageResult], calibration: Calibration | None) -> list[ImageResult]:
-    """The same results with probabilities in place of the network's scores; as they are for ``None``."""
-    if calibration is None:
-        return list(results)
-    return [_rescored(result, calibration.probability) for result in results]
-
-
-def uncalibrated(results: Sequence[ImageResult], calibration: Calibration | None) -> list[ImageResult]:
-    """The same results with the network's scores in place of probabilities; as they are for ``None``."""
-    if calibration is None:
-        return list(results)
-    return [_rescored(result, calibration.score) for result in results]
-
-
-def _rescored(result: ImageResult, curve: Callable[[Floats], Floats]) -> ImageResult:
-    scores = curve(np.array([finding.score for finding in result.candidates], np.float64)).tolist()
-    found = tuple(replace(finding, score=score) for finding, score in zip(result.candidates, scores, strict=True))
-    return replace(result, candidates=found)
-
-
-def recalibrated_metadata(report: Report, metadata: BundleMetadata) -> BundleMetadata:
-    """A bundle's metadata with a calibration fitted on a report of it; every threshold lets through what it did.
-
-    The version gets an ending of its own: a model that gives other scores must not pass for this one.
-
-    Raises
-    ------
-    EvaluationError
-        If the report is of another model or version, or nothing can be learned from it.
-    """
-    of = (report.metrics["model"], report.metrics["model_version"])
-    if of != (metadata.name, metadata.version):
-        raise EvaluationError(
-            f"the report in {report.folder} is of {' '.join(of)}, not of {metadata.name} {metadata.version}: evaluate "
-            "this bundle first."
+def reliability(matches: Matches) -> tuple[ReliabilityBin, ...]:
+    """The reliability diagram: by range of scores, the mean score beside the share of hits."""
+    place = _bins(matches)
+    n = np.bincount(place, minlength=BINS)
+    scores = np.bincount(place, weights=matches.score, minlength=BINS)
+    hits = np.bincount(place, weights=matches.hit, minlength=BINS)
+    return tuple(
+        ReliabilityBin(
+            low=index / BINS,
+            high=(index + 1) / BINS,
+            n=int(n[index]),
+            mean_score=float(scores[index] / n[index]) if n[index] else None,
+            share_of_hits=float(hits[index] / n[index]) if n[index] else None,
         )
-    split = f", split {report.metrics['split']}" if report.metrics["split"] else ""
-    told = f"{report.metrics['dataset']}{split}, {report.metrics['n_images']} images of"
-    raw = uncalibrated(report.results, metadata.calibration)
-    calibration = fit_calibration(raw, fitted_on=f"{told} {report.metrics['n_patients']} patients")
-    if calibration is None:
-        raise EvaluationError(
-            f"the report in {report.folder} teaches no calibration: its hits score no higher than its other candidates."
-        )
-    ending = hashlib.sha256(calibration.model_dump_json().encode()).hexdigest()[:6]
-    version = metadata.version.partition(_VERSION_ENDING)[0]
-    return metadata.model_copy(
-        update={
-            "version": f"{version}{_VERSION_ENDING}{ending}",
-            "calibration": calibration,
-            "operating_points": tuple(
-                point.model_copy(update={"threshold": _moved(point.threshold, metadata.calibration, calibration)})
-                for point in metadata.operating_points
-            ),
-        }
+        for index in range(BINS)
     )
 
 
-def _moved(threshold: float, before: Calibration | None, after: Calibration) -> float:
-    score = np.array([threshold]) if before is None else before.score(np.array([threshold]))
-    return float(after.probability(score)[0])
+def shares_of_hits(matches: Matches, weights: Floats | None = None) -> Floats:
+    """The share of hits in each bin of `reliability`; shape (resamples, bins), NaN where a bin is empty."""
+    place = _bins(matches)
+    weights = np.ones((1, matches.n_patients)) if weights is None else weights
+    hits = weights @ candidates_by_patient(matches, place, BINS, matches.hit.astype(np.float64))
+    n = weights @ candidates_by_patient(matches, place, BINS)
+    share = np.full(n.shape, np.nan)
+    np.divide(hits, n, out=share, where=n > 0)
+    return share
 
 
-def _least_log_loss(x: Floats, target: Floats) -> tuple[float, float]:
-    """(slope, intercept) of the logistic curve over ``x``, by Newton's method with halved steps."""
-    columns = np.stack([x, np.ones_like(x)], axis=1)
-    curve = np.array([0.0, np.log(target.mean() / (1 - target.mean()))])
-    loss = _log_loss(columns @ curve, target)
-    for _ in range(_STEPS):
-        probability = 1 / (1 + np.exp(-columns @ curve))
-        gradient = columns.T @ (probability - target) / len(x)
-        if np.abs(gradient).max() < _STEEPNESS:
-            break
-        bend = (columns * (probability * (1 - probability))[:, None]).T @ columns / len(x)
-        step = np.linalg.lstsq(bend, gradient, rcond=None)[0]
-        while (now := _log_loss(columns @ (curve - step), target)) > loss and np.abs(step).max() > _STEEPNESS:
-            step /= 2
-        curve, loss = curve - step, now
-    return float(curve[0]), float(curve[1])
+def calibration_error(matches: Matches, weights: Floats | None = None) -> Floats:
+    """Expected calibration error: mean over candidates of how far their bin's mean score is from its share of hits.
+
+    Guo, Pleiss, Sun, Weinberger: On Calibration of Modern Neural Networks, ICML 2017, equation 3, with a hit in
+    place of a right class.
+
+    Returns
+    -------
+    Shape (resamples,); NaN where there is no candidate.
+    """
+    place = _bins(matches)
+    # the candidates in a bin cancel from the bin's mean and its weight: what is left is |sum of scores - hits|
+    apart = candidates_by_patient(matches, place, BINS, matches.score - matches.hit)
+    n = candidates_by_patient(matches, place, BINS)
+    weights = np.ones((1, matches.n_patients)) if weights is None else weights
+    total = weights @ n.sum(axis=1)
+    error = np.full(len(weights), np.nan)
+    np.divide(np.abs(weights @ apart).sum(axis=1), total, out=error, where=total > 0)
+    return error
 
 
-def _log_loss(values: Floats, target: Floats) -> float:
-    """Mean of -t log p - (1 - t) log(1 - p), p the logistic curve of ``values``."""
-    return float((np.logaddexp(0, values) - target * values).mean())
+def _bins(matches: Matches) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
+    return np.minimum((matches.score * BINS).astype(np.intp), BINS - 1)

@@ -1,6 +1,8 @@
 """Which candidate finds which lesion: greedy by falling score, as COCO's own evaluation matches.
 
 Follows ``COCOeval.evaluateImg`` of pycocotools for one class and all sizes; the tests hold the two together.
+
+Why a figure cannot be given.
 """
 
 from collections.abc import Sequence
@@ -11,8 +13,13 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from mammoscope.evaluation.errors import EvaluationError
+from mammoscope.errors import MammoscopeError
 from mammoscope.findings import Box, Finding
+
+
+class EvaluationError(MammoscopeError):
+    """Results that cannot be evaluated as asked."""
+
 
 MAX_CANDIDATES = 100
 """Of each image only that many candidates count, those with the highest scores (COCO's ``maxDets``)."""

@@ -1,239 +1,250 @@
-"""All figures of one detector on one set of images, with their intervals."""
+"""The figures, each once as it is defined, and at the same time for any number of bootstrap resamples.
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+A resample is a weight per patient: how often it was drawn. All functions take ``weights`` of shape
+(resamples, patients) and give one value a resample; ``None`` stands for every patient once. What is undefined (a
+recall without lesions) is NaN. Matching does not depend on the weights, so it is done once.
 
-from mammoscope.evaluation.error_kinds import ErrorFigures, ErrorKind
-from mammoscope.evaluation.errors import EvaluationError
-from mammoscope.evaluation.figure_set import FPPI, FROC_MEANS, FROC_RULES, FigureSet
-from mammoscope.evaluation.matching import ImageResult
-from mammoscope.evaluation.reliability import ReliabilityBin, reliability
-from mammoscope.evaluation.resampling import bootstrap_weights, interval_of
-from mammoscope.evaluation.roc import Unit
+The bootstrap over patients: what is drawn, and the interval of what comes of it.
+"""
 
-_NO_NORMALS = (
-    "Every image holds at least one marked lesion: false positives per image are counted on images with a lesion and "
-    "say nothing about normal mammograms."
-)
-_PLURAL = {Unit.IMAGE: "images", Unit.BREAST: "breasts", Unit.PATIENT: "patients"}
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mammoscope.evaluation.matching import EvaluationError, ImageResult, Matches, match
+
+Floats = NDArray[np.float64]
+
+RECALLS = np.linspace(0.0, 1.0, 101)
+"""The recalls at which COCO reads precision."""
+_CELLS_AT_ONCE = 2_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Metrics:
-    """The figures; `docs/evaluation.md` defines each.
+def average_precision(matches: Matches, weights: Floats | None = None) -> Floats:
+    """COCO's AP: the mean, over 101 recalls, of the highest precision at that recall or a higher one.
 
-    A figure that is undefined (precision without findings, anything about lesions without lesions) is ``None``.
-
-    Parameters
-    ----------
-    ap50, ap20, ap10
-        COCO's 101-point AP with at most 100 candidates an image, at IoU 0.5, 0.2 and 0.1.
-    ap50_95
-        Mean of COCO's AP over the IoUs 0.5, 0.55, ..., 0.95.
-    ap50_area
-        AP at IoU 0.5 as `area_under_precision_recall`, the paper's equation 4.
-    precision, recall, f1, fppi, true_positives, false_positives, false_negatives
-        At ``threshold``, matched at ``iou``.
-    fppi_without_boxes
-        False positives per image over the images without a lesion, at ``threshold``.
-    threshold_rule
-        How the threshold came about, in words.
-    froc, froc_iou20, froc_iou10, froc_centre
-        Sensitivity by false positives per image (``"0.25"``), matched at ``iou``, at IoU 0.2 and 0.1, and with a hit
-        where the candidate's centre lies in the lesion's box.
-    froc_means
-        Mean sensitivity by each of these rules (``"froc_iou20"``) and by each convention of `FROC_MEANS`.
-    auc_image, auc_breast, auc_patient, auc_units
-        Area under the ROC curve by the highest score of a unit, and how many units hold a lesion and how many do not.
-    errors
-        Kinds of error at IoU 0.5 by `ErrorKind`, as TIDE counts them; the interval of ``dap50`` is called
-        ``dap50_missed`` and so on.
-    calibration_error, reliability
-        Expected calibration error of the candidates' scores, matched at ``iou``, and the bins it is made of.
-    intervals
-        95 % interval [low, high] by figure; those of ``froc`` are called ``froc_0.25``, of ``froc_means``
-        ``froc_iou20_cpm``, of the counts of ``errors`` ``errors_missed``, of the share of hits in a bin of
-        ``reliability`` ``reliability_0.3``. Percentiles of ``resamples`` bootstrap resamples over patients, drawn
-        from ``seed``. A figure that is undefined has none.
-    note
-        What a reader of the figures has to know.
+    Returns
+    -------
+    Shape (resamples,); NaN where there is no lesion.
     """
+    # recall grows at true positives only; beyond the highest recall reached precision is 0
+    n_truth, found, taken = _drawn_up_to(matches, np.flatnonzero(matches.hit), weights)
+    precision = found / np.maximum(taken, 1.0)
+    envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    envelope = np.concatenate([envelope, np.zeros((len(envelope), 1))], axis=1)
+    ap = np.full(len(n_truth), np.nan)
+    for row in np.flatnonzero(n_truth):
+        at = np.searchsorted(found[row] / n_truth[row], RECALLS, side="left")
+        ap[row] = envelope[row, at].mean()
+    return ap
 
-    ap50: float | None
-    ap20: float | None
-    ap10: float | None
-    ap50_95: float | None
-    ap50_area: float | None
-    precision: float | None
-    recall: float | None
-    f1: float | None
-    fppi: float
-    fppi_without_boxes: float | None
-    threshold: float
-    threshold_rule: str
-    iou: float
-    froc: Mapping[str, float | None]
-    froc_iou20: Mapping[str, float | None]
-    froc_iou10: Mapping[str, float | None]
-    froc_centre: Mapping[str, float | None]
-    froc_means: Mapping[str, Mapping[str, float | None]]
-    auc_image: float | None
-    auc_breast: float | None
-    auc_patient: float | None
-    auc_units: Mapping[str, tuple[int, int]]
-    errors: Mapping[str, ErrorFigures]
-    calibration_error: float | None
-    reliability: tuple[ReliabilityBin, ...]
-    true_positives: int
-    false_positives: int
-    false_negatives: int
-    n_images: int
-    n_boxes: int
-    n_patients: int
-    n_images_without_boxes: int
-    n_unreadable: int
-    intervals: Mapping[str, tuple[float, float]]
-    resamples: int
-    seed: int
-    dataset: str
-    split: str | None
-    dataset_fingerprint: str | None
-    model: str
-    model_version: str
-    note: str
+
+def area_under_precision_recall(matches: Matches, weights: Floats | None = None) -> Floats:
+    """AP as the sum, over the thresholds that exist, of precision times the step in recall.
+
+    The precision is the one measured at the threshold: no envelope over higher recalls, no interpolation. This is how
+    we read equation 4 of Demirel et al. 2023, AP as the area under the precision-recall curve. Equal scores are one
+    threshold.
+
+    Returns
+    -------
+    Shape (resamples,); NaN where there is no lesion.
+    """
+    n_truth, found, taken = _drawn_up_to(matches, _ends_with_hits(matches), weights)
+    step = np.diff(found, axis=1, prepend=0.0)
+    return _ratio((step * found / np.maximum(taken, 1.0)).sum(axis=1), n_truth)
+
+
+def sensitivity_at(matches: Matches, fppi: Sequence[float], weights: Floats | None = None) -> Floats:
+    """FROC: the highest sensitivity at no more than that many false positives per image.
+
+    Nothing is interpolated: each is the sensitivity of a threshold that exists. False positives are counted on all
+    images.
+
+    Returns
+    -------
+    Shape (resamples, len(fppi)); NaN where there is no lesion.
+    """
+    n_truth, found, taken = _drawn_up_to(matches, _ends_with_hits(matches), weights)
+    n_images = _or_ones(matches, weights) @ _per_patient(matches, np.ones_like(matches.patient))
+    false = taken - found
+    sensitivity = np.full((len(n_truth), len(fppi)), np.nan)
+    for row in np.flatnonzero(n_truth):
+        last = np.searchsorted(false[row], np.asarray(fppi) * n_images[row], side="right")
+        sensitivity[row] = np.concatenate([[0.0], found[row]])[last] / n_truth[row]
+    return sensitivity
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Counts:
+    """Hits and errors at one threshold, each of shape (resamples,)."""
+
+    true_positives: Floats
+    false_positives: Floats
+    false_negatives: Floats
 
     @property
-    def froc_mean(self) -> float | None:
-        """Mean of ``froc``."""
-        return self.froc_means["froc"]["mean"]
+    def precision(self) -> Floats:
+        """Share of the findings that are lesions; NaN where there is no finding."""
+        return _ratio(self.true_positives, self.true_positives + self.false_positives)
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON types."""
-        return {field.name: _as_json(getattr(self, field.name)) for field in fields(self)}
+    @property
+    def recall(self) -> Floats:
+        """Share of the lesions that were found; NaN where there is no lesion."""
+        return _ratio(self.true_positives, self.true_positives + self.false_negatives)
+
+    @property
+    def f1(self) -> Floats:
+        """2 TP / (2 TP + FP + FN); NaN where there is neither finding nor lesion."""
+        return _ratio(2 * self.true_positives, 2 * self.true_positives + self.false_positives + self.false_negatives)
 
 
-def evaluate(
-    results: Sequence[ImageResult],
-    threshold: float,
-    threshold_rule: str,
-    *,
-    iou: float = 0.5,
-    resamples: int = 1000,
-    seed: int = 0,
-    dataset: str = "",
-    split: str | None = None,
-    dataset_fingerprint: str | None = None,
-    model: str = "",
-    model_version: str = "",
-    note: str = "",
-) -> Metrics:
-    """All figures of a detector on a set of images.
+def count_at(matches: Matches, threshold: float, weights: Floats | None = None) -> Counts:
+    """True and false positives among the candidates with that score or more, and the lesions they leave."""
+    weights = _or_ones(matches, weights)
+    taken = matches.score >= threshold
+    found = _of_patients(matches, taken & matches.hit) @ weights.T
+    false = _of_patients(matches, taken & ~matches.hit) @ weights.T
+    return Counts(found, false, _per_patient(matches, matches.n_truth) @ weights.T - found)
 
-    Parameters
-    ----------
-    results
-        One an image; an unreadable image is there too, without candidates.
-    threshold
-        The operating point; choose it on validation (`choose_threshold`), never on the images evaluated here.
-    iou
-        Least IoU of a hit for precision, recall, F1 and ``froc``.
-    resamples
-        Bootstrap resamples over patients; 0 for no intervals.
-    note
-        Put before what is noted on the figures anyway.
+
+def false_positives_per_image(matches: Matches, threshold: float, weights: Floats | None = None) -> Floats:
+    """False positives with that score or more, over all images; shape (resamples,), NaN where there is no image."""
+    n_images = _or_ones(matches, weights) @ _per_patient(matches, np.ones_like(matches.patient))
+    return _ratio(count_at(matches, threshold, weights).false_positives, n_images)
+
+
+def choose_threshold(results: Sequence[ImageResult], iou: float = 0.5) -> float:
+    """The operating point with the highest F1, to be chosen on VALIDATION and kept for every other set.
+
+    Of thresholds with the same F1 the highest is taken: it shows a reader fewest marks. The value lies halfway between
+    the lowest score it takes and the next lower one, so that rounding elsewhere does not move a finding over it;
+    where there is no lower one, it is that lowest score.
 
     Raises
     ------
     EvaluationError
-        If there is no image, an image is there twice, or the threshold is not a number.
+        If no candidate finds a lesion: every threshold is as bad as any.
     """
-    if not math.isfinite(threshold):
-        raise EvaluationError(f"the threshold must be a number, not {threshold}.")
-    figure_set = FigureSet(results, iou, threshold)
-    n_patients = figure_set.matches.n_patients
-    figure = {name: _or_none(values[0]) for name, values in figure_set.figures().items()}
-    spread = figure_set.figures(bootstrap_weights(n_patients, resamples, seed)) if resamples else {}
-    sensitivities = {rule: {f"{x:g}": figure[f"{rule}_{x:g}"] for x in FPPI} for rule in FROC_RULES}
-    return Metrics(
-        ap50=figure["ap50"],
-        ap20=figure["ap20"],
-        ap10=figure["ap10"],
-        ap50_95=figure["ap50_95"],
-        ap50_area=figure["ap50_area"],
-        precision=figure["precision"],
-        recall=figure["recall"],
-        f1=figure["f1"],
-        fppi=figure["fppi"] or 0.0,
-        fppi_without_boxes=figure["fppi_without_boxes"],
-        threshold=threshold,
-        threshold_rule=threshold_rule,
-        iou=iou,
-        froc=sensitivities["froc"],
-        froc_iou20=sensitivities["froc_iou20"],
-        froc_iou10=sensitivities["froc_iou10"],
-        froc_centre=sensitivities["froc_centre"],
-        froc_means={rule: {name: figure[f"{rule}_{name}"] for name in FROC_MEANS} for rule in FROC_RULES},
-        errors={
-            kind.value: ErrorFigures(_whole(figure[f"errors_{kind}"]), figure[f"dap50_{kind}"]) for kind in ErrorKind
-        },
-        auc_image=figure["auc_image"],
-        auc_breast=figure["auc_breast"],
-        auc_patient=figure["auc_patient"],
-        auc_units={unit.value: (rated.n_with, rated.n_without) for unit, rated in figure_set.units.items()},
-        calibration_error=figure["calibration_error"],
-        reliability=reliability(figure_set.matches),
-        true_positives=_whole(figure["true_positives"]),
-        false_positives=_whole(figure["false_positives"]),
-        false_negatives=_whole(figure["false_negatives"]),
-        n_images=len(results),
-        n_boxes=sum(len(result.truth) for result in results),
-        n_patients=n_patients,
-        n_images_without_boxes=sum(not result.truth for result in results),
-        n_unreadable=sum(result.unreadable is not None for result in results),
-        intervals={
-            name: interval
-            for name, values in spread.items()
-            if figure[name] is not None and (interval := interval_of(values)) is not None
-        },
-        resamples=resamples,
-        seed=seed,
-        dataset=dataset,
-        split=split,
-        dataset_fingerprint=dataset_fingerprint,
-        model=model,
-        model_version=model_version,
-        note=" ".join(part for part in (note, *_notes(results, figure_set)) if part),
-    )
+    matches = match(results, iou)
+    ends = _ends_of_ties(matches.score)
+    found = _found(matches)[ends]
+    if not len(found) or not found[-1]:
+        raise EvaluationError("no operating point can be chosen: no candidate finds a lesion on these images.")
+    f1 = 2 * found / (ends + 1 + matches.n_truth.sum())  # 2 TP / ((TP + FP) + (TP + FN))
+    best = int(f1.argmax())
+    lowest = float(matches.score[ends[best]])
+    if best + 1 == len(ends):
+        return lowest
+    return (lowest + float(matches.score[ends[best + 1]])) / 2
 
 
-def _notes(results: Sequence[ImageResult], figure_set: FigureSet) -> list[str]:
-    """What the data leave unsaid: false positives on normal mammograms, ROC curves without normals."""
-    notes = [] if any(not result.truth for result in results) else [_NO_NORMALS]
-    undefined = [unit for unit, rated in figure_set.units.items() if not (rated.n_with and rated.n_without)]
-    if undefined:
-        *others, last = (_PLURAL[unit] for unit in undefined)
-        named = f"{', '.join(others)} and {last}" if others else last
-        notes.append(f"There is no ROC AUC over {named}: it takes some with a marked lesion and some without.")
-    sideless = sum(result.laterality is None for result in results)
-    if sideless:
-        are, belong = ("image is", "belongs") if sideless == 1 else ("images are", "belong")
-        notes.append(f"{sideless} {are} of an unknown side and {belong} to no breast.")
-    return notes
+def precision_recall_curve(matches: Matches) -> tuple[Floats, Floats]:
+    """(recall, precision) at each threshold that exists, by falling threshold."""
+    ends = _ends_of_ties(matches.score)
+    found = _found(matches)[ends]
+    return _over(found, max(matches.n_truth.sum(), 1)), _over(found, ends + 1)
 
 
-def _or_none(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)
+def froc_curve(matches: Matches) -> tuple[Floats, Floats]:
+    """(false positives per image, sensitivity) at each threshold that exists, by falling threshold."""
+    ends = _ends_of_ties(matches.score)
+    found = _found(matches)[ends]
+    return _over(ends + 1 - found, matches.n_images), _over(found, max(matches.n_truth.sum(), 1))
 
 
-def _as_json(value: Any) -> Any:
-    if isinstance(value, ErrorFigures | ReliabilityBin):
-        return asdict(value)
-    if isinstance(value, Mapping):
-        return {name: _as_json(part) for name, part in value.items()}
-    return [_as_json(part) for part in value] if isinstance(value, tuple) else value
+def candidates_by_patient(
+    matches: Matches, group: NDArray[np.intp], n_groups: int, amount: Floats | None = None
+) -> Floats:
+    """How many candidates of each group each patient has, or what they amount to; shape (patients, groups)."""
+    cell = matches.patient[matches.image] * n_groups + group
+    counted = np.bincount(cell, weights=amount, minlength=matches.n_patients * n_groups)
+    return counted.astype(np.float64).reshape(matches.n_patients, n_groups)
 
 
-def _whole(value: float | None) -> int:
-    return 0 if value is None else round(value)
+def _or_ones(matches: Matches, weights: Floats | None) -> Floats:
+    return np.ones((1, matches.n_patients)) if weights is None else weights
+
+
+def _drawn_up_to(matches: Matches, ends: NDArray[np.intp], weights: Floats | None) -> tuple[Floats, Floats, Floats]:
+    """(lesions, lesions found, candidates taken) in each resample, by threshold.
+
+    Parameters
+    ----------
+    ends
+        Rising indices of candidates: a threshold takes the candidates up to and including one of them.
+
+    Returns
+    -------
+    Shapes (resamples,), (resamples, ends), (resamples, ends).
+    """
+    weights = _or_ones(matches, weights)
+    part = np.searchsorted(ends, np.arange(len(matches.score)))  # which end first takes the candidate
+    found, taken = np.empty((2, len(weights), len(ends)))
+    step = max(1, _CELLS_AT_ONCE // matches.n_patients)
+    for start in range(0, len(ends), step):
+        stop = min(start + step, len(ends))
+        inside = (part >= start) & (part < stop)
+        for chosen, drawn in ((inside & matches.hit, found), (inside, taken)):
+            some = matches.kept(chosen)
+            drawn[:, start:stop] = weights @ candidates_by_patient(some, part[chosen] - start, stop - start)
+    n_truth = weights @ _per_patient(matches, matches.n_truth)
+    return n_truth, np.cumsum(found, axis=1), np.cumsum(taken, axis=1)
+
+
+def _per_patient(matches: Matches, per_image: NDArray[np.intp]) -> Floats:
+    summed = np.bincount(matches.patient, weights=per_image, minlength=matches.n_patients)
+    return summed.astype(np.float64)
+
+
+def _of_patients(matches: Matches, chosen: NDArray[np.bool_]) -> Floats:
+    counted = np.bincount(matches.patient[matches.image[chosen]], minlength=matches.n_patients)
+    return counted.astype(np.float64)
+
+
+def _ends_of_ties(score: Floats) -> NDArray[np.intp]:
+    """Index of the last of each run of equal scores: a threshold takes all of them or none."""
+    if not len(score):
+        return np.empty(0, np.intp)
+    return np.append(np.flatnonzero(score[1:] != score[:-1]), len(score) - 1)
+
+
+def _ends_with_hits(matches: Matches) -> NDArray[np.intp]:
+    """The ends of those runs of equal scores in which a lesion is found: elsewhere only false positives are added."""
+    ends = _ends_of_ties(matches.score)
+    return ends[np.diff(_found(matches)[ends], prepend=0) > 0]
+
+
+def _found(matches: Matches) -> NDArray[np.intp]:
+    """How many lesions are found by each candidate and those before it."""
+    return np.cumsum(matches.hit, dtype=np.intp)
+
+
+def _over(part: NDArray[np.intp], whole: NDArray[np.intp] | int) -> Floats:
+    return np.asarray(part / whole, np.float64)
+
+
+def _ratio(part: Floats, whole: Floats) -> Floats:
+    ratio = np.full(np.shape(whole), np.nan)
+    np.divide(part, whole, out=ratio, where=whole > 0)
+    return ratio
+
+
+_LEVEL = (2.5, 97.5)
+
+
+def bootstrap_weights(n_patients: int, resamples: int, seed: int) -> Floats:
+    """How often each patient was drawn, shape (resamples, patients)."""
+    drawn = np.random.default_rng(seed).multinomial(n_patients, np.full(n_patients, 1 / n_patients), size=resamples)
+    return drawn.astype(np.float64)
+
+
+def interval_of(values: Floats) -> tuple[float, float] | None:
+    """2.5th and 97.5th percentile of what is defined among the resamples' values; ``None`` where nothing is."""
+    defined = values[~np.isnan(values)]
+    if not len(defined):
+        return None
+    low, high = np.percentile(defined, _LEVEL)
+    return float(low), float(high)

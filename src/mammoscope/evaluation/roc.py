@@ -11,8 +11,8 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from mammoscope.evaluation.figures import Floats
 from mammoscope.evaluation.matching import ImageResult
+from mammoscope.evaluation.metrics import Floats
 
 _CELLS_AT_ONCE = 2_000_000
 

@@ -7,13 +7,17 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from mammoscope.evaluation.attributes import UNKNOWN
-from mammoscope.evaluation.cases import Attributes, Case
-from mammoscope.evaluation.data_card import lesion_sizes
-from mammoscope.evaluation.errors import EvaluationError
-from mammoscope.evaluation.figures import Floats, average_precision, count_at, sensitivity_at
-from mammoscope.evaluation.matching import Matches, match
-from mammoscope.evaluation.resampling import bootstrap_weights, interval_of
+from mammoscope.evaluation.data_summary import lesion_sizes
+from mammoscope.evaluation.matching import EvaluationError, Matches, match
+from mammoscope.evaluation.metrics import (
+    Floats,
+    average_precision,
+    bootstrap_weights,
+    count_at,
+    interval_of,
+    sensitivity_at,
+)
+from mammoscope.evaluation.predictions import UNKNOWN, Attributes, Case
 
 SIZE = "size"
 """The attribute that every lesion has: small, medium or large, by thirds of the lesions evaluated."""

@@ -1,11 +1,8 @@
 """Why the model proposes a finding: heat maps, how far to trust them, and how faithful they are. No torch."""
 
-from mammoscope.explain.correlation import SAME_MAP, correlation, rank_correlation
 from mammoscope.explain.drise import FEWEST_MASKS, Occlusion, drise, similarity_to
-from mammoscope.explain.errors import ExplainError
-from mammoscope.explain.faithfulness import Faithfulness, faithfulness
-from mammoscope.explain.heat_map import NOISY, HeatMap
-from mammoscope.explain.shuffle import shuffled_bundle
+from mammoscope.explain.heat_map import NOISY, SAME_MAP, ExplainError, HeatMap, correlation, rank_correlation
+from mammoscope.explain.sanity import Faithfulness, faithfulness, shuffled_bundle
 
 __all__ = [
     "FEWEST_MASKS",

@@ -1,19 +1,19 @@
 """One mammogram: reading it, its breast region, and the one path its pixels take to a network."""
 
 from mammoscope.imaging.breast import BreastRegion, find_breast_region
-from mammoscope.imaging.errors import MammogramError
 from mammoscope.imaging.files import find_files
-from mammoscope.imaging.geometry import Placement
 from mammoscope.imaging.mammogram import (
     WHITE,
     Acquisition,
     Laterality,
     Mammogram,
+    MammogramError,
     PixelSpacing,
+    Placement,
     PresentationIntent,
     View,
 )
-from mammoscope.imaging.prepare import Crop, InputGeometry, PreparedImage, prepare
+from mammoscope.imaging.preprocessing import Crop, InputGeometry, PreparedImage, prepare
 from mammoscope.imaging.reader import MammogramReader, read_mammogram
 
 __all__ = [

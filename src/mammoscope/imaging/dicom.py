@@ -31,10 +31,9 @@ from pydicom.uid import (
 )
 
 from mammoscope.imaging import attributes
-from mammoscope.imaging.display import displayed
-from mammoscope.imaging.errors import MammogramError
-from mammoscope.imaging.mammogram import Mammogram
-from mammoscope.imaging.stored import PixelFormat, stored_values
+from mammoscope.imaging.mammogram import Mammogram, MammogramError
+from mammoscope.imaging.pixel_data import PixelFormat, stored_values
+from mammoscope.imaging.voi_lut import displayed
 
 _MAMMOGRAPHY = frozenset(
     (DigitalMammographyXRayImageStorageForPresentation, DigitalMammographyXRayImageStorageForProcessing)

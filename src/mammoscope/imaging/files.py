@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from enum import Enum, auto
 from pathlib import Path
 
-from mammoscope.imaging.errors import MammogramError
+from mammoscope.imaging.mammogram import MammogramError
 
 SNIFFED_BYTES = 512
 """How many bytes `sniff` wants to see."""

@@ -21,7 +21,7 @@ METADATA_KEY = "mammoscope"
 """Under it the metadata lies in the ONNX file's metadata properties, as JSON."""
 
 PixelConvention = Literal["breast percentiles 1 to 99.8 as 0 to 1, region fills the input"]
-"""What `mammoscope.imaging.prepare` does. A bundle with another convention was made for another program."""
+"""What `mammoscope.imaging.preprocessing` does. A bundle with another convention was made for another program."""
 
 
 class BundleError(MammoscopeError):

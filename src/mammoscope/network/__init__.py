@@ -1,14 +1,10 @@
 """Speaking DICOM and DICOMweb in both directions: services that receive, clients that send, find and fetch."""
 
-from mammoscope.network.caller import Caller
-from mammoscope.network.callers import CallerRefusal, CallerRules
-from mammoscope.network.commitment import (
-    CommitmentClient,
-    CommitmentReport,
-    CommitmentReports,
-    CommitmentService,
-    Instance,
-)
+from mammoscope.network.access_control import CallerRefusal, CallerRules
+from mammoscope.network.association import Caller
+from mammoscope.network.c_store_scp import StorageService
+from mammoscope.network.c_store_scu import Sending, StorageClient
+from mammoscope.network.dicomweb import WebClient
 from mammoscope.network.errors import (
     AssociationRejectedError,
     CertificateError,
@@ -24,24 +20,26 @@ from mammoscope.network.errors import (
     UnsendableObjectError,
     WebStatusError,
 )
+from mammoscope.network.http_server import WebService
 from mammoscope.network.peers import Destination, DimsePeer, Peer, WebPeer
-from mammoscope.network.query import QueryClient
+from mammoscope.network.query_retrieve import FoundStudy, QueryClient, QueryError, Retrieval
 from mammoscope.network.received import ObjectRefusal, Receipt, ReceivedObject, Receiver
-from mammoscope.network.retrieval import FoundStudy, QueryError, Retrieval
-from mammoscope.network.sender import Sender
 from mammoscope.network.sop_classes import (
     IGNORED_SOP_CLASSES,
     READ_SOP_CLASSES,
     REFUSED_SOP_CLASSES,
     TRANSFER_SYNTAXES,
 )
-from mammoscope.network.storage_client import Sending, StorageClient
-from mammoscope.network.storage_service import StorageService
-from mammoscope.network.stow import StowService
-from mammoscope.network.study_source import StudySource
+from mammoscope.network.storage_commitment import (
+    CommitmentClient,
+    CommitmentReport,
+    CommitmentReports,
+    CommitmentService,
+    Instance,
+)
+from mammoscope.network.stow_rs import StowService
 from mammoscope.network.tls import TLSConfig
-from mammoscope.network.web_client import WebClient
-from mammoscope.network.web_service import WebService
+from mammoscope.network.transports import Sender, StudySource
 
 __all__ = [
     "IGNORED_SOP_CLASSES",

@@ -1,7 +1,15 @@
-"""Whom we speak to: by DICOM's own protocol or by DICOMweb."""
+"""Whom we speak to: by DICOM's own protocol or by DICOMweb.
+
+What a peer's answer means (DICOM PS3.7 Annex C, PS3.4 Table B.2-1).
+"""
 
 from dataclasses import dataclass, field
 from typing import TypeAlias
+
+from pydicom import Dataset
+from pynetdicom.status import code_to_category
+
+from mammoscope.network.errors import ConnectionLostError, StatusError
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,3 +59,56 @@ Peer: TypeAlias = DimsePeer | WebPeer
 
 Destination = DimsePeer
 """A peer that takes objects by C-STORE."""
+
+
+_WORDS = {
+    0x0122: "it does not take this SOP class",
+    0x0124: "it does not allow it",
+    0xA700: "it is out of resources",
+    0xA701: "it is out of resources",
+    0xA702: "it is out of resources",
+    0xA801: "it does not know where to move to",
+}
+_WORDS_OF_A_KIND = {
+    0xA7: "it is out of resources",
+    0xA9: "the data set does not match its SOP class",
+    0x01: "it could not process the request",
+}
+
+
+def check_status(answer: Dataset, peer: Peer, what: str) -> None:
+    """Raise unless the answer is a success or a warning.
+
+    Parameters
+    ----------
+    answer
+        pynetdicom's: empty when none came.
+    what
+        Asked for, for example ``"object 1.2.3"``.
+
+    Raises
+    ------
+    ConnectionLostError
+        If there is none.
+    StatusError
+        If it is a failure; with the peer's own words if it gave any.
+    """
+    status = answer.get("Status")
+    if status is None:
+        raise lost(peer, what)
+    if code_to_category(status) not in ("Success", "Warning"):
+        comment = str(answer.get("ErrorComment") or "").strip()
+        words = f'it says "{comment}"' if comment else in_words(status)
+        raise StatusError(f"{peer} refused {what} with status 0x{status:04X}: {words}", status)
+
+
+def in_words(status: int) -> str:
+    """Say what a failure status means."""
+    if status >> 12 == 0xC:
+        return "it cannot understand it"
+    return _WORDS.get(status) or _WORDS_OF_A_KIND.get(status >> 8) or "no reason given"
+
+
+def lost(peer: Peer, what: str) -> ConnectionLostError:
+    """Make the error of an association that ended without an answer."""
+    return ConnectionLostError(f"{peer} ended the association or fell silent before it acknowledged {what}")

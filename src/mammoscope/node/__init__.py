@@ -1,11 +1,11 @@
 """The PACS node: receives studies, reads each when it is quiet, sends the results."""
 
-from mammoscope.node.log import configure_logging
-from mammoscope.node.model_pool import ModelPool
+from mammoscope.inference.pool import ModelPool
+from mammoscope.logging import configure_logging
 from mammoscope.node.node import Node
-from mammoscope.node.operation import OperatedNode, audit_of
-from mammoscope.node.reading import MammogramDetector
+from mammoscope.node.service import OperatedNode, audit_of
 from mammoscope.node.worker import Worker, helper_name
+from mammoscope.reading import MammogramDetector
 
 __all__ = [
     "MammogramDetector",

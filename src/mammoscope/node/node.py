@@ -24,19 +24,18 @@ from mammoscope.network import (
     StorageService,
     StowService,
 )
-from mammoscope.node.archives import tls_of
-from mammoscope.node.couriers import dimse_peers
-from mammoscope.node.disk_space import DiskGuard
-from mammoscope.node.durable import DurableWork
+from mammoscope.node.db.repository import Records
 from mammoscope.node.events import AssociationRefused, Listener, ObjectReceived, Origin
-from mammoscope.node.pull_setup import node_pollers
-from mammoscope.node.pulling import origin_of as pulled_or_sent
-from mammoscope.node.reading import MammogramDetector
-from mammoscope.node.receiving import Reception
-from mammoscope.node.records import Records
-from mammoscope.node.reporting import MakeResults
-from mammoscope.node.vigil import Vigil
+from mammoscope.node.jobs.deliver_report import dimse_peers
+from mammoscope.node.jobs.heartbeat import Vigil
+from mammoscope.node.jobs.make_report import MakeResults
+from mammoscope.node.jobs.queue import DurableWork
+from mammoscope.node.retrieve.archives import node_pollers, tls_of
+from mammoscope.node.retrieve.poller import origin_of as pulled_or_sent
+from mammoscope.node.storage.disk_space import DiskGuard
+from mammoscope.node.storage.receiver import Reception
 from mammoscope.node.worker import Worker
+from mammoscope.reading import MammogramDetector
 from mammoscope.results import study_results
 from mammoscope.settings import DestinationSettings, NodeSettings
 

@@ -1,5 +1,9 @@
-"""`Worker`: reads studies and sends reports; as many as you like share the work through one database."""
+"""`Worker`: reads studies and sends reports; as many as you like share the work through one database.
 
+Keeping the memory of a process that runs for months flat.
+"""
+
+import ctypes
 import os
 import socket
 import threading
@@ -15,26 +19,41 @@ import structlog
 from pydicom import dcmread
 
 from mammoscope.imaging import MammogramReader, PresentationIntent
+from mammoscope.imaging.eligibility import expected_views_present
 from mammoscope.network import CommitmentReports
-from mammoscope.node.agenda import ORPHANS_QUEUE, READING_QUEUE, Agenda, sending_queue
-from mammoscope.node.assembly import StudyTracker
-from mammoscope.node.couriers import confirmer_for, sender_for
-from mammoscope.node.delivery import DeliveryWork
-from mammoscope.node.durable import DurableWork
-from mammoscope.node.eligibility import expected_views_present
-from mammoscope.node.event_log import Announcer, log_event
-from mammoscope.node.events import ImagesRemoved, Listener, Origin
-from mammoscope.node.health import PHANTOM_RECEIVER
-from mammoscope.node.inbox import Inbox
-from mammoscope.node.memory import keep_memory_flat
-from mammoscope.node.outbox import Outbox
-from mammoscope.node.reading import ImageReader, MammogramDetector
-from mammoscope.node.records import DeliveryOrder, Records
-from mammoscope.node.reporting import MakeResults, Reporter
-from mammoscope.node.study_work import StudyWork
-from mammoscope.node.vigil import Vigil
+from mammoscope.node.db.repository import DeliveryOrder, Records
+from mammoscope.node.events import Announcer, ImagesRemoved, Listener, Origin, log_event
+from mammoscope.node.jobs.deliver_report import DeliveryWork, confirmer_for, sender_for
+from mammoscope.node.jobs.heartbeat import Vigil
+from mammoscope.node.jobs.make_report import MakeResults, Reporter
+from mammoscope.node.jobs.queue import DurableWork
+from mammoscope.node.jobs.read_study import StudyWork
+from mammoscope.node.jobs.scheduler import ORPHANS_QUEUE, READING_QUEUE, Agenda, sending_queue
+from mammoscope.node.jobs.study_completion import StudyTracker
+from mammoscope.node.monitoring.phantom_check import PHANTOM_RECEIVER
+from mammoscope.node.storage.inbox import Inbox
+from mammoscope.node.storage.outbox import Outbox
+from mammoscope.reading import ImageReader, MammogramDetector
 from mammoscope.results import study_results
 from mammoscope.settings import DestinationSettings, NodeSettings
+
+ARENA_MAX, MMAP_THRESHOLD = -8, -3
+"""Of mallopt in glibc's malloc.h."""
+ARENAS = 2
+LARGE_BYTES = 256 * 1024
+
+
+def keep_memory_flat() -> None:
+    """Have the C library give large pieces back as soon as they are freed; nothing where it is not glibc.
+
+    Left to itself it keeps a heap for each of the first threads, and takes ever larger pieces from them, which then lie
+    between small ones and cannot be given back: 370 MB instead of 270 after 40 small studies.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(ARENA_MAX, ARENAS)
+        mallopt(MMAP_THRESHOLD, LARGE_BYTES)
+
 
 STOP_WAIT_SECONDS = 60.0
 SENDERS_AT_ONCE = 2

@@ -1,4 +1,7 @@
-"""A seeded synthetic screening study: four views as valid DICOM objects, with the truth."""
+"""A seeded synthetic screening study: four views as valid DICOM objects, with the truth.
+
+Why a phantom cannot be made.
+"""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,12 +11,17 @@ from typing import Any
 import numpy as np
 from pydicom.dataset import FileDataset
 
+from mammoscope.errors import MammoscopeError
 from mammoscope.findings import Box
 from mammoscope.imaging import Laterality, View
 from mammoscope.phantom.anatomy import Anatomy
-from mammoscope.phantom.dataset import StudyFacts, mammography_object
-from mammoscope.phantom.errors import PhantomError
-from mammoscope.phantom.picture import Field, breast_picture, truth_boxes
+from mammoscope.phantom.dicom import StudyFacts, mammography_object
+from mammoscope.phantom.rendering import Field, breast_picture, truth_boxes
+
+
+class PhantomError(MammoscopeError):
+    """A synthetic study that was asked for with values it cannot have, or that cannot be saved."""
+
 
 ROWS, COLUMNS = 2048, 1536
 """Size in pixels when none is asked for: 240 mm by 180 mm at 0.1172 mm."""

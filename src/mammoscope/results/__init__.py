@@ -3,18 +3,16 @@
 Objects in, objects out: nothing here opens a file or a connection.
 """
 
-from mammoscope.results.ai_sr import ai_sr, ai_sr_obstacle
-from mammoscope.results.cad_sr import cad_sr_obstacle, mammography_cad_sr
-from mammoscope.results.errors import ResultError
-from mammoscope.results.heat_map import draw_heat_map, heat_map_capture
-from mammoscope.results.objects import Result, StudyResults, result_objects, study_results
-from mammoscope.results.picture import draw_reading
-from mammoscope.results.predecessors import ResultReference
-from mammoscope.results.presentation import presentation_state, presentation_state_obstacle
-from mammoscope.results.secondary_capture import image_capture, secondary_capture
+from mammoscope.results.base import ResultReference
+from mammoscope.results.mammography_cad_sr import cad_sr_obstacle, mammography_cad_sr
+from mammoscope.results.measurement_report import ai_sr, ai_sr_obstacle
+from mammoscope.results.presentation_state import presentation_state, presentation_state_obstacle
+from mammoscope.results.rendering import draw_reading
+from mammoscope.results.secondary_capture import draw_heat_map, heat_map_capture, image_capture, secondary_capture
 from mammoscope.results.segmentation import segmentation, segmentation_obstacle
-from mammoscope.results.study import ReadMammogram
-from mammoscope.results.verify import verify_against_reading
+from mammoscope.results.study import ReadMammogram, ResultError
+from mammoscope.results.study_results import Result, StudyResults, result_objects, study_results
+from mammoscope.results.verification import verify_against_reading
 
 __all__ = [
     "ReadMammogram",

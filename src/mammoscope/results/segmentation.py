@@ -16,21 +16,28 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from mammoscope import __version__
 from mammoscope.findings import Algorithm, Box
-from mammoscope.results.by_highdicom import finished, image_reference
-from mammoscope.results.cad_findings import FEATURE_CODES, uncoded_classes
-from mammoscope.results.derived import (
+from mammoscope.results.base import (
     MANUFACTURER,
     RESEARCH_USE,
+    ResultReference,
     ResultSeries,
     device_uid,
+    finished,
+    image_reference,
     printable,
+    replaced,
     result_instance_uid,
     result_series_uid,
 )
-from mammoscope.results.errors import ResultError
-from mammoscope.results.image_library import breast_of, orientation_of
-from mammoscope.results.predecessors import ResultReference, replaced
-from mammoscope.results.study import ReadMammogram, TrackedFinding, hanging_number, result_uid, tracked_findings
+from mammoscope.results.mammography_cad_sr import FEATURE_CODES, breast_of, orientation_of, uncoded_classes
+from mammoscope.results.study import (
+    ReadMammogram,
+    ResultError,
+    TrackedFinding,
+    hanging_number,
+    result_uid,
+    tracked_findings,
+)
 from mammoscope.settings import ResultKind
 
 _LABEL = "MAMMOSCOPE"

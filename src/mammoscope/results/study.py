@@ -1,4 +1,7 @@
-"""What goes into a result object: the read mammograms of one study, in the order in which a reader hangs them."""
+"""What goes into a result object: the read mammograms of one study, in the order in which a reader hangs them.
+
+Why a reading cannot become a DICOM object.
+"""
 
 import json
 import uuid
@@ -10,9 +13,14 @@ import numpy as np
 from pydicom import Dataset
 from pydicom.uid import UID
 
+from mammoscope.errors import MammoscopeError
 from mammoscope.findings import Algorithm, Box, Finding, Reading, ReadingStatus
 from mammoscope.imaging import Laterality, Mammogram, View
-from mammoscope.results.errors import ResultError
+
+
+class ResultError(MammoscopeError):
+    """A reading that cannot be written as the object asked for, or an object that says something else."""
+
 
 _NEEDED = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 # Not the name: one series of a study may have a corrected spelling.

@@ -1,7 +1,7 @@
 """The node's settings: one TOML file, checked before anything starts; the only reader of the environment."""
 
 from mammoscope.settings.loading import NodeSettings, SettingsError, load_node_settings
-from mammoscope.settings.sections import (
+from mammoscope.settings.schema import (
     AuditSettings,
     DestinationSettings,
     HealthSettings,

@@ -17,7 +17,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from mammoscope.errors import MammoscopeError
-from mammoscope.settings.sections import (
+from mammoscope.settings.schema import (
     AuditSettings,
     DestinationSettings,
     HealthSettings,

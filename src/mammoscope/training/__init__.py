@@ -1,19 +1,18 @@
 """From a recipe to a trained detector and its bundle. Needs torch (``pip install '.[train]'``)."""
 
-from mammoscope.training.averaging import averaged_detector
-from mammoscope.training.bundling import export_bundle
+from mammoscope.training.callbacks import Step, Watcher
 from mammoscope.training.checkpoint import Checkpoint, RunFolder
 from mammoscope.training.cross_validation import CrossValidation, cross_validate, in_fold
 from mammoscope.training.errors import TrainingError
 from mammoscope.training.explain import RunReader
-from mammoscope.training.export import trained_detector, write_bundle
-from mammoscope.training.loop import train
-from mammoscope.training.pretrain_figures import PatchFigures
-from mammoscope.training.pretrain_recipe import PretrainRecipe, load_pretrain_recipe
-from mammoscope.training.pretraining import Pretrained, pretrain
+from mammoscope.training.export import export_bundle
+from mammoscope.training.onnx_export import averaged_detector, trained_detector, write_bundle
+from mammoscope.training.pretraining.patches import PatchFigures
+from mammoscope.training.pretraining.recipe import PretrainRecipe, load_pretrain_recipe
+from mammoscope.training.pretraining.trainer import Pretrained, pretrain
 from mammoscope.training.recipe import Recipe, load_recipe
-from mammoscope.training.report import report_validation
-from mammoscope.training.watching import Step, Watcher
+from mammoscope.training.run_report import report_validation
+from mammoscope.training.trainer import train
 
 __all__ = [
     "Checkpoint",

@@ -8,14 +8,14 @@ from typing import Any
 
 from mammoscope.datasets import folds_of, load_dataset
 from mammoscope.evaluation import FigureTable, ImageResult, Metrics, TableFormat
-from mammoscope.training import processes
+from mammoscope.training import distributed as processes
+from mammoscope.training.callbacks import Watcher
 from mammoscope.training.checkpoint import write_atomically
 from mammoscope.training.data import learnable
-from mammoscope.training.loop import train
 from mammoscope.training.recipe import Recipe
-from mammoscope.training.report import Progress, write_validation
+from mammoscope.training.run_report import Progress, write_validation
+from mammoscope.training.trainer import train
 from mammoscope.training.validation import validation_metrics
-from mammoscope.training.watching import Watcher
 
 _FIGURES = {
     "ap50": "AP50",

@@ -1,4 +1,4 @@
-"""Why a training cannot start or go on."""
+"""Why a training cannot start or resume."""
 
 from mammoscope.errors import MammoscopeError
 

@@ -14,7 +14,7 @@ from mammoscope.imaging import InputGeometry, Mammogram
 from mammoscope.inference import Calibration, reading_at
 from mammoscope.training.checkpoint import RunFolder
 from mammoscope.training.errors import TrainingError
-from mammoscope.training.export import trained_detector
+from mammoscope.training.onnx_export import trained_detector
 from mammoscope.training.validation import candidates
 
 

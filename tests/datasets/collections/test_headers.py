@@ -1,4 +1,4 @@
-from mammoscope.datasets.collections.headers import read_headers
+from mammoscope.datasets.collections.scan import read_headers
 from mammoscope.imaging import Laterality, View
 
 

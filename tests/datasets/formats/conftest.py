@@ -6,8 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mammoscope.datasets.formats.image_folder import ImageFolder
-from mammoscope.datasets.formats.labelled import ReadOptions
+from mammoscope.datasets.formats.base import ImageFolder, ReadOptions
 
 ROWS, COLUMNS = 100, 200
 

@@ -6,14 +6,12 @@ import math
 import pytest
 
 from mammoscope.datasets import DatasetError, ReviewState
-from mammoscope.datasets.formats.csv_table import read_csv
+from mammoscope.datasets.formats.base import ImageFolder, ReadOptions
+from mammoscope.datasets.formats.coco import read_detectron2
+from mammoscope.datasets.formats.csv import read_csv
 from mammoscope.datasets.formats.cvat import read_cvat
-from mammoscope.datasets.formats.detectron2 import read_detectron2
-from mammoscope.datasets.formats.image_folder import ImageFolder
 from mammoscope.datasets.formats.label_studio import read_label_studio
-from mammoscope.datasets.formats.labelled import ReadOptions
-from mammoscope.datasets.formats.labelme import read_labelme
-from mammoscope.datasets.formats.pascal_voc import read_voc
+from mammoscope.datasets.formats.pascal_voc import read_labelme, read_voc
 from mammoscope.datasets.formats.via import read_via
 from mammoscope.datasets.formats.yolo import read_yolo
 

@@ -1,11 +1,11 @@
 """The audit of a data set: what in it would spoil figures, and the repairs that are safe."""
 
-from mammoscope.datasets.audit.auditing import Audit, audit_dataset
 from mammoscope.datasets.audit.checks import CHECKS
-from mammoscope.datasets.audit.fixing import Fix, fix_dataset, planned_fixes
-from mammoscope.datasets.audit.html_page import audit_html
+from mammoscope.datasets.audit.fixes import Fix, fix_dataset, planned_fixes
 from mammoscope.datasets.audit.measures import Measures, measure, measure_pixels
 from mammoscope.datasets.audit.model import AuditFinding, Case, Check, Severity
+from mammoscope.datasets.audit.report import audit_html
+from mammoscope.datasets.audit.run import Audit, audit_dataset
 
 __all__ = [
     "CHECKS",

@@ -6,23 +6,22 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mammoscope.datasets.collections.archive import ARCHIVE
+from mammoscope.datasets.collections.base import Collected, Progress
 from mammoscope.datasets.collections.cbis_ddsm import CBIS_DDSM
 from mammoscope.datasets.collections.cdd_cesm import CDD_CESM
 from mammoscope.datasets.collections.cmmd import CMMD
 from mammoscope.datasets.collections.ddsm import DDSM
+from mammoscope.datasets.collections.dicom_archive import ARCHIVE
 from mammoscope.datasets.collections.dmid import DMID
 from mammoscope.datasets.collections.embed import EMBED
 from mammoscope.datasets.collections.inbreast import INBREAST
-from mammoscope.datasets.collections.inventory import Inventory
 from mammoscope.datasets.collections.mini_mias import MINI_MIAS
-from mammoscope.datasets.collections.model import Collected, Progress
+from mammoscope.datasets.collections.scan import Inventory
 from mammoscope.datasets.collections.source import Collection, Source
 from mammoscope.datasets.collections.vindr_mammo import VINDR_MAMMO
 from mammoscope.datasets.errors import DatasetError
-from mammoscope.datasets.imported import ImportedImage
-from mammoscope.datasets.new_folder import ImagesAs, check_target
-from mammoscope.datasets.writing import WrittenDataset, write_dataset
+from mammoscope.datasets.records import ImportedImage
+from mammoscope.datasets.writer import ImagesAs, WrittenDataset, check_target, write_dataset
 
 COLLECTIONS = {
     collection.key: collection

@@ -10,8 +10,7 @@ from collections.abc import Iterable
 from math import cos, hypot, sin
 from typing import Any
 
-from mammoscope.datasets.collections.inventory import Inventory
-from mammoscope.datasets.collections.model import (
+from mammoscope.datasets.collections.base import (
     ABNORMALITY,
     ASYMMETRY,
     CALCIFICATION,
@@ -22,11 +21,12 @@ from mammoscope.datasets.collections.model import (
     density_of,
     pathology_of,
 )
+from mammoscope.datasets.collections.scan import Inventory
 from mammoscope.datasets.collections.source import Collection, Missing, Source
 from mammoscope.datasets.collections.tables import Row
 from mammoscope.datasets.identity import laterality_of, view_of
-from mammoscope.datasets.imported import ImportedBox, ImportedImage
-from mammoscope.datasets.review_state import ReviewState
+from mammoscope.datasets.records import ImportedBox, ImportedImage
+from mammoscope.datasets.review_log import ReviewState
 from mammoscope.findings import Box
 
 _SHEET = ("Image_name", "Patient_ID", "Side", "Type", "View", "Pathology Classification/ Follow up")

@@ -1,13 +1,12 @@
 """CMMD: the DICOM tree of The Cancer Imaging Archive and a sheet with one row a breast. Nobody drew boxes."""
 
-from mammoscope.datasets.collections.headers import Header
-from mammoscope.datasets.collections.inventory import Inventory
-from mammoscope.datasets.collections.model import Collected, pathology_of
+from mammoscope.datasets.collections.base import Collected, pathology_of
+from mammoscope.datasets.collections.scan import Header, Inventory
 from mammoscope.datasets.collections.source import Collection, Missing, Source, spacing_of
 from mammoscope.datasets.collections.tables import Row
 from mammoscope.datasets.identity import laterality_of
-from mammoscope.datasets.imported import ImportedImage
-from mammoscope.datasets.review_state import ReviewState
+from mammoscope.datasets.records import ImportedImage
+from mammoscope.datasets.review_log import ReviewState
 from mammoscope.imaging import Laterality
 
 _COLUMNS = ("ID1", "LeftRight", "Age", "number", "abnormality", "classification")

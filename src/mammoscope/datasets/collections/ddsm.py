@@ -1,29 +1,178 @@
 """DDSM: an .ics file a case, an .OVERLAY file a view with lesions, pictures in lossless JPEG of 1990 (LJPEG).
 
 http://www.eng.usf.edu/cvprg/mammography/DDSM/case_description.html describes the files.
+
+DDSM's .OVERLAY files: abnormalities with their outlines as chain codes.
+
+An outline begins with the column and row of its first pixel; each number after it is a step to one of eight
+neighbours, 0 up and then clockwise; ``#`` ends it.
+
+Lossless JPEG as DDSM has it: a bare codestream without a file format around it.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
-from mammoscope.datasets.collections.ddsm_overlay import Abnormality, read_overlay
-from mammoscope.datasets.collections.inventory import Inventory
-from mammoscope.datasets.collections.ljpeg import decode_to_png
-from mammoscope.datasets.collections.model import (
+import cv2
+import numpy as np
+from pydicom import Dataset
+from pydicom.dataset import FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.uid import JPEGLossless, SecondaryCaptureImageStorage, generate_uid
+
+from mammoscope.datasets.collections.base import (
     ABNORMALITY,
     CALCIFICATION,
     MASS,
     Collected,
     density_of,
+    pathology_of,
     worst_pathology,
 )
+from mammoscope.datasets.collections.scan import Inventory
 from mammoscope.datasets.collections.source import Collection, Missing, Source
 from mammoscope.datasets.collections.tables import Row
 from mammoscope.datasets.errors import DatasetError
 from mammoscope.datasets.identity import laterality_of, view_of
-from mammoscope.datasets.imported import ImportedBox, ImportedImage, Polygon
+from mammoscope.datasets.records import ImportedBox, ImportedImage, Polygon
 from mammoscope.findings import Box
+from mammoscope.imaging import MammogramError
+from mammoscope.imaging.pixel_data import Coding, PixelFormat, parse_codestream, stored_values
+
+_STEPS = ((0, -1), (1, -1), (1, 0), (1, 1), (0, 1), (-1, 1), (-1, 0), (-1, -1))
+_LABELS = {"MASS": MASS, "CALCIFICATION": CALCIFICATION}
+_DESCRIBED = ("SHAPE", "MARGINS", "TYPE", "DISTRIBUTION")
+
+
+@dataclass
+class Abnormality:
+    """One abnormality with its boundaries, each the pixels (column, row) on it."""
+
+    label: str = ABNORMALITY
+    attributes: dict[str, str] = field(default_factory=dict)
+    boundaries: list[Polygon] = field(default_factory=list)
+
+
+def read_overlay(path: Path) -> list[Abnormality]:
+    """What an .OVERLAY file outlines. Cores lie within boundaries and are not lesions of their own.
+
+    Raises
+    ------
+    DatasetError
+        If it is cut or damaged, with the line.
+    """
+    found: list[Abnormality] = []
+    outline_of_core = False
+    stated = 0
+    for line, text in enumerate(path.read_bytes().decode("ascii", "replace").splitlines(), 1):
+        row, words = Row(path, line, {}), text.split()
+        if not words:
+            continue
+        if words[0] == "TOTAL_ABNORMALITIES" and len(words) > 1 and words[1].isdigit():
+            stated = int(words[1])
+        elif words[0] == "ABNORMALITY":
+            found.append(Abnormality())
+        elif words[0] in ("BOUNDARY", "CORE"):
+            outline_of_core = words[0] == "CORE"
+        elif words[0].lstrip("-").isdigit():
+            if not found:
+                raise row.error("an outline comes before the first ABNORMALITY")
+            if not outline_of_core:
+                found[-1].boundaries.append(_outline(row, words))
+        elif found:
+            _describe(found[-1], words)
+    if len(found) != stated or not all(abnormality.boundaries for abnormality in found):
+        raise DatasetError(
+            f"{path}: it states {stated} abnormalities and outlines {sum(bool(a.boundaries) for a in found)}: it is "
+            "cut, copy it again from its source."
+        )
+    return found
+
+
+def _describe(abnormality: Abnormality, words: list[str]) -> None:
+    if words[0] == "LESION_TYPE" and len(words) > 1:
+        label = _LABELS.get(words[1], ABNORMALITY)
+        if abnormality.label == ABNORMALITY or label == MASS:  # of two types the mass is what the box is about
+            abnormality.label = label
+        for name, value in pairwise(words[2:]):
+            if name in _DESCRIBED:
+                abnormality.attributes[name.casefold()] = value
+    elif words[0] in ("ASSESSMENT", "SUBTLETY") and len(words) > 1:
+        abnormality.attributes["birads" if words[0] == "ASSESSMENT" else "subtlety"] = words[1]
+    elif words[0] == "PATHOLOGY" and (pathology := pathology_of(" ".join(words[1:]))):
+        abnormality.attributes["pathology"] = pathology
+
+
+def _outline(row: Row, words: list[str]) -> Polygon:
+    """The pixels (column, row) that a chain code steps through."""
+    steps = words[2:-1]
+    if len(words) < 4 or words[-1] != "#" or not words[1].isdigit() or not all(re.fullmatch("[0-7]", s) for s in steps):
+        raise row.error("an outline is a column, a row, steps from 0 to 7 and #: the file is cut, copy it again")
+    x, y = int(words[0]), int(words[1])
+    pixels = [(x, y)]
+    for code in steps:
+        step = _STEPS[int(code)]
+        x, y = x + step[0], y + step[1]
+        pixels.append((x, y))
+    return tuple((float(x), float(y)) for x, y in pixels)
+
+
+_CONVERT = "convert it to PNG with the decoder that comes with DDSM and put the PNG beside it"
+
+
+def decode_to_png(path: Path, target: Path, rows: int, columns: int) -> Path:
+    """Decode a codestream into a 16-bit PNG of the same values.
+
+    The decoder is the one that reads JPEG Lossless in DICOM files (gdcm). The program of 1993 that comes with DDSM is
+    not part of Mammoscope.
+
+    Parameters
+    ----------
+    rows, columns
+        The size that the case file states.
+
+    Raises
+    ------
+    DatasetError
+        If it is no lossless JPEG of one component, does not decode, or has another size.
+    """
+    data = path.read_bytes()
+    stream = parse_codestream(data)
+    if stream is None or stream.coding is not Coding.JPEG_LOSSLESS or stream.components != 1:
+        raise DatasetError(f"{path} is no lossless JPEG of one component: copy it again, or {_CONVERT}.")
+    if (stream.rows, stream.columns) != (rows, columns):
+        raise DatasetError(
+            f"{path} has {stream.rows} rows and {stream.columns} columns where its case file states {rows} and "
+            f"{columns}: {_CONVERT}."
+        )
+    dataset = _wrapped(data, rows, columns, stream.precision)
+    try:
+        pixels = stored_values(dataset, JPEGLossless, PixelFormat.of(dataset, path.name), path.name)
+    except MammogramError as error:
+        raise DatasetError(f"{path} cannot be decoded ({error}): {_CONVERT}.") from error
+    if not cv2.imwrite(str(target), np.asarray(pixels, dtype=np.uint16)):
+        raise DatasetError(f"{target} cannot be written: free room on that disk.")
+    return target
+
+
+def _wrapped(data: bytes, rows: int, columns: int, bits: int) -> Dataset:
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = JPEGLossless
+    dataset.SOPClassUID = SecondaryCaptureImageStorage
+    dataset.SOPInstanceUID = generate_uid()
+    dataset.Rows, dataset.Columns = rows, columns
+    dataset.SamplesPerPixel = 1
+    dataset.PhotometricInterpretation = "MONOCHROME2"
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, bits, bits - 1
+    dataset.PixelRepresentation = 0
+    dataset.PixelData = encapsulate([data])
+    dataset["PixelData"].VR = "OB"
+    dataset["PixelData"].is_undefined_length = True
+    return dataset
+
 
 ASPECT_TOLERANCE = 0.01
 """How far the aspect of a converted picture may be from that of the film as digitised."""

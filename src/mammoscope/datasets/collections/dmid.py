@@ -14,16 +14,23 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mammoscope.datasets.collections.inventory import Inventory
+from mammoscope.datasets.collections.base import (
+    ASYMMETRY,
+    CALCIFICATION,
+    DISTORTION,
+    MASS,
+    Collected,
+    pathology_of,
+    spread,
+)
 from mammoscope.datasets.collections.mini_mias import LABELS, MARGINS, NORMAL
-from mammoscope.datasets.collections.model import ASYMMETRY, CALCIFICATION, DISTORTION, MASS, Collected, pathology_of
-from mammoscope.datasets.collections.processes import spread
+from mammoscope.datasets.collections.scan import Inventory
 from mammoscope.datasets.collections.source import Collection, Missing, Source
 from mammoscope.datasets.collections.tables import Row, read_rows
 from mammoscope.datasets.errors import DatasetError, PatientUnknownError
 from mammoscope.datasets.identity import laterality_of, view_of
-from mammoscope.datasets.imported import ImportedBox, ImportedImage
 from mammoscope.datasets.masks import binary, parts_of
+from mammoscope.datasets.records import ImportedBox, ImportedImage
 from mammoscope.findings import Box
 
 _IMAGE = re.compile(r"IMG\d{3,}", re.IGNORECASE)

@@ -9,9 +9,7 @@ import ast
 from collections.abc import Iterable
 from pathlib import Path
 
-from mammoscope.datasets.collections.headers import Header
-from mammoscope.datasets.collections.inventory import Inventory
-from mammoscope.datasets.collections.model import (
+from mammoscope.datasets.collections.base import (
     ABNORMALITY,
     ASYMMETRY,
     CALCIFICATION,
@@ -21,11 +19,12 @@ from mammoscope.datasets.collections.model import (
     Collected,
     density_of,
 )
+from mammoscope.datasets.collections.scan import Header, Inventory
 from mammoscope.datasets.collections.source import Collection, Missing, Source, spacing_of
 from mammoscope.datasets.collections.tables import Row
 from mammoscope.datasets.identity import laterality_of, view_of
-from mammoscope.datasets.imported import ImportedBox, ImportedImage
-from mammoscope.datasets.review_state import ReviewState
+from mammoscope.datasets.records import ImportedBox, ImportedImage
+from mammoscope.datasets.review_log import ReviewState
 from mammoscope.findings import Box
 
 _IMAGES = (

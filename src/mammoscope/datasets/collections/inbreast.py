@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Any
 from xml.parsers.expat import ExpatError
 
-from mammoscope.datasets.collections.headers import Header
-from mammoscope.datasets.collections.inventory import Inventory
-from mammoscope.datasets.collections.model import (
+from mammoscope.datasets.collections.base import (
     ASYMMETRY,
     CALCIFICATION,
     DISTORTION,
@@ -23,11 +21,12 @@ from mammoscope.datasets.collections.model import (
     density_of,
     outlined,
 )
+from mammoscope.datasets.collections.scan import Header, Inventory
 from mammoscope.datasets.collections.source import Collection, Missing, Source, spacing_of
 from mammoscope.datasets.collections.tables import Row
 from mammoscope.datasets.errors import DatasetError
 from mammoscope.datasets.identity import laterality_of, view_of
-from mammoscope.datasets.imported import ImportedBox, ImportedImage
+from mammoscope.datasets.records import ImportedBox, ImportedImage
 
 SPICULATED = "Spiculated region"
 _COLUMNS = ("Laterality", "View", "File Name", "ACR", "Bi-Rads")

@@ -8,12 +8,12 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from mammoscope.datasets.collections.inventory import Inventory
-from mammoscope.datasets.collections.model import ASYMMETRY, CALCIFICATION, DISTORTION, MASS, Collected, pathology_of
+from mammoscope.datasets.collections.base import ASYMMETRY, CALCIFICATION, DISTORTION, MASS, Collected, pathology_of
+from mammoscope.datasets.collections.scan import Inventory
 from mammoscope.datasets.collections.source import Collection, Missing, Source
 from mammoscope.datasets.collections.tables import Row, text_of
 from mammoscope.datasets.errors import DatasetError
-from mammoscope.datasets.imported import ImportedBox, ImportedImage
+from mammoscope.datasets.records import ImportedBox, ImportedImage
 from mammoscope.findings import Box
 from mammoscope.imaging import Laterality, View
 

@@ -5,9 +5,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from mammoscope.datasets.collections.headers import Header, read_headers
-from mammoscope.datasets.collections.inventory import Inventory
-from mammoscope.datasets.collections.model import Collected, Progress
+from mammoscope.datasets.collections.base import Collected, Progress
+from mammoscope.datasets.collections.scan import Header, Inventory, read_headers
 from mammoscope.datasets.collections.tables import Row
 from mammoscope.datasets.errors import DatasetError
 from mammoscope.datasets.files import stored_size

@@ -6,8 +6,7 @@ finding have a row without a box. There is no patient's number: each study count
 
 import ast
 
-from mammoscope.datasets.collections.inventory import Inventory
-from mammoscope.datasets.collections.model import (
+from mammoscope.datasets.collections.base import (
     ASYMMETRY,
     CALCIFICATION,
     DISTORTION,
@@ -17,10 +16,11 @@ from mammoscope.datasets.collections.model import (
     birads_of,
     density_of,
 )
+from mammoscope.datasets.collections.scan import Inventory
 from mammoscope.datasets.collections.source import Collection, Missing, Source, spacing_of
 from mammoscope.datasets.collections.tables import Row
 from mammoscope.datasets.identity import laterality_of, view_of
-from mammoscope.datasets.imported import ImportedBox, ImportedImage
+from mammoscope.datasets.records import ImportedBox, ImportedImage
 from mammoscope.findings import Box
 
 _COLUMNS = (

@@ -1,13 +1,24 @@
-"""Which images may have a name burned into the picture: pointed at, never read and never guessed away."""
+"""Which images may have a name burned into the picture: pointed at, never read and never guessed away.
 
+The list and the page of images that are held back. Both show patients: they stay with the key file.
+"""
+
+import base64
+import csv
+import io
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 from pydicom import Dataset
 
-from mammoscope.datasets.audit.anatomy import glyphs
+from mammoscope import __version__
+from mammoscope.datasets.audit.orientation import glyphs
 from mammoscope.imaging import Mammogram, MammogramError, find_breast_region, read_mammogram
 
 _TELLING_TYPES = ("SCREEN", "CAPTURE", "REPORT", "SUMMARY", "ANNOTAT", "OVERLAY")
@@ -71,3 +82,67 @@ def _seen(mammogram: Mammogram) -> tuple[tuple[tuple[float, float, float, float]
         return (), ["No breast was found in it, so text cannot be told from tissue."]
     marks = glyphs(mammogram.pixels, mask)
     return marks, ["Letters or digits seem to stand beside the breast."] if marks else []
+
+
+LIST, PAGE = "held_back.csv", "held_back.html"
+_PICTURE_ROWS = 480
+_MOST_PICTURES = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """One image that was held back, small enough to keep of each.
+
+    Parameters
+    ----------
+    picture
+        A JPEG with the suspicious places framed, in base 64; empty where there is nothing to see.
+    """
+
+    path: Path
+    reasons: tuple[str, ...]
+    picture: str
+
+
+def held(suspicion: Suspicion) -> Held:
+    """What the list and the page show of a suspicion."""
+    return Held(suspicion.path, suspicion.reasons, _picture(suspicion))
+
+
+def write_pages(folder: Path, images: Sequence[Held]) -> tuple[Path, Path]:
+    """Write the list (CSV) and the page (HTML, nothing beside it needed) with the mode 0600; return their paths."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    table = io.StringIO()
+    rows = csv.writer(table, lineterminator="\n")
+    rows.writerow(("file", "reasons"))
+    rows.writerows((image.path, " ".join(image.reasons)) for image in images)
+    environment = Environment(
+        loader=PackageLoader("mammoscope.datasets.deidentification"), autoescape=True, undefined=StrictUndefined
+    )
+    page = environment.get_template("held_back.html").render(
+        images=images[:_MOST_PICTURES], total=len(images), list=LIST, version=__version__
+    )
+    return _private(folder / LIST, table.getvalue()), _private(folder / PAGE, page)
+
+
+def _picture(suspicion: Suspicion) -> str:
+    pixels = suspicion.pixels
+    if pixels is None:
+        return ""
+    rows, columns = pixels.shape
+    scale = min(1.0, _PICTURE_ROWS / rows)
+    size = max(1, round(columns * scale)), max(1, round(rows * scale))
+    grey = (cv2.resize(pixels, size, interpolation=cv2.INTER_AREA) // 256).astype(np.uint8)
+    picture = cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR)
+    for x0, y0, x1, y1 in suspicion.marks:
+        corners = (round(x0 * size[0]) - 3, round(y0 * size[1]) - 3), (round(x1 * size[0]) + 3, round(y1 * size[1]) + 3)
+        cv2.rectangle(picture, *corners, color=(60, 90, 255), thickness=2)
+    _, jpeg = cv2.imencode(".jpg", picture, (cv2.IMWRITE_JPEG_QUALITY, 80))
+    return base64.b64encode(jpeg.tobytes()).decode()
+
+
+def _private(path: Path, text: str) -> Path:
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
+    return path

@@ -27,11 +27,10 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
-from mammoscope.datasets.deidentification.annex_e import Keep
-from mammoscope.datasets.deidentification.burned_in import suspicion
-from mammoscope.datasets.deidentification.keys import KeyFile
-from mammoscope.datasets.deidentification.objects import Deidentifier
-from mammoscope.datasets.deidentification.pages import Held, held, write_pages
+from mammoscope.datasets.deidentification.burned_in import Held, held, suspicion, write_pages
+from mammoscope.datasets.deidentification.dataset import Deidentifier
+from mammoscope.datasets.deidentification.key_file import KeyFile
+from mammoscope.datasets.deidentification.profile import Keep
 from mammoscope.datasets.errors import DatasetError
 from mammoscope.imaging import find_files
 

@@ -1,8 +1,8 @@
 """Annotations in the formats of other programs, in and out."""
 
+from mammoscope.datasets.formats.base import AnnotationReader, LabelledFile, ReadOptions
 from mammoscope.datasets.formats.exporting import WRITERS, ExportSummary, export_dataset
 from mammoscope.datasets.formats.importing import READERS, FormatImport, import_annotations
-from mammoscope.datasets.formats.labelled import AnnotationReader, LabelledFile, ReadOptions
 
 __all__ = [
     "READERS",

@@ -8,12 +8,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mammoscope.datasets.errors import DatasetError
-from mammoscope.datasets.formats.image_folder import ImageFolder
-from mammoscope.datasets.formats.labelled import LabelledFile, ReadOptions
+from mammoscope.datasets.formats.base import (
+    ImageFolder,
+    LabelledFile,
+    ReadOptions,
+    ellipse,
+    no_area,
+    outlined,
+    rectangle,
+    turned_rectangle,
+)
+from mammoscope.datasets.formats.parsing import number
 from mammoscope.datasets.formats.pascal_voc import parse_xml
-from mammoscope.datasets.formats.shapes import ellipse, no_area, outlined, rectangle, turned_rectangle
-from mammoscope.datasets.formats.texts import number
-from mammoscope.datasets.imported import ImportedBox
+from mammoscope.datasets.records import ImportedBox
 
 _WITHOUT_BOX = {"tag"}
 

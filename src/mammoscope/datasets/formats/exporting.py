@@ -1,4 +1,7 @@
-"""A data set in the formats of other programs."""
+"""A data set in the formats of other programs.
+
+Mammograms as pictures that other programs read.
+"""
 
 import csv
 import xml.etree.ElementTree as ET
@@ -7,18 +10,35 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import cv2
 import yaml
 
 from mammoscope.datasets.coco import read_coco
 from mammoscope.datasets.dataset import ANNOTATIONS, IMAGES, AnnotatedDataset, AnnotatedImage, load_dataset
 from mammoscope.datasets.errors import DatasetError
 from mammoscope.datasets.files import write_json
-from mammoscope.datasets.formats.csv_table import FACTS
-from mammoscope.datasets.formats.detectron2 import DICTS, METADATA
-from mammoscope.datasets.formats.facts_table import TABLE, facts_of, write_facts
-from mammoscope.datasets.formats.pictures import write_png
-from mammoscope.datasets.new_folder import ImagesAs, bring_image, new_folder
+from mammoscope.datasets.formats.coco import DICTS, METADATA
+from mammoscope.datasets.formats.csv import FACTS, TABLE, facts_of, write_facts
+from mammoscope.datasets.writer import ImagesAs, bring_image, new_folder
 from mammoscope.findings import Box
+from mammoscope.imaging import MammogramError, read_mammogram
+
+
+def write_png(source: Path, target: Path) -> None:
+    """Write a mammogram as it is displayed as an 8-bit PNG of the same size.
+
+    Raises
+    ------
+    DatasetError
+        If it cannot be read.
+    """
+    try:
+        pixels = read_mammogram(source).pixels
+    except MammogramError as error:
+        raise DatasetError(f"{source} cannot be written as PNG: {error}") from None
+    _, encoded = cv2.imencode(".png", (pixels // 257).astype("uint8"))
+    target.write_bytes(encoded.tobytes())
+
 
 BOXES = "boxes.csv"
 """The table of an export as CSV."""

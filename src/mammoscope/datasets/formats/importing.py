@@ -5,24 +5,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mammoscope.datasets.errors import DatasetError
-from mammoscope.datasets.formats.coco_file import read_coco_file
-from mammoscope.datasets.formats.csv_table import read_csv
+from mammoscope.datasets.formats.base import AnnotationReader, ImageFolder, LabelledFile, ReadOptions
+from mammoscope.datasets.formats.coco import read_coco_file, read_detectron2
+from mammoscope.datasets.formats.csv import read_csv, read_facts
 from mammoscope.datasets.formats.cvat import read_cvat
-from mammoscope.datasets.formats.detectron2 import read_detectron2
-from mammoscope.datasets.formats.facts_table import read_facts
-from mammoscope.datasets.formats.image_folder import ImageFolder
 from mammoscope.datasets.formats.label_studio import read_label_studio
-from mammoscope.datasets.formats.labelled import AnnotationReader, LabelledFile, ReadOptions
-from mammoscope.datasets.formats.labelme import read_labelme
-from mammoscope.datasets.formats.pascal_voc import read_voc
-from mammoscope.datasets.formats.texts import number
+from mammoscope.datasets.formats.parsing import number
+from mammoscope.datasets.formats.pascal_voc import read_labelme, read_voc
 from mammoscope.datasets.formats.via import read_via
 from mammoscope.datasets.formats.yolo import read_yolo
 from mammoscope.datasets.identity import FileNamePattern
-from mammoscope.datasets.imported import ImportedImage
-from mammoscope.datasets.index_schema import density_of
-from mammoscope.datasets.new_folder import ImagesAs, check_target
-from mammoscope.datasets.writing import WrittenDataset, write_dataset
+from mammoscope.datasets.index import density_of
+from mammoscope.datasets.records import ImportedImage
+from mammoscope.datasets.writer import ImagesAs, WrittenDataset, check_target, write_dataset
 
 READERS: Mapping[str, AnnotationReader] = {
     "coco": read_coco_file,

@@ -11,12 +11,10 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from mammoscope.datasets.errors import DatasetError
-from mammoscope.datasets.formats.image_folder import ImageFolder
-from mammoscope.datasets.formats.labelled import LabelledFile, ReadOptions
-from mammoscope.datasets.formats.shapes import ellipse, outlined, turned_rectangle
-from mammoscope.datasets.formats.texts import member, number, numbers, read_json_text, read_text
-from mammoscope.datasets.imported import ImportedBox
-from mammoscope.datasets.review_state import ReviewState
+from mammoscope.datasets.formats.base import ImageFolder, LabelledFile, ReadOptions, ellipse, outlined, turned_rectangle
+from mammoscope.datasets.formats.parsing import member, number, numbers, read_json_text, read_text
+from mammoscope.datasets.records import ImportedBox
+from mammoscope.datasets.review_log import ReviewState
 
 _UPLOAD = re.compile(r"^[0-9a-f]{8}-")  # Label Studio puts this before the names of files that were uploaded
 _SHAPES = {"rectanglelabels": "rectangle", "polygonlabels": "polygon", "ellipselabels": "ellipse"}

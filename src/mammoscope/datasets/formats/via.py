@@ -1,22 +1,155 @@
 """VGG Image Annotator (VIA), versions 1 and 2, as JSON and as CSV; version 3 is read by `via3`.
 
 https://www.robots.ox.ac.uk/~vgg/software/via/: a list (or, in version 1, a numbered object) of regions per file.
+
+VGG Image Annotator, version 3: projects as JSON and its CSV export.
+
+https://www.robots.ox.ac.uk/~vgg/software/via/: a shape is ``[kind, numbers...]``, an attribute's value the id of one of
+its options, both in tables of the project.
 """
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from mammoscope.datasets.errors import DatasetError
-from mammoscope.datasets.formats.image_folder import ImageFolder
-from mammoscope.datasets.formats.labelled import LabelledFile, ReadOptions
-from mammoscope.datasets.formats.region_labels import label_of
-from mammoscope.datasets.formats.shapes import ellipse, no_area, outlined, rectangle
-from mammoscope.datasets.formats.texts import columns_of, member, number, numbers, read_json_text, read_table, read_text
-from mammoscope.datasets.formats.via3 import read_via3_csv, read_via3_json
-from mammoscope.datasets.imported import ImportedBox
+from mammoscope.datasets.formats.base import (
+    ImageFolder,
+    LabelledFile,
+    ReadOptions,
+    ellipse,
+    label_of,
+    no_area,
+    outlined,
+    rectangle,
+)
+from mammoscope.datasets.formats.parsing import (
+    columns_of,
+    member,
+    number,
+    numbers,
+    read_json_text,
+    read_table,
+    read_text,
+)
+from mammoscope.datasets.records import ImportedBox
+
+_KINDS = {1: "point", 5: "line"}
+_COLUMNS = ("file_list", "spatial_coordinates", "metadata")
+
+
+def read_via3_json(
+    source: Path, content: Mapping[str, Any], images: ImageFolder, options: ReadOptions
+) -> Iterator[LabelledFile]:
+    """Read a project; views of several files, which VIA 3 has for comparing, are refused."""
+    names = _names(content.get("attribute"))
+    boxes: dict[Path, list[ImportedBox]] = {}
+    of_view: dict[str, Path] = {}
+    for view_id, view in content["view"].items():
+        where = f"{source}, view {view_id}"
+        files = member(where, view, "fid_list")
+        if not isinstance(files, list) or len(files) != 1:
+            raise DatasetError(f"{where}: it shows several files; only views of one image are read.")
+        file = member(where, content.get("file"), str(files[0]))
+        image = images.find([str(file.get("fname") or member(where, file, "src"))], where)
+        of_view[view_id] = image
+        boxes.setdefault(image, [])
+    for key, entry in content["metadata"].items():
+        where = f"{source}, metadata {key}"
+        image_of = of_view.get(str(member(where, entry, "vid")))
+        if image_of is None:
+            raise DatasetError(f"{where}: its view is not there.")
+        if shape := entry.get("xy"):
+            boxes[image_of].append(_box(where, shape, _said(entry.get("av"), names), options))
+    for image, theirs in boxes.items():
+        yield LabelledFile(image, f"{source}, {image.name}", tuple(theirs))
+
+
+def read_via3_csv(source: Path, text: str, images: ImageFolder, options: ReadOptions) -> Iterator[LabelledFile]:
+    """Read the CSV export: its comments name columns and attributes."""
+    lines = text.splitlines()
+    comments = [line for line in lines if line.startswith("#")]
+    head = next(line.partition("=")[2].strip() for line in comments if "CSV_HEADER" in line)
+    if missing := [name for name in _COLUMNS if name not in head]:
+        raise DatasetError(f"{source}: the column {missing[0]!r} is missing in its CSV_HEADER.")
+    names = _names(_attribute_table(comments))
+    body = "\n".join([head, *("" if line.startswith("#") else line for line in lines)])
+    boxes: dict[Path, list[ImportedBox]] = {}
+    for line, row in read_table(source, body):
+        where = f"{source}, line {line - 1}"  # one line stands before those of the file
+        # VIA writes the list's first quote without doubling it, so that it arrives without
+        files = re.findall(r'[^\[\]",]+', row["file_list"])
+        if len(files) != 1:
+            raise DatasetError(f"{where}: it names {len(files)} files; only rows of one image are read.")
+        there = boxes.setdefault(images.find(files, where), [])
+        if shape := _json(where, row["spatial_coordinates"] or "[]"):
+            there.append(_box(where, shape, _said(_json(where, row["metadata"] or "{}"), names), options))
+    if not boxes:
+        raise DatasetError(f"{source} has no rows.")
+    for image, theirs in boxes.items():
+        yield LabelledFile(image, f"{source}, {image.name}", tuple(theirs))
+
+
+def _attribute_table(comments: list[str]) -> Any:
+    for line in comments:
+        if line.startswith(("# ATTRIBUTE ", "# ATTRIBUTES ")):
+            try:
+                return json.loads(line.partition("=")[2])
+            except ValueError:
+                return None
+    return None
+
+
+def _json(where: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise DatasetError(f"{where}: {text[:40]!r} is not the JSON that VIA writes.") from None
+
+
+def _names(table: object) -> dict[str, tuple[str, dict[str, str]]]:
+    """Name and options of each attribute by its id; one export of VIA 3 gives names only."""
+    names: dict[str, tuple[str, dict[str, str]]] = {}
+    for key, entry in (table if isinstance(table, dict) else {}).items():
+        if isinstance(entry, dict):
+            options = entry.get("options")
+            names[str(key)] = (str(entry.get("aname", key)), options if isinstance(options, dict) else {})
+        else:
+            names[str(key)] = (str(entry), {})
+    return names
+
+
+def _said(values: object, names: Mapping[str, tuple[str, dict[str, str]]]) -> dict[str, str]:
+    said = {}
+    for key, value in (values if isinstance(values, dict) else {}).items():
+        name, options = names.get(str(key), (str(key), {}))
+        chosen = [str(options.get(option, option)) for option in str(value).split(",")] if options else [str(value)]
+        if text := ", ".join(chosen).strip():
+            said[name] = text
+    return said
+
+
+def _box(where: str, shape: object, attributes: dict[str, str], options: ReadOptions) -> ImportedBox:
+    kind, *values = numbers(where, "its shape", shape)
+    label = label_of(where, attributes, options)
+    more = {"attributes": attributes}
+    match int(kind), values:
+        case (2, [x, y, width, height]):
+            return rectangle(where, (x, y, x + width, y + height), label, **more)
+        case (3, [cx, cy, radius]):
+            return ellipse(where, (cx, cy), (radius, radius), 0, label, **more)
+        case (4, [cx, cy, rx, ry]):
+            return ellipse(where, (cx, cy), (rx, ry), 0, label, **more)
+        case (6 | 7, corners) if len(corners) % 2 == 0:
+            return outlined(where, list(pairwise(corners))[::2], label, **more)
+        case (1 | 5 as number, _):
+            raise no_area(where, _KINDS[number])
+    raise DatasetError(f"{where}: {str(shape)[:40]} is no shape of VIA that can be read.")
+
 
 _CSV_COLUMNS = ("filename", "region_shape_attributes", "region_attributes")
 
@@ -46,7 +179,7 @@ def _read_json(source: Path, content: Any, images: ImageFolder, options: ReadOpt
         if not isinstance(listed, list):
             raise DatasetError(f"{where}: its regions are no list.")
         boxes = tuple(
-            _box(f"{where}, region {position}", member(where, region, "shape_attributes"),
+            _via_box(f"{where}, region {position}", member(where, region, "shape_attributes"),
                  region.get("region_attributes"), options)
             for position, region in enumerate(listed, start=1)
         )  # fmt: skip
@@ -69,7 +202,7 @@ def _read_csv(source: Path, text: str, images: ImageFolder, options: ReadOptions
         shape = _cell(where, row["region_shape_attributes"])
         there = boxes.setdefault(image, [])
         if shape:
-            there.append(_box(where, shape, _cell(where, row["region_attributes"]), options))
+            there.append(_via_box(where, shape, _cell(where, row["region_attributes"]), options))
     for image, (where, attributes) in first.items():
         yield LabelledFile(image, where, tuple(boxes[image]), attributes=attributes)
 
@@ -84,7 +217,7 @@ def _cell(where: str, text: str) -> dict[str, Any]:
     return content
 
 
-def _box(where: str, shape: Mapping[str, Any], said: object, options: ReadOptions) -> ImportedBox:
+def _via_box(where: str, shape: Mapping[str, Any], said: object, options: ReadOptions) -> ImportedBox:
     attributes = _plain(said)
     label = label_of(where, attributes, options)
     more = {"attributes": attributes}

@@ -11,11 +11,9 @@ import yaml
 
 from mammoscope.datasets.errors import DatasetError
 from mammoscope.datasets.files import check_unpacked
-from mammoscope.datasets.formats.image_folder import ImageFolder
-from mammoscope.datasets.formats.labelled import LabelledFile, ReadOptions
-from mammoscope.datasets.formats.shapes import outlined, rectangle
-from mammoscope.datasets.formats.texts import number, read_text
-from mammoscope.datasets.imported import ImportedBox
+from mammoscope.datasets.formats.base import ImageFolder, LabelledFile, ReadOptions, outlined, rectangle
+from mammoscope.datasets.formats.parsing import number, read_text
+from mammoscope.datasets.records import ImportedBox
 
 _NAMES = ("classes.txt", "obj.names")
 _OVER_THE_EDGE = 0.01  # programs round; more than a hundredth of the image beyond its edge is another unit

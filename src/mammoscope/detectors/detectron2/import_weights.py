@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from mammoscope.detectors.backbones import WeightsError
-from mammoscope.detectors.build import build_detector
 from mammoscope.detectors.detectron2.boxes import Anchors
+from mammoscope.detectors.factory import build_detector
 from mammoscope.detectors.spec import DetectorSpec
 
 _OWN = "loss_normaliser"

@@ -7,10 +7,8 @@ from torch import Tensor, nn
 from torchvision.models.detection._utils import BoxCoder
 from torchvision.ops import batched_nms, clip_boxes_to_image, remove_small_boxes, sigmoid_focal_loss
 
+from mammoscope.detectors.detectron2.backbone import Norm, Pictures, Pyramid, normal
 from mammoscope.detectors.detectron2.boxes import IGNORED, Anchors, box_loss, by_anchor, decode, match
-from mammoscope.detectors.detectron2.pictures import Pictures
-from mammoscope.detectors.detectron2.pyramid import Pyramid, normal
-from mammoscope.detectors.detectron2.resnet import Norm
 from mammoscope.detectors.spec import DetectorSpec
 
 _MOMENTUM = 0.9

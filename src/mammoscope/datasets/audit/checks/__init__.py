@@ -1,30 +1,23 @@
 """The checks of an audit, one small function each."""
 
-from mammoscope.datasets.audit.checks import (
-    anatomy,
-    boxes,
-    duplicates,
-    files,
-    masks,
-    patients,
-    placement,
-    shape,
-    text,
-    tones,
-)
+from mammoscope.datasets.audit.checks.boxes import BOX_CHECKS, MASK_CHECKS
+from mammoscope.datasets.audit.checks.duplicates import DUPLICATE_CHECKS, PATIENT_CHECKS
+from mammoscope.datasets.audit.checks.images import FILE_CHECKS, SHAPE_CHECKS, TEXT_CHECKS, TONE_CHECKS
+from mammoscope.datasets.audit.checks.orientation import ORIENTATION_CHECKS
+from mammoscope.datasets.audit.checks.placement import PLACEMENT_CHECKS
 from mammoscope.datasets.audit.model import Check
 
 CHECKS: tuple[Check, ...] = (
-    *files.CHECKS,
-    *patients.CHECKS,
-    *duplicates.CHECKS,
-    *boxes.CHECKS,
-    *placement.CHECKS,
-    *masks.CHECKS,
-    *anatomy.CHECKS,
-    *tones.CHECKS,
-    *shape.CHECKS,
-    *text.CHECKS,
+    *FILE_CHECKS,
+    *PATIENT_CHECKS,
+    *DUPLICATE_CHECKS,
+    *BOX_CHECKS,
+    *PLACEMENT_CHECKS,
+    *MASK_CHECKS,
+    *ORIENTATION_CHECKS,
+    *TONE_CHECKS,
+    *SHAPE_CHECKS,
+    *TEXT_CHECKS,
 )
 """All checks, in the order in which findings of one severity are shown."""
 

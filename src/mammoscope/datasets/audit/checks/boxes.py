@@ -1,4 +1,7 @@
-"""Boxes of no area, beyond the image, off the breast, or of a size that no lesion has."""
+"""Boxes of no area, beyond the image, off the breast, or of a size that no lesion has.
+
+Outlines and masks that do not belong to their image or box.
+"""
 
 from collections.abc import Iterator
 
@@ -9,6 +12,7 @@ from numpy.typing import NDArray
 from mammoscope.datasets.audit.measures import MASK
 from mammoscope.datasets.audit.model import Case, Check, Severity
 from mammoscope.datasets.audit.subject import AuditedBox, AuditedDataset, AuditedImage
+from mammoscope.datasets.records import polygons_of
 from mammoscope.findings import Box
 
 _ROUNDING_PX = 0.01  # COCO files round boxes to two decimals
@@ -107,7 +111,7 @@ def _size(image: AuditedImage) -> str:
     return f" of {image.rows} rows and {image.columns} columns"
 
 
-CHECKS = (
+BOX_CHECKS = (
     Check(
         "box without area", Severity.ERROR, "It makes a loss undefined, or a lesion that nothing can hit.",
         "Remove it, or draw the lesion again; --fix removes it.", without_area,
@@ -127,5 +131,49 @@ CHECKS = (
     Check(
         "unlikely size", Severity.WARNING, "It is a slip of the mouse, of units, or a mark of the whole breast.",
         "Look at it, and draw the lesion again.", unlikely_size,
+    ),
+)  # fmt: skip
+
+
+_TOLERANCE = 0.05  # of the box's longer side
+_LEAST_PX = 3.0
+
+
+def masks_of_others(audited: AuditedDataset) -> Iterator[Case]:
+    """Run-length masks of another size than their image, and outlines that leave their box."""
+    for image in audited:
+        for box in image.boxes:
+            said = _other_size(image, box) or _other_place(box)
+            if said:
+                yield Case(said, (image.file_name,), (box.id,))
+
+
+def _other_size(image: AuditedImage, box: AuditedBox) -> str | None:
+    if not isinstance(box.segmentation, dict):
+        return None
+    size = box.segmentation.get("size")
+    if size == [image.rows, image.columns]:
+        return None
+    return f"The mask has the size {size}, its image {image.rows} rows and {image.columns} columns."
+
+
+def _other_place(annotation: AuditedBox) -> str | None:
+    polygons = polygons_of(annotation.segmentation)
+    box = annotation.box
+    if not polygons or box is None:
+        return None
+    xs = [x for polygon in polygons for x, _ in polygon]
+    ys = [y for polygon in polygons for _, y in polygon]
+    edges = min(xs), min(ys), max(xs), max(ys)
+    over = max(abs(a - b) for a, b in zip(edges, box.as_tuple(), strict=True))
+    if over <= max(_LEAST_PX, _TOLERANCE * max(box.width, box.height)):
+        return None
+    return f"The outline and the box around it are {over:.0f} pixels apart."
+
+
+MASK_CHECKS = (
+    Check(
+        "mask of another image", Severity.ERROR, "Outline and box cannot both be right.",
+        "Look which of them lies on the lesion; make the box anew from the right outline.", masks_of_others,
     ),
 )  # fmt: skip

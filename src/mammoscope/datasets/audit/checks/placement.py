@@ -129,7 +129,7 @@ def _least_covered(near: NDArray[np.float32], image: AuditedImage, boxes: list[B
     return min(covered(near, box, image.rows, image.columns) for box in boxes)
 
 
-CHECKS = (
+PLACEMENT_CHECKS = (
     Check(
         "boxes placed otherwise", Severity.ERROR,
         "The image was flipped, turned or resized and its boxes were not, or the other way round.",

@@ -1,0 +1,314 @@
+"""``mammoscope node status``: how a node stands.
+
+``mammoscope node show``: all that a node knows of one study.
+
+``mammoscope node audit``: the audit trail, read and checked.
+
+``mammoscope node check``: tries everything that a node needs and everyone it speaks to.
+
+What the commands share that ask a node's database beside the running node.
+"""
+
+import getpass
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from mammoscope.errors import MammoscopeError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mammoscope.node.db.repository import DeliveryRecord, Records, StudyRecord
+    from mammoscope.node.events import Event
+    from mammoscope.settings import NodeSettings
+
+
+Config = Annotated[Path, typer.Option("--config", "-c", help="The node's settings file (TOML).")]
+AsJSON = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+Study = Annotated[str, typer.Argument(help="Study Instance UID.", metavar="STUDY")]
+
+
+@contextmanager
+def records_of(config: Path) -> Iterator[tuple["NodeSettings", "Records"]]:
+    """Open the database of the node with those settings, whether it runs or not.
+
+    Raises
+    ------
+    SettingsError, DatabaseError
+        If the settings or the database cannot be used.
+    MammoscopeError
+        If no node ever ran with them.
+    """
+    from mammoscope.settings import load_node_settings
+
+    settings = load_node_settings(config)
+
+    from mammoscope.node.db.engine import SQLITE_FILE
+    from mammoscope.node.db.repository import Records
+
+    storage, database = settings.node.storage, settings.node.database
+    if not storage.is_dir() or (database is None and not (storage / SQLITE_FILE).is_file()):
+        raise MammoscopeError(
+            f"no node has run with the settings {config} yet: {storage} holds no records; start it with"
+            " 'mammoscope node run', or name its own settings"
+        )
+    with Records.open(storage, database.get_secret_value() if database else None) as records:
+        yield settings, records
+
+
+def note_in_audit(settings: "NodeSettings", event: "Event") -> None:
+    """Add what a person did to the audit trail.
+
+    Raises
+    ------
+    MammoscopeError
+        If it cannot be written.
+    """
+    from mammoscope.node.audit.recorder import audit_line
+    from mammoscope.node.audit.trail import AuditTrail
+
+    folder = settings.node.storage / "audit"
+    try:
+        AuditTrail(folder).append([audit_line(event)])
+    except OSError as error:
+        raise MammoscopeError(
+            f"it was done, but the audit trail {folder} cannot be written ({error.strerror}); run this as the account"
+            " of the node"
+        ) from None
+
+
+def person() -> str:
+    """Name of the account that runs this command, the one behind sudo if there is one."""
+    try:
+        return os.environ.get("SUDO_USER") or getpass.getuser()
+    except (OSError, KeyError):  # an account without a name, as in some containers
+        return f"uid {os.getuid()}"
+
+
+def status(
+    config: Config,
+    state: Annotated[
+        str | None,
+        typer.Option(help="List the studies in this state: receiving, reading, sending, done, parked or failed."),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="With --state: how many at most, the latest first.")] = 20,
+    as_json: AsJSON = False,
+) -> None:
+    """Show studies by state, what each destination waits for, workers, disk and the last phantom."""
+    with records_of(config) as (settings, records):
+        from mammoscope.errors import MammoscopeError
+        from mammoscope.node.db.repository import StudyState
+        from mammoscope.node.monitoring.metrics import is_alive, read_state
+
+        if state is not None:
+            if state not in list(StudyState):
+                raise MammoscopeError(f"'{state}' is no state of a study; use {', '.join(StudyState)}")
+            _list(records.studies(StudyState(state), limit), as_json=as_json)
+            return
+        now = read_state(settings, records)
+        workers = [{**w.model_dump(mode="json"), "alive": is_alive(w)} for w in records.workers()]
+    facts = {**asdict(now), "workers": workers, "shadow": settings.node.shadow}
+    if as_json:
+        typer.echo(json.dumps(facts, default=_plain, indent=2))
+        return
+    _print(facts)
+
+
+def _print(facts: dict[str, Any]) -> None:
+    console = Console(highlight=False)
+    console.print(_table("Studies", ("state", "studies"), [(s, str(n)) for s, n in facts["studies"].items()]))
+    statuses = sorted({status for counts in facts["deliveries"].values() for status in counts})
+    rows = [(name, *(str(counts.get(s, 0)) for s in statuses)) for name, counts in facts["deliveries"].items()]
+    console.print(_table("Reports by destination", ("destination", *statuses), rows))
+    alive = [
+        (w["name"], w["host"], "alive" if w["alive"] else f"silent since {w['beat_at']}") for w in facts["workers"]
+    ]
+    if alive:
+        console.print(_table("Workers", ("name", "machine", ""), alive))
+    else:
+        console.print("No worker: the node is not running.")
+    console.print(f"Free disk: {facts['free_bytes'] / 1e9:.1f} GB")
+    if facts["phantom"]:
+        phantom = facts["phantom"]
+        how = (
+            "came round"
+            if phantom["came_round"]
+            else "did NOT come round (see 'phantom did not come round' in the log)"
+        )
+        hops = ", ".join(f"{hop} {seconds:.1f} s" for hop, seconds in phantom["hops"].items())
+        console.print(f"Last phantom: {phantom['at']:%Y-%m-%d %H:%M} UTC, {how}{f' ({hops})' if hops else ''}")
+    if facts["certificate_expires"]:
+        days = (facts["certificate_expires"] - datetime.now(UTC)).days
+        console.print(f"Our certificate ends on {facts['certificate_expires']:%Y-%m-%d}, in {days} days")
+    if facts["shadow"]:
+        console.print("Shadow mode: nothing is sent.")
+
+
+def _list(studies: "tuple[StudyRecord, ...]", *, as_json: bool) -> None:
+    rows = [
+        {
+            "study": study.study_instance_uid,
+            "state": study.state,
+            "origin": study.origin,
+            "received": study.last_received_at,
+            "images": len(study.objects),
+            "reports": len(study.reports),
+        }
+        for study in studies
+    ]
+    if as_json:
+        typer.echo(json.dumps(rows, default=_plain, indent=2))
+        return
+    if not rows:
+        typer.echo("None.")
+        return
+    # One a line, UID first, whatever the width of the terminal, so that a line can be cut and pasted.
+    for row in rows:
+        typer.echo(
+            f"{row['study']}  {row['received']:%Y-%m-%d %H:%M}  {row['images']} images, {row['reports']} reports"
+        )
+
+
+def _table(title: str, columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Table:
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="left" if number == 0 else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _plain(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def show(study: Study, config: Config, as_json: AsJSON = False) -> None:
+    """Show what was received, read, found and sent of one study."""
+    with records_of(config) as (_, records):
+        record = records.study(study)
+    if record is None:
+        from mammoscope.errors import MammoscopeError
+
+        raise MammoscopeError(f"study {study} is not known here; nothing of it was received, or it was another node")
+    if as_json:
+        typer.echo(record.model_dump_json(indent=2))
+        return
+    for line in _lines(record):
+        typer.echo(line)
+
+
+def _lines(record: "StudyRecord") -> "Iterator[str]":
+    yield f"Study {record.study_instance_uid}: {record.state} ({record.origin})"
+    yield f"received {record.first_received_at:%Y-%m-%d %H:%M:%S} to {record.last_received_at:%Y-%m-%d %H:%M:%S} UTC"
+    for received in record.objects:
+        covered = f"in report {received.report}" if received.report else "not read yet"
+        yield f"  image {received.sop_instance_uid} from {received.peer}: {covered}, file {received.whereabouts}"
+    for report in record.reports:
+        instead = f", supersedes report {report.supersedes}" if report.supersedes else ""
+        yield f"Report {report.number}{instead}: made {report.made_at:%Y-%m-%d %H:%M:%S} UTC by {report.algorithm}"
+        yield f"  waited {report.waited_seconds:.1f} s, read in {report.seconds:.1f} s"
+        for image in report.images:
+            yield f"  image {image.sop_instance_uid}: {_reading(image.findings, image.reason)}"
+        for problem in report.problems:
+            yield f"  problem: {problem}"
+        for delivery in report.deliveries:
+            yield from _delivery(delivery)
+    for failure in record.failures:
+        yield f"Failed {failure.at:%Y-%m-%d %H:%M:%S} UTC, {len(failure.images)} images put aside: {failure.reason}"
+
+
+def _reading(findings: int, reason: str | None) -> str:
+    if reason is not None:
+        return f"not processed: {reason}"
+    return "nothing found" if findings == 0 else f"{findings} {'finding' if findings == 1 else 'findings'}"
+
+
+def _delivery(delivery: "DeliveryRecord") -> "Iterator[str]":
+    tries = f"{delivery.tries} {'try' if delivery.tries == 1 else 'tries'}"
+    later = f", next at {delivery.next_try_at:%Y-%m-%d %H:%M:%S} UTC" if delivery.next_try_at else ""
+    yield f"  to {delivery.destination}: {delivery.status} after {tries}{later}"
+    for error in delivery.errors:
+        yield f"    {error}"
+    for sending in delivery.objects:
+        yield f"    object {sending.sop_instance_uid}: {sending.status}{f' ({sending.error})' if sending.error else ''}"
+
+
+def audit(
+    config: Config,
+    verify: Annotated[bool, typer.Option("--verify", help="Check that no line was changed or cut out.")] = False,
+    study: Annotated[str | None, typer.Option(help="Print only the lines of this study.")] = None,
+    as_json: AsJSON = False,
+) -> None:
+    """Print the audit trail, or check it; exit code 1 if a line was changed or cut out."""
+    from mammoscope.settings import load_node_settings
+
+    folder = load_node_settings(config).node.storage / "audit"
+
+    from mammoscope.node.audit.trail import AuditTrail, Position
+
+    if not folder.is_dir():
+        raise MammoscopeError(f"there is no audit trail in {folder}: no node has run with the settings {config} yet")
+    trail = AuditTrail(folder)
+    if verify:
+        checked = trail.verify()
+        if as_json:
+            typer.echo(json.dumps({"lines": checked.lines, "problems": checked.problems}, indent=2))
+        elif checked.problems:
+            for problem in checked.problems:
+                typer.echo(f"wrong: {problem}")
+        else:
+            typer.echo(f"{checked.lines} lines, none changed or cut out.")
+        if checked.problems:
+            raise typer.Exit(1)
+        return
+    for line, _ in trail.lines_after(Position("", 0), limit=-1):
+        if study is None or _is_of(study, line):
+            typer.echo(line.decode("utf-8", errors="replace"))
+
+
+def _is_of(study: str, line: bytes) -> bool:
+    try:
+        said = json.loads(line)
+    except ValueError:
+        return False
+    return isinstance(said, dict) and said.get("study") == study
+
+
+def check(config: Config, as_json: AsJSON = False) -> None:
+    """Try disk, database, model, certificate and every peer; exit code 1 if anything is wrong.
+
+    Nothing is sent that a peer would keep. It may run beside the node.
+    """
+    from mammoscope.settings import load_node_settings
+
+    settings = load_node_settings(config)
+
+    from mammoscope.logging import configure_no_logging
+    from mammoscope.node.preflight import check_node
+
+    configure_no_logging()
+    console = Console(highlight=False, soft_wrap=True)
+    outcomes = []
+    for outcome in check_node(settings):
+        outcomes.append(outcome)
+        if not as_json:
+            mark = "[green]ok[/]   " if outcome.well else "[bold red]wrong[/]"
+            console.print(f"{mark} {escape(outcome.part)}: {escape(outcome.words)}")
+    wrong = sum(not outcome.well for outcome in outcomes)
+    if as_json:
+        typer.echo(json.dumps([asdict(outcome) for outcome in outcomes], indent=2))
+    else:
+        console.print("All is well." if wrong == 0 else f"{wrong} of {len(outcomes)} wrong.")
+    if wrong:
+        raise typer.Exit(1)

@@ -1,0 +1,147 @@
+"""Annotations that a hospital keeps in its archive as DICOM objects, as marks on images.
+
+Read are presentation states (GSPS), Mammography CAD SR, measurement reports (TID 1500) and segmentations. Several
+objects may show one finding, as Mammoscope's own results do: it is taken once.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+from pydicom import Dataset, dcmread
+from pydicom.uid import (
+    ColorSoftcopyPresentationStateStorage,
+    Comprehensive3DSRStorage,
+    ComprehensiveSRStorage,
+    EnhancedSRStorage,
+    GrayscaleSoftcopyPresentationStateStorage,
+    MammographyCADSRStorage,
+    SegmentationStorage,
+)
+
+from mammoscope.datasets.errors import DatasetError
+from mammoscope.datasets.formats.dicom.gsps_seg import presentation_marks, segmentation_marks
+from mammoscope.datasets.formats.dicom.marks import Mark, Marks, referenced_images
+from mammoscope.datasets.formats.dicom.sr import report_marks
+from mammoscope.imaging import attributes
+
+SAME_PX = 0.01
+"""Boxes on one image whose edges differ by no more are of one finding."""
+
+_READERS = {  # the most telling first: of one finding in several objects, the first is taken
+    MammographyCADSRStorage: report_marks,
+    Comprehensive3DSRStorage: report_marks,
+    ComprehensiveSRStorage: report_marks,
+    EnhancedSRStorage: report_marks,
+    SegmentationStorage: segmentation_marks,
+    GrayscaleSoftcopyPresentationStateStorage: presentation_marks,
+    ColorSoftcopyPresentationStateStorage: presentation_marks,
+}
+ANNOTATIONS = frozenset(map(str, _READERS))
+"""The SOP classes of annotation objects that are read."""
+_LAST = {  # an element that each such object has and that comes after its marks: without it, the file is cut
+    report_marks: "ContentSequence",
+    segmentation_marks: "PixelData",
+    presentation_marks: "PresentationCreationDate",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotationObjects:
+    """What the annotation objects of an archive say together.
+
+    Parameters
+    ----------
+    marks
+        By the SOP Instance UID of the image, each finding once.
+    spoken_of
+        The images that an object refers to, marked or not.
+    notes
+        What could not be taken, a sentence each.
+    """
+
+    marks: dict[str, list[Mark]]
+    spoken_of: frozenset[str]
+    notes: tuple[str, ...]
+
+
+def read_annotation_objects(paths: Iterable[Path]) -> AnnotationObjects:
+    """Read annotation objects; reports that a later one names as its predecessors no longer count.
+
+    Raises
+    ------
+    DatasetError
+        If a file cannot be read as such an object.
+    """
+    objects = [(path, _read(path)) for path in paths]
+    replaced = {uid for _, dataset in objects for uid in _predecessors(dataset)}
+    order = {str(sop_class): place for place, sop_class in enumerate(_READERS)}
+    current = [
+        (path, dataset) for path, dataset in objects if attributes.text(dataset, "SOPInstanceUID") not in replaced
+    ]
+    current.sort(key=lambda pair: order[str(pair[1].SOPClassUID)])
+    marks: dict[str, list[Mark]] = {}
+    notes = []
+    for path, dataset in current:
+        found = _marks(path, dataset)
+        for mark in found.marks:
+            there = marks.setdefault(mark.image, [])
+            # an object may mark one finding in several parts; only another object repeats it
+            if not any(_same(mark, other) for other in there if other not in found.marks):
+                there.append(mark)
+        if found.passed_over:
+            notes.append(
+                f"{path.name}: {len(found.passed_over)} marks were passed over, the first is {found.passed_over[0]}."
+            )
+    if len(current) < len(objects):
+        notes.append(f"{len(objects) - len(current)} reports have been replaced by later ones and were left out.")
+    spoken_of = frozenset(uid for _, dataset in current for uid in referenced_images(dataset))
+    return AnnotationObjects(marks, spoken_of, tuple(notes))
+
+
+class _Whole(BytesIO):
+    """Bytes of a file that may not end within what is read: pydicom takes the half of a value for the value."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(size)
+        if size is not None and 0 < len(data) < size:
+            raise EOFError
+        return data
+
+
+def _read(path: Path) -> Dataset:
+    try:
+        data = path.read_bytes()
+        dataset = dcmread(BytesIO(data), force=True)
+        if dataset.SOPClassUID != SegmentationStorage:  # whose pixels say themselves whether they are whole
+            dataset = dcmread(_Whole(data), force=True)
+        known = str(dataset.SOPClassUID) in ANNOTATIONS
+    except Exception as error:  # damaged bytes raise whatever they lead to
+        raise DatasetError(f"{path} is a damaged DICOM object: copy it again from its source.") from error
+    if not known:
+        raise DatasetError(f"{path} is no presentation state, structured report or segmentation.")
+    if _LAST[_READERS[dataset.SOPClassUID]] not in dataset:
+        raise DatasetError(f"{path} is a cut or damaged {dataset.SOPClassUID.name} object: export it again.")
+    return dataset
+
+
+def _marks(path: Path, dataset: Dataset) -> Marks:
+    try:
+        return _READERS[dataset.SOPClassUID](dataset)
+    except Exception as error:  # as above: content that no standard allows
+        raise DatasetError(
+            f"{path} is a {dataset.SOPClassUID.name} object that cannot be understood ({type(error).__name__}): "
+            "take it out of the folder, or export it again."
+        ) from error
+
+
+def _predecessors(dataset: Dataset) -> Iterable[str]:
+    for study in attributes.items(dataset, "PredecessorDocumentsSequence"):
+        yield from referenced_images(study)
+
+
+def _same(one: Mark, other: Mark) -> bool:
+    if one.tracking and one.tracking == other.tracking:
+        return True
+    return all(abs(a - b) <= SAME_PX for a, b in zip(one.box.as_tuple(), other.box.as_tuple(), strict=True))

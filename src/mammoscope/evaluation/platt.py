@@ -1,0 +1,135 @@
+"""Making scores probabilities: a curve fitted on validation, and results with the scores that it gives."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from mammoscope.evaluation.matching import EvaluationError, ImageResult, match
+from mammoscope.evaluation.metrics import Floats
+from mammoscope.evaluation.predictions import Report
+from mammoscope.inference import BundleMetadata, Calibration, log_odds
+
+_VERSION_ENDING = ".calibrated-"
+_STEPS = 100
+_STEEPNESS = 1e-9  # mean gradient below which the fit is done
+
+
+def fit_calibration(results: Sequence[ImageResult], iou: float = 0.5, *, fitted_on: str = "") -> Calibration | None:
+    """The curve from score to probability of a hit with the least log-loss over all candidates of these images.
+
+    A hit is what precision counts: IoU of ``iou`` or more with a lesion that no candidate with a higher score took.
+    So the mean probability of the marks shown estimates their precision. Hits count as slightly less than certain and
+    the others as slightly more than impossible, as Platt 1999 and Lin, Lin and Weng 2007 do, so that few candidates do
+    not make a curve of infinite slope.
+
+    Parameters
+    ----------
+    results
+        With a network's own scores; of validation, not of the images that the network learned from.
+    fitted_on
+        The images, in words.
+
+    Returns
+    -------
+    Calibration or None
+        ``None`` where nothing can be learned: only hits, none, or hits that score no higher than the others.
+    """
+    matches = match(results, iou)
+    hits = int(matches.hit.sum())
+    others = len(matches.hit) - hits
+    if not hits or not others:
+        return None
+    target = np.where(matches.hit, (hits + 1) / (hits + 2), 1 / (others + 2))
+    slope, intercept = _least_log_loss(log_odds(matches.score), target)
+    if slope <= 0:
+        return None
+    rule = f"a mark with that score hits a lesion (IoU {iou:g} or more)"
+    return Calibration(slope=slope, intercept=intercept, rule=rule, fitted_on=fitted_on)
+
+
+def calibrated(results: Sequence[ImageResult], calibration: Calibration | None) -> list[ImageResult]:
+    """The same results with probabilities in place of the network's scores; as they are for ``None``."""
+    if calibration is None:
+        return list(results)
+    return [_rescored(result, calibration.probability) for result in results]
+
+
+def uncalibrated(results: Sequence[ImageResult], calibration: Calibration | None) -> list[ImageResult]:
+    """The same results with the network's scores in place of probabilities; as they are for ``None``."""
+    if calibration is None:
+        return list(results)
+    return [_rescored(result, calibration.score) for result in results]
+
+
+def _rescored(result: ImageResult, curve: Callable[[Floats], Floats]) -> ImageResult:
+    scores = curve(np.array([finding.score for finding in result.candidates], np.float64)).tolist()
+    found = tuple(replace(finding, score=score) for finding, score in zip(result.candidates, scores, strict=True))
+    return replace(result, candidates=found)
+
+
+def recalibrated_metadata(report: Report, metadata: BundleMetadata) -> BundleMetadata:
+    """A bundle's metadata with a calibration fitted on a report of it; every threshold lets through what it did.
+
+    The version gets an ending of its own: a model that gives other scores must not pass for this one.
+
+    Raises
+    ------
+    EvaluationError
+        If the report is of another model or version, or nothing can be learned from it.
+    """
+    of = (report.metrics["model"], report.metrics["model_version"])
+    if of != (metadata.name, metadata.version):
+        raise EvaluationError(
+            f"the report in {report.folder} is of {' '.join(of)}, not of {metadata.name} {metadata.version}: evaluate "
+            "this bundle first."
+        )
+    split = f", split {report.metrics['split']}" if report.metrics["split"] else ""
+    told = f"{report.metrics['dataset']}{split}, {report.metrics['n_images']} images of"
+    raw = uncalibrated(report.results, metadata.calibration)
+    calibration = fit_calibration(raw, fitted_on=f"{told} {report.metrics['n_patients']} patients")
+    if calibration is None:
+        raise EvaluationError(
+            f"the report in {report.folder} teaches no calibration: its hits score no higher than its other candidates."
+        )
+    ending = hashlib.sha256(calibration.model_dump_json().encode()).hexdigest()[:6]
+    version = metadata.version.partition(_VERSION_ENDING)[0]
+    return metadata.model_copy(
+        update={
+            "version": f"{version}{_VERSION_ENDING}{ending}",
+            "calibration": calibration,
+            "operating_points": tuple(
+                point.model_copy(update={"threshold": _moved(point.threshold, metadata.calibration, calibration)})
+                for point in metadata.operating_points
+            ),
+        }
+    )
+
+
+def _moved(threshold: float, before: Calibration | None, after: Calibration) -> float:
+    score = np.array([threshold]) if before is None else before.score(np.array([threshold]))
+    return float(after.probability(score)[0])
+
+
+def _least_log_loss(x: Floats, target: Floats) -> tuple[float, float]:
+    """(slope, intercept) of the logistic curve over ``x``, by Newton's method with halved steps."""
+    columns = np.stack([x, np.ones_like(x)], axis=1)
+    curve = np.array([0.0, np.log(target.mean() / (1 - target.mean()))])
+    loss = _log_loss(columns @ curve, target)
+    for _ in range(_STEPS):
+        probability = 1 / (1 + np.exp(-columns @ curve))
+        gradient = columns.T @ (probability - target) / len(x)
+        if np.abs(gradient).max() < _STEEPNESS:
+            break
+        bend = (columns * (probability * (1 - probability))[:, None]).T @ columns / len(x)
+        step = np.linalg.lstsq(bend, gradient, rcond=None)[0]
+        while (now := _log_loss(columns @ (curve - step), target)) > loss and np.abs(step).max() > _STEEPNESS:
+            step /= 2
+        curve, loss = curve - step, now
+    return float(curve[0]), float(curve[1])
+
+
+def _log_loss(values: Floats, target: Floats) -> float:
+    """Mean of -t log p - (1 - t) log(1 - p), p the logistic curve of ``values``."""
+    return float((np.logaddexp(0, values) - target * values).mean())

@@ -1,0 +1,297 @@
+"""From stored values to what a reader sees: modality, window and polarity, each exactly once.
+
+The chain is PS3.3's: Modality LUT (C.11.1), VOI LUT (C.11.2), polarity (C.7.6.3.1.2, C.8.11.3.1.2). Every step is a
+function of one stored value, so the chain is worked out once for each value that can occur and the image is looked up
+in the resulting table: exact arithmetic at the cost of one pass over the pixels.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset
+
+from mammoscope.imaging.attributes import items, number, numbers, text
+from mammoscope.imaging.mammogram import WHITE, MammogramError, PresentationIntent
+from mammoscope.imaging.pixel_data import PixelFormat
+
+_Values = NDArray[np.float64]
+_LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601, as DICOM's own YBR_FULL
+
+
+def displayed(
+    stored: NDArray[np.integer[Any]],
+    header: Dataset,
+    pixel_format: PixelFormat,
+    intent: PresentationIntent | None,
+    name: str,
+) -> NDArray[np.uint16]:
+    """The grey values that a reader sees.
+
+    Parameters
+    ----------
+    stored
+        Shape (rows, columns), or (rows, columns, 3) for a colour secondary capture, which becomes luminance.
+    header
+        Its attributes; a big-endian file's ``LUTData`` is recognised by the header's ``original_encoding``.
+    intent
+        Decides which automatic window is used where the header has none.
+
+    Returns
+    -------
+    ndarray
+        ``uint16``, shape (rows, columns); 0 is black, 65535 white, padding 0.
+
+    Raises
+    ------
+    MammogramError
+        If the header holds a broken palette, or a broken lookup table and no window to use in its stead.
+
+    Notes
+    -----
+    Polarity: MONOCHROME1 and Presentation LUT Shape INVERSE are two ways of saying the same (they come together,
+    C.8.11.3.1.2), so either or both of them turn the image once.
+
+    Window: the first VOI LUT, else the first window (LINEAR, LINEAR_EXACT or SIGMOID), else an automatic one. One that
+    shows all the values in the image as one grey, such as a placeholder, is passed over. The automatic ones are:
+
+    - For presentation, and where the intent is unknown: the range of the values in the image, padding left out. A
+      small bright group that stands apart from all the rest, such as burnt-in text or a frame, does not widen it.
+    - For processing: detector values, so tissue is made bright (by polarity, or by Pixel Intensity Relationship Sign
+      where higher means more radiation), the logarithm is taken where the values are linear in exposure (Pixel
+      Intensity Relationship other than LOG), and the window spans the 0.5 to 99.5 percentiles of what is neither
+      padding nor the directly exposed background.
+    """
+    if pixel_format.photometric == "PALETTE COLOR" or stored.ndim == 3:
+        return _luminance(stored, header, pixel_format, name)
+    index = stored.astype(np.int32) - pixel_format.lowest if pixel_format.signed else stored
+    padding = _padding(header, pixel_format)
+    values = np.arange(pixel_format.lowest, pixel_format.lowest + pixel_format.levels, dtype=np.float64)
+    values = _modality(values, header, pixel_format, name)
+    inverted = pixel_format.photometric == "MONOCHROME1" or text(header, "PresentationLUTShape") == "INVERSE"
+    counts = np.bincount(index.ravel(), minlength=pixel_format.levels)
+    counts[padding] = 0
+    present = counts > 0
+    for grey in _voi(values, header, pixel_format, name):
+        table = _table(1 - grey if inverted else grey, padding)
+        if np.unique(table[present]).size > 1:
+            return table[index]
+    if intent is PresentationIntent.FOR_PROCESSING:
+        grey = _detector_window(values, header, counts, inverted)
+    else:
+        grey = _full_range(values, counts, inverted)
+    return _table(grey, padding)[index]
+
+
+def _table(grey: _Values, padding: NDArray[np.bool_]) -> NDArray[np.uint16]:
+    table = np.rint(np.clip(grey, 0, 1) * WHITE).astype(np.uint16)
+    table[padding] = 0
+    return table
+
+
+def _padding(header: Dataset, pixel_format: PixelFormat) -> NDArray[np.bool_]:
+    """Which stored values are Pixel Padding (PS3.3 C.7.5.1.1.2), from the lowest value up."""
+    values = np.arange(pixel_format.levels) + pixel_format.lowest
+    first = number(header, "PixelPaddingValue")
+    if first is None:
+        return np.zeros(pixel_format.levels, dtype=bool)
+    last = number(header, "PixelPaddingRangeLimit")
+    first, last = (_as_stored(v, pixel_format) for v in (first, first if last is None else last))
+    return (values >= min(first, last)) & (values <= max(first, last))
+
+
+def _as_stored(value: float, pixel_format: PixelFormat) -> int:
+    """A number that may carry the wrong one of the representations US and SS, as the stored samples would hold it."""
+    low, levels = pixel_format.lowest, 1 << 16
+    whole = int(value)
+    if low <= whole < low + pixel_format.levels:
+        return whole
+    return (whole + levels // 2) % levels - levels // 2 if pixel_format.signed else whole % levels
+
+
+def _modality(values: _Values, header: Dataset, pixel_format: PixelFormat, name: str) -> _Values:
+    tables = items(header, "ModalityLUTSequence")
+    if tables:
+        table = _LookupTable.of(tables[0], header, pixel_format.signed, name)
+        return table.data[table.positions(values)].astype(np.float64)
+    slope, intercept = number(header, "RescaleSlope"), number(header, "RescaleIntercept")
+    # A slope of 0 would wipe the image out; writers that mean "none" put it there.
+    return values * (slope or 1.0) + (intercept or 0.0)
+
+
+def _voi(values: _Values, header: Dataset, pixel_format: PixelFormat, name: str) -> Iterator[_Values]:
+    """Each VOI LUT, then each window, as grey from 0 to 1.
+
+    A table that cannot be read is an error only once the windows beside it are used up.
+    """
+    signed = bool(np.any(values < 0)) or pixel_format.signed
+    unreadable: MammogramError | None = None
+    for item in items(header, "VOILUTSequence"):
+        try:
+            table = _LookupTable.of(item, header, signed, name)
+        except MammogramError as error:
+            unreadable = unreadable or error
+        else:
+            yield table.data[table.positions(values)] / table.white
+    function = text(header, "VOILUTFunction") or "LINEAR"
+    for center, width in zip(numbers(header, "WindowCenter"), numbers(header, "WindowWidth"), strict=False):
+        if center is not None and width is not None and width > 0:
+            yield windowed(values, center, width, function)
+    if unreadable:
+        raise unreadable
+
+
+def windowed(values: _Values, center: float, width: float, function: str = "LINEAR") -> _Values:
+    """Apply a window (PS3.3 C.11.2.1.2 and C.11.2.1.3).
+
+    Parameters
+    ----------
+    values
+        Output of the modality transformation.
+    function
+        ``LINEAR``, ``LINEAR_EXACT`` or ``SIGMOID``; anything else counts as ``LINEAR``, the default of the standard.
+
+    Returns
+    -------
+    ndarray
+        Grey from 0 to 1.
+    """
+    if function == "SIGMOID":
+        return np.asarray(1 / (1 + np.exp(np.clip(-4 * (values - center) / width, -700, 700))))
+    if function == "LINEAR_EXACT":
+        return np.clip((values - center) / width + 0.5, 0, 1)
+    if width <= 1:
+        return (values > center - 0.5).astype(np.float64)
+    return np.clip((values - (center - 0.5)) / (width - 1) + 0.5, 0, 1)
+
+
+def _full_range(values: _Values, counts: NDArray[np.int64], inverted: bool) -> _Values:
+    grey = -values if inverted else values
+    present, weights = _histogram(grey, counts)
+    if present.size == 0:
+        return np.zeros_like(values)
+    low, high = present[0], _top_without_burnt_in(present, weights)
+    return (grey - low) / (high - low) if high > low else np.zeros_like(values)
+
+
+def _detector_window(values: _Values, header: Dataset, counts: NDArray[np.int64], inverted: bool) -> _Values:
+    if (text(header, "PixelIntensityRelationship") or "LIN").upper() != "LOG":
+        values = np.log(np.maximum(values, 1.0))
+    inverted = inverted or number(header, "PixelIntensityRelationshipSign") == 1
+    grey = -values if inverted else values
+    present, weights = _histogram(grey, counts)
+    if present.size < 2:
+        return np.zeros_like(values)
+    tissue = present > _background_top(present, weights)
+    low, high = _percentiles(present[tissue], weights[tissue], (0.005, 0.995))
+    return (grey - low) / (high - low) if high > low else np.zeros_like(values)
+
+
+def _histogram(grey: _Values, counts: NDArray[np.int64]) -> tuple[_Values, NDArray[np.int64]]:
+    """The grey values that occur, rising, and how often each does."""
+    occurring = np.flatnonzero(counts)
+    order = occurring[np.argsort(grey[occurring], kind="stable")]
+    return grey[order], counts[order]
+
+
+def _percentiles(present: _Values, weights: NDArray[np.int64], fractions: tuple[float, ...]) -> list[float]:
+    cumulative = np.cumsum(weights)
+    places = np.searchsorted(cumulative, np.asarray(fractions) * cumulative[-1])
+    return [float(present[min(place, present.size - 1)]) for place in places]
+
+
+def _top_without_burnt_in(present: _Values, weights: NDArray[np.int64]) -> float:
+    """The brightest value that belongs to the picture.
+
+    Text, frames and markers are few pixels, far brighter than all others. So the brightest 3 % end where the first gap
+    of at least a tenth of the range opens among them; without such a gap they all count.
+    """
+    lowest, highest = present[0], present[-1]
+    (bulk,) = _percentiles(present, weights, (0.97,))
+    upper = present[present >= bulk]
+    gaps = np.flatnonzero(np.diff(upper) >= 0.1 * (highest - lowest))
+    top = float(upper[gaps[0]]) if gaps.size else float(highest)
+    return top if top > lowest else float(highest)
+
+
+def _background_top(present: _Values, weights: NDArray[np.int64]) -> float:
+    """The brightest value of the directly exposed background, or minus infinity where there is none.
+
+    Otsu's threshold (1979) splits the histogram. The dark part is background if it is as narrow as an even exposure
+    is: its central 80 % within a quarter of the distance between the two means. Otherwise it is dark tissue, and stays.
+    """
+    weight = np.cumsum(weights)[:-1].astype(np.float64)
+    first = np.cumsum(weights * present)
+    dark_mean = first[:-1] / weight
+    bright_mean = (first[-1] - first[:-1]) / (weights.sum() - weight)
+    split = int(np.argmax(weight * (weights.sum() - weight) * (bright_mean - dark_mean) ** 2))
+    dark = slice(0, split + 1)
+    tenth, ninetieth = _percentiles(present[dark], weights[dark], (0.1, 0.9))
+    narrow = ninetieth - tenth <= 0.25 * (bright_mean[split] - dark_mean[split])
+    return float(present[split]) if narrow else -np.inf
+
+
+def _luminance(
+    stored: NDArray[np.integer[Any]], header: Dataset, pixel_format: PixelFormat, name: str
+) -> NDArray[np.uint16]:
+    """Colour as grey: captures come as RGB with equal channels, or with coloured annotations burnt in."""
+    white = pixel_format.levels - 1
+    if pixel_format.photometric == "PALETTE COLOR":
+        from pydicom.pixels.processing import apply_color_lut
+
+        try:
+            stored = apply_color_lut(stored, header)[..., :3]
+        except Exception as error:
+            raise MammogramError(f"{name} has a broken colour palette: convert it to a grey image.") from error
+        white = int(np.iinfo(stored.dtype).max)
+    grey = stored @ np.asarray(_LUMINANCE, dtype=np.float32)
+    return np.asarray(np.rint(np.clip(grey * np.float32(WHITE / white), 0, WHITE)), dtype=np.uint16)
+
+
+@dataclass(frozen=True, slots=True)
+class _LookupTable:
+    """One item of a Modality or VOI LUT Sequence (PS3.3 C.11.1.1, C.11.2.1.1)."""
+
+    data: NDArray[np.uint16]
+    first: int
+    white: int
+
+    def positions(self, values: _Values) -> NDArray[np.int64]:
+        """Where each value is looked up: values beyond either end take the entry at that end."""
+        return np.asarray(np.clip(np.rint(values) - self.first, 0, self.data.size - 1), dtype=np.int64)
+
+    @classmethod
+    def of(cls, item: Dataset, header: Dataset, signed: bool, name: str) -> "_LookupTable":
+        try:
+            entries, first, bits = (int(v) for v in item.LUTDescriptor)
+            entries = entries % 65536 or 65536  # the count has 16 bits: 0 stands for 65536
+            data = _lut_data(item, header, entries)
+            readable = 1 <= bits <= 16 and data.size >= entries
+        except Exception:
+            readable = False
+        if not readable:
+            raise MammogramError(
+                f"{name} has a lookup table (LUT) that cannot be read: "
+                "send the image without it, or correct it at its source."
+            )
+        first = first - 65536 if signed and first > 32767 else first
+        data = data[:entries]
+        return cls(data, first, _white(bits, int(data.max())))
+
+
+def _white(bits: int, highest: int) -> int:
+    """The entry that stands for white; some writers state fewer bits than their entries have, some the word's 16."""
+    white = (1 << max(bits, highest.bit_length())) - 1
+    return highest if 0 < highest < white / 4 else white
+
+
+def _lut_data(item: Dataset, header: Dataset, entries: int) -> NDArray[np.uint16]:
+    data = item.LUTData
+    if not isinstance(data, bytes | bytearray):
+        return np.atleast_1d(np.asarray(data)).astype(np.uint16)
+    if len(data) in (entries, entries + entries % 2):  # one byte an entry
+        return np.frombuffer(data, np.uint8).astype(np.uint16)
+    little = header.original_encoding[1] is not False
+    return np.frombuffer(data[: len(data) // 2 * 2], "<u2" if little else ">u2").astype(np.uint16)

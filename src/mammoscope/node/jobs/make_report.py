@@ -1,0 +1,173 @@
+"""`Reporter`: a study's readings as result objects in the outbox and a report in the records."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Protocol
+
+import structlog
+
+from mammoscope.findings import Algorithm, Reading
+from mammoscope.node.db.repository import (
+    DeliveryRecord,
+    DeliveryStatus,
+    ImageRecord,
+    Records,
+    Report,
+    ResultRecord,
+    SendingRecord,
+    StudyRecord,
+)
+from mammoscope.node.events import Event, Origin, StudyRead
+from mammoscope.node.storage.outbox import Outbox
+from mammoscope.results import ReadMammogram, ResultReference, StudyResults
+from mammoscope.settings import DestinationSettings, ResultKind
+from mammoscope.settings.schema import DEFAULT_RESULTS
+
+log = structlog.get_logger(__name__)
+
+
+class MakeResults(Protocol):
+    """`mammoscope.results.study_results` is one."""
+
+    def __call__(
+        self,
+        images: Sequence[ReadMammogram],
+        algorithm: Algorithm,
+        *,
+        kinds: Sequence[ResultKind],
+        supersedes: Sequence[ResultReference],
+    ) -> StudyResults:
+        """Make the result objects of one study."""
+
+
+class Reporter:
+    """Makes reports.
+
+    Parameters
+    ----------
+    destinations_of
+        Who takes the results of a study of that origin.
+    shadow
+        Whether they are made but sent to no one.
+    """
+
+    def __init__(
+        self,
+        records: Records,
+        outbox: Outbox,
+        algorithm: Algorithm,
+        make_results: MakeResults,
+        destinations_of: Callable[[Origin], Sequence[DestinationSettings]],
+        on_event: Callable[[Event], None],
+        *,
+        shadow: bool,
+    ) -> None:
+        self._records = records
+        self._outbox = outbox
+        self._algorithm = algorithm
+        self._make_results = make_results
+        self._destinations_of = destinations_of
+        self._on_event = on_event
+        self._shadow = shadow
+
+    def report(
+        self,
+        study: str,
+        outcomes: Sequence[ReadMammogram | Reading],
+        *,
+        digests: Mapping[str, str],
+        reading_seconds: float,
+        waited_seconds: float,
+    ) -> None:
+        """Make a study's next report: first the objects, on the disk, then the record of them.
+
+        Raises
+        ------
+        ResultError
+            If no object can be made.
+        OSError
+            If they cannot be written.
+        """
+        started = time.monotonic()
+        record = self._records.study(study)
+        assert record is not None, "its images are recorded"
+        destinations = self._destinations_of(record.origin)
+        kinds = tuple(dict.fromkeys(kind for d in destinations for kind in d.results)) or DEFAULT_RESULTS
+        images = [outcome for outcome in outcomes if isinstance(outcome, ReadMammogram)]
+        results = self._make_results(images, self._algorithm, kinds=kinds, supersedes=_references(record))
+        number = max((report.number for report in record.reports), default=0) + 1
+        self._outbox.put(study, number, results.objects)
+        report = Report(
+            number=number,
+            supersedes=record.reports[-1].number if record.reports else None,
+            made_at=datetime.now(UTC),
+            algorithm=f"{self._algorithm.name} {self._algorithm.version}",
+            seconds=round(reading_seconds + time.monotonic() - started, 3),
+            waited_seconds=round(waited_seconds, 3),
+            images=tuple(_image(outcome) for outcome in outcomes),
+            results=tuple(_result(result.reference) for result in results.results),
+            problems=results.problems,
+            deliveries=tuple(self._delivery(record, destination, results) for destination in destinations),
+        )
+        if self._records.add_report(study, report, digests=digests):
+            self._tell(record, report)
+
+    def _delivery(self, record: StudyRecord, destination: DestinationSettings, results: StudyResults) -> DeliveryRecord:
+        withheld = self._shadow and record.origin is not Origin.PHANTOM
+        status = DeliveryStatus.WITHHELD if withheld else DeliveryStatus.PENDING
+        uids = (result.reference.sop_instance for result in results.of(destination.results))
+        objects = tuple(SendingRecord(sop_instance_uid=uid, status=status) for uid in uids)
+        return DeliveryRecord(destination=destination.name, status=status, objects=objects)
+
+    def _tell(self, record: StudyRecord, report: Report) -> None:
+        for problem in report.problems:
+            log.error("result incomplete", study=record.study_instance_uid, report=report.number, reason=problem)
+        self._on_event(
+            StudyRead(
+                study=record.study_instance_uid,
+                report=report.number,
+                images=len(report.images),
+                findings=sum(image.findings for image in report.images),
+                not_processed=sum(image.reason is not None for image in report.images),
+                seconds=report.seconds,
+                waited_seconds=report.waited_seconds,
+                supersedes=report.supersedes,
+                origin=record.origin,
+            )
+        )
+
+
+def _references(record: StudyRecord) -> tuple[ResultReference, ...]:
+    """The objects that a new report of the study replaces."""
+    if not record.reports:
+        return ()
+    return tuple(
+        ResultReference(
+            ResultKind(result.kind),
+            record.study_instance_uid,
+            result.series_instance_uid,
+            result.sop_class_uid,
+            result.sop_instance_uid,
+            result.images,
+        )
+        for result in record.reports[-1].results
+        if result.kind is not None and result.series_instance_uid is not None
+    )
+
+
+def _image(outcome: ReadMammogram | Reading) -> ImageRecord:
+    reading = outcome.reading if isinstance(outcome, ReadMammogram) else outcome
+    return ImageRecord(
+        sop_instance_uid=reading.name, status=reading.status, findings=len(reading.findings), reason=reading.reason
+    )
+
+
+def _result(reference: ResultReference) -> ResultRecord:
+    return ResultRecord(
+        sop_class_uid=reference.sop_class,
+        sop_instance_uid=reference.sop_instance,
+        series_instance_uid=reference.series,
+        kind=str(reference.kind),
+        images=reference.images,
+    )

@@ -1,0 +1,203 @@
+"""`StudyWork`: reading a study, in steps that a crash does not undo."""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from mammoscope.errors import MammoscopeError
+from mammoscope.findings import Reading
+from mammoscope.imaging import attributes
+from mammoscope.logging import where_raised
+from mammoscope.node.db.repository import Failure, Records, Whereabouts
+from mammoscope.node.events import Event, ImageRead, Origin, StudyFailed
+from mammoscope.node.jobs.make_report import Reporter
+from mammoscope.node.jobs.queue import DurableWork
+from mammoscope.node.jobs.study_completion import StudyTracker
+from mammoscope.node.storage.inbox import Inbox
+from mammoscope.node.storage.receiver import pixel_digest
+from mammoscope.reading import ImageReader, not_processed
+from mammoscope.results import ReadMammogram
+
+KIND = "read study"
+MOST_TRIES = 3
+"""An image that ended its whole reader so often is not tried again."""
+DISK_TROUBLE_WAIT_SECONDS = 60.0
+LONGEST_SCANNER = 64
+"""Characters. What comes over the network may be of any length."""
+
+Outcome = ReadMammogram | Reading
+Facts = dict[str, Any]
+
+log = structlog.get_logger(__name__)
+
+
+class StudyWork:
+    """Reads studies: lists the images, reads each, makes the results, records the report.
+
+    Every step may be done twice, when a crash comes between the doing and the noting, and then does the same again:
+    the same images, results of the same UIDs, one report of that number.
+    """
+
+    def __init__(
+        self,
+        work: DurableWork,
+        records: Records,
+        inbox: Inbox,
+        reader: ImageReader,
+        reporter: Reporter,
+        tracker: StudyTracker,
+        failed: Path,
+        answer_minutes: float,
+        on_event: Callable[[Event], None],
+        stopping: threading.Event,
+    ) -> None:
+        self._work = work
+        self._records = records
+        self._inbox = inbox
+        self._reader = reader
+        self._reporter = reporter
+        self._tracker = tracker
+        self._failed = failed
+        self._answer_minutes = answer_minutes
+        self._on_event = on_event
+        self._stopping = stopping
+        work.define(KIND, self.read)
+
+    def read(self, study: str, attempt: int) -> None:
+        """Read a study: a piece of durable work."""
+        plan = self._work.step("begin", lambda: self._begin(study, attempt))
+        if plan is None:
+            return
+        outcomes: dict[str, Outcome] = {}
+        facts: list[Facts] = []
+        for image in plan["images"]:
+            fact = self._work.step("read image", partial(self._read_image, study, image, plan, outcomes))
+            if fact is None:
+                log.info("study left for the next start", study=study)
+                break
+            facts.append(fact)
+        else:
+            self._work.step("report", lambda: self._report(study, plan, facts, outcomes))
+        self._records.end_attempt(study, attempt)
+
+    def _begin(self, study: str, attempt: int) -> Facts | None:
+        """Say what is to be read; ``None`` when nothing is, or it was done before."""
+        if self._stopping.is_set():
+            return None
+        record = self._records.begin_reading(study, attempt)
+        images = [] if record is None else [o for o in record.objects if o.whereabouts is Whereabouts.KEPT]
+        if record is None or not images:
+            self._records.end_attempt(study, attempt)
+            return None
+        uids = [image.sop_instance_uid for image in images]
+        self._inbox.bring_back(study, uids, self._failed / study)
+        log.info("study quiet", study=study, images=len(uids))
+        return {
+            "images": uids,
+            "origin": str(record.origin),
+            "waited_seconds": self._tracker.seconds_since_last_image(study),
+            # An archive is read as there is time, and what has been answered once may take its time too.
+            "has_deadline": record.origin is not Origin.PULLED and bool(record.waiting),
+        }
+
+    def _read_image(self, study: str, image: str, plan: Facts, outcomes: dict[str, Outcome]) -> Facts | None:
+        """Read one image; ``None`` if the node is stopping, which would make a good image look bad."""
+        if self._stopping.is_set():
+            return None
+        file = self._inbox.image(study, image)
+        late = plan["has_deadline"] and self._tracker.is_overdue(study)
+        started = time.monotonic()
+        outcome = not_processed(file, self._too_late) if late else self._try(study, file)
+        if self._stopping.is_set():
+            return None
+        outcomes[image] = outcome
+        reading = outcome.reading if isinstance(outcome, ReadMammogram) else outcome
+        scanner = _scanner(outcome)
+        seconds = round(time.monotonic() - started, 3)
+        self._on_event(
+            ImageRead(
+                study=study,
+                sop_instance=image,
+                scanner=scanner,
+                findings=len(reading.findings),
+                reason=reading.reason,
+                seconds=seconds,
+                origin=Origin(plan["origin"]),
+            )
+        )
+        return {"reading": reading.to_json(), "seconds": seconds, "late": late, "digest": _digest(file)}
+
+    @property
+    def _too_late(self) -> str:
+        return f"The image was not read within {self._answer_minutes:g} minutes; it is read later."
+
+    def _try(self, study: str, file: Path) -> Outcome:
+        tries = self._records.note_try(study, file.stem)
+        if tries > MOST_TRIES:
+            log.error("image given up", study=study, image=file.stem, tries=tries - 1)
+            return not_processed(file, f"The program ended {MOST_TRIES} times while it read the image.")
+        return self._reader.read(file)
+
+    def _report(self, study: str, plan: Facts, facts: Sequence[Facts], outcomes: dict[str, Outcome]) -> None:
+        files = [self._inbox.image(study, image) for image in plan["images"]]
+        digests = {f.stem: fact["digest"] for f, fact in zip(files, facts, strict=True) if fact["digest"]}
+        seconds = sum(fact["seconds"] for fact in facts)
+        try:
+            for file, fact in zip(files, facts, strict=True):
+                if file.stem not in outcomes:  # read before a crash
+                    outcomes[file.stem] = self._reader.restore(file, Reading.from_json(fact["reading"]))
+            self._reporter.report(
+                study,
+                [outcomes[file.stem] for file in files],
+                digests=digests,
+                reading_seconds=seconds,
+                waited_seconds=plan["waited_seconds"],
+            )
+            self._inbox.clear_away(plan["images"], self._failed / study)
+            if any(fact["late"] for fact in facts):
+                self._records.read_again(study)
+        except OSError as error:  # a full or broken disk: the images stay where they are and the study keeps its turn
+            log.warning("study put off", study=study, error=where_raised(error))
+            self._tracker.postpone(study, DISK_TROUBLE_WAIT_SECONDS)
+        except SQLAlchemyError:
+            raise
+        except Exception as error:
+            self._set_aside(study, files, error, Origin(plan["origin"]))
+
+    def _set_aside(self, study: str, files: Sequence[Path], error: Exception, origin: Origin) -> None:
+        """Keep the images of a study that gave no results, and say why; a resend of them is a new try.
+
+        Images that arrived since the others were listed are read when the study is quiet again.
+        """
+        reason = str(error) if isinstance(error, MammoscopeError) else f"unexpected {where_raised(error)}"
+        now = datetime.now(UTC)
+        target = self._failed / study / f"images-{now:%Y%m%dT%H%M%S%f}"
+        self._inbox.move(files, target, {"study": study, "reason": reason})
+        images = tuple(file.stem for file in files)
+        self._records.add_failure(study, Failure(at=now, reason=reason, images=images))
+        self._on_event(StudyFailed(study=study, reason=reason, origin=origin))
+
+
+def _scanner(outcome: Outcome) -> str:
+    """Manufacturer and model, as the image says it, fit for a log and for a label of the metrics."""
+    header = outcome.mammogram.header if isinstance(outcome, ReadMammogram) else None
+    if header is None:
+        return "unknown"
+    names = (attributes.text(header, keyword) for keyword in ("Manufacturer", "ManufacturerModelName"))
+    printable = "".join(c for c in " ".join(filter(None, names)) if c.isprintable())
+    return printable[:LONGEST_SCANNER].strip() or "unknown"
+
+
+def _digest(file: Path) -> str | None:
+    """Of the pixel data, or ``None`` where the file is too damaged to tell."""
+    try:
+        return pixel_digest(file)
+    except Exception:
+        return None

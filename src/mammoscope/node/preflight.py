@@ -1,0 +1,264 @@
+"""Every part that a node needs and every peer it speaks to, tried one by one, each told in words."""
+
+import errno
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from urllib.parse import urlsplit
+
+from pydicom.uid import (
+    UID,
+    Comprehensive3DSRStorage,
+    GrayscaleSoftcopyPresentationStateStorage,
+    MammographyCADSRStorage,
+    SecondaryCaptureImageStorage,
+    SegmentationStorage,
+)
+
+from mammoscope.errors import MammoscopeError
+from mammoscope.imaging import MammogramReader
+from mammoscope.inference.pool import ModelPool
+from mammoscope.logging import where_raised
+from mammoscope.network import DimsePeer, TLSConfig, WebPeer
+from mammoscope.network.association import Caller
+from mammoscope.network.echo import echo, may_store_web, not_accepted, query_web, resolve, try_listening
+from mammoscope.network.sop_classes import STORAGE_COMMITMENT, STUDY_ROOT_FIND, STUDY_ROOT_GET, STUDY_ROOT_MOVE
+from mammoscope.network.syslog import SyslogClient
+from mammoscope.node.db.repository import Records
+from mammoscope.node.jobs.deliver_report import peer_of
+from mammoscope.node.monitoring.readiness import disk_has_room, storage_is_writable
+from mammoscope.node.node import is_running
+from mammoscope.node.retrieve.archives import tls_of
+from mammoscope.phantom import screening_study
+from mammoscope.settings import DestinationSettings, NodeSettings, ResultKind, SourceSettings
+
+CERTIFICATE_DAYS = 30
+"""A certificate that ends sooner is to be renewed."""
+PEER_SECONDS = 15.0
+"""How long a peer may take for each answer."""
+
+PHANTOM_ROWS, PHANTOM_COLUMNS = 1024, 768
+"""Of the mammogram that the model is tried with."""
+
+SOP_CLASSES = {
+    ResultKind.CAD_SR: MammographyCADSRStorage,
+    ResultKind.AI_SR: Comprehensive3DSRStorage,
+    ResultKind.PRESENTATION_STATE: GrayscaleSoftcopyPresentationStateStorage,
+    ResultKind.SHEET: SecondaryCaptureImageStorage,
+    ResultKind.COLOUR_SHEET: SecondaryCaptureImageStorage,
+    ResultKind.IMAGE_CAPTURE: SecondaryCaptureImageStorage,
+    ResultKind.COLOUR_IMAGE_CAPTURE: SecondaryCaptureImageStorage,
+    ResultKind.SEGMENTATION: SegmentationStorage,
+}
+"""What each kind of result is stored as."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one try ended.
+
+    Parameters
+    ----------
+    part
+        What was tried.
+    well
+        Whether it works.
+    words
+        What was seen, or what is wrong and what to do.
+    """
+
+    part: str
+    well: bool
+    words: str
+
+
+Try = Callable[[], str]
+"""Tries something; returns what was seen, or raises what is wrong."""
+
+
+class CheckError(MammoscopeError):
+    """Something that does not work."""
+
+
+def check_node(settings: NodeSettings) -> Iterator[Outcome]:
+    """Try everything, in the order in which a node needs it; goes on whatever is wrong."""
+    yield from check_machine(settings)
+    yield from check_peers(settings)
+
+
+def check_machine(settings: NodeSettings) -> Iterator[Outcome]:
+    """Try what this machine gives: disk, database, certificate, ports, and last the model, which takes longest."""
+    storage = settings.node.storage
+    yield _outcome("storage", partial(_storage, storage))
+    yield _outcome("disk", partial(_disk, storage, settings.node.free_gigabytes * 1e9))
+    yield _outcome("database", partial(_database, settings))
+    tls = tls_of(settings)
+    if tls is not None:
+        yield _outcome("certificate", partial(_certificate, tls))
+    for what, port in _ports(settings):
+        yield _outcome(what, partial(_port, settings.node.host, port, storage))
+    if settings.web is not None:
+        yield _outcome("web port", partial(_port, settings.web.host, settings.web.port, storage))
+    yield _outcome("model", partial(_model, settings))
+
+
+def check_peers(settings: NodeSettings) -> Iterator[Outcome]:
+    """Try everyone the node speaks to, without giving anyone anything to keep."""
+    tls = tls_of(settings)
+    if settings.audit.syslog is not None:
+        yield _outcome("audit collector", partial(_collector, settings.audit.syslog, tls))
+    caller = Caller(settings.node.ae_title, PEER_SECONDS, tls)
+    for destination in settings.destinations:
+        yield from _destination(destination, caller, tls)
+    for source in settings.sources:
+        yield from _source(source, caller, tls)
+
+
+def _outcome(part: str, attempt: Try) -> Outcome:
+    try:
+        return Outcome(part, True, attempt())
+    except MammoscopeError as error:
+        return Outcome(part, False, str(error))
+    except Exception as error:  # whatever it is, the other parts are still to be tried
+        return Outcome(part, False, f"unexpected {where_raised(error)}")
+
+
+def _storage(folder: Path) -> str:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CheckError(f"the storage folder {folder} cannot be made ({error.strerror}); name another") from None
+    _raise_if(storage_is_writable(folder)())
+    return f"{folder} can be written, synced and hard-linked"
+
+
+def _disk(folder: Path, free_bytes: float) -> str:
+    _raise_if(disk_has_room(folder, free_bytes)())
+    return f"more than {free_bytes / 1e9:g} GB free"
+
+
+def _database(settings: NodeSettings) -> str:
+    url = settings.node.database
+    with Records.open(settings.node.storage, url.get_secret_value() if url else None) as records:
+        counts = records.counts()
+        return f"{records.database} answers; {sum(counts.studies.values())} studies"
+
+
+def _model(settings: NodeSettings) -> str:
+    with (
+        ModelPool(settings.model.bundle, processes=1, threads=settings.model.threads) as model,
+        MammogramReader() as reader,
+        TemporaryDirectory() as folder,
+    ):
+        image = screening_study(0, rows=PHANTOM_ROWS, columns=PHANTOM_COLUMNS).save(Path(folder))[0]
+        started = time.monotonic()
+        reading = model.read(reader.read(image), settings.model.threshold)
+        seconds = time.monotonic() - started
+        name = f"{model.algorithm.name} {model.algorithm.version}"
+    return f"{name} read a synthetic mammogram in {seconds:.1f} s ({len(reading.findings)} findings)"
+
+
+def _certificate(tls: TLSConfig) -> str:
+    tls.listening()
+    tls.calling()
+    ends = tls.expires_at()
+    if ends - datetime.now(UTC) < timedelta(days=CERTIFICATE_DAYS):
+        raise CheckError(f"our certificate {tls.certificate} ends on {ends:%Y-%m-%d}; renew it now")
+    return f"{tls.certificate} fits its key and is valid until {ends:%Y-%m-%d}"
+
+
+def _ports(settings: NodeSettings) -> list[tuple[str, int]]:
+    ports = [("port", settings.node.port)] if settings.node.plain else []
+    if settings.tls is not None and settings.tls.port is not None:
+        ports.append(("TLS port", settings.tls.port))
+    return ports
+
+
+def _port(host: str, port: int, storage: Path) -> str:
+    """Whether we may listen there, or the node with that storage folder runs and does."""
+    try:
+        try_listening(host, port)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE and is_running(storage):
+            return f"{host} port {port} is listened on, and the node runs"
+        words = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+        raise CheckError(
+            f"{host} port {port} cannot be listened on ({words}); choose a free port, above 1024 unless root, and an"
+            " address of this machine"
+        ) from None
+    return f"{host} port {port} is free"
+
+
+def _collector(address: str, tls: TLSConfig | None) -> str:
+    parts = urlsplit(address)
+    resolve(parts.hostname or "", parts.port or 0)
+    with SyslogClient(address, tls.calling_https() if tls else None, PEER_SECONDS) as client:
+        client.send(())
+    return f"{address} cannot tell whether it receives (UDP)" if parts.scheme == "udp" else f"{address} takes messages"
+
+
+def _destination(settings: DestinationSettings, caller: Caller, tls: TLSConfig | None) -> Iterator[Outcome]:
+    name = f"destination {settings.name}"
+    peer = peer_of(settings)
+    if isinstance(peer, WebPeer):
+        yield _outcome(f"{name}: store", partial(_web_store, peer, tls))
+        return
+    reached = _outcome(f"{name}: echo", partial(_echo, caller, peer))
+    yield reached
+    if not reached.well:
+        return
+    for kind in settings.results:
+        yield _outcome(f"{name}: {kind}", partial(_accepts, caller, peer, [SOP_CLASSES[kind]]))
+    if settings.commitment:
+        yield _outcome(f"{name}: storage commitment", partial(_accepts, caller, peer, [STORAGE_COMMITMENT]))
+
+
+def _source(settings: SourceSettings, caller: Caller, tls: TLSConfig | None) -> Iterator[Outcome]:
+    name = f"source {settings.name}"
+    peer = peer_of(settings)
+    if isinstance(peer, WebPeer):
+        yield _outcome(f"{name}: query", partial(_web_query, peer, tls))
+        return
+    reached = _outcome(f"{name}: echo", partial(_echo, caller, peer))
+    yield reached
+    if not reached.well:
+        return
+    retrieve = STUDY_ROOT_MOVE if settings.retrieve == "move" else STUDY_ROOT_GET
+    yield _outcome(f"{name}: query", partial(_accepts, caller, peer, [STUDY_ROOT_FIND]))
+    yield _outcome(f"{name}: {settings.retrieve}", partial(_accepts, caller, peer, [retrieve]))
+
+
+def _echo(caller: Caller, peer: DimsePeer) -> str:
+    address = resolve(peer.host, peer.port)
+    echo(caller, peer)
+    return f"{peer} answers from {address}"
+
+
+def _accepts(caller: Caller, peer: DimsePeer, sop_classes: Sequence[UID]) -> str:
+    missing = not_accepted(caller, peer, sop_classes)
+    if missing:
+        names = ", ".join(uid.name for uid in missing)
+        raise CheckError(f"{peer} does not accept {names}; allow it there, or leave it out of our settings")
+    return f"it accepts {', '.join(uid.name for uid in sop_classes)}"
+
+
+def _web_query(peer: WebPeer, tls: TLSConfig | None) -> str:
+    resolve(urlsplit(peer.url).hostname or "", 0)
+    query_web(peer, tls, PEER_SECONDS)
+    return f"{peer} answers a query (QIDO-RS)"
+
+
+def _web_store(peer: WebPeer, tls: TLSConfig | None) -> str:
+    resolve(urlsplit(peer.url).hostname or "", 0)
+    may_store_web(peer, tls, PEER_SECONDS)
+    return f"{peer} lets us store (STOW-RS)"
+
+
+def _raise_if(wrong: str | None) -> None:
+    if wrong is not None:
+        raise CheckError(wrong)

@@ -1,0 +1,1 @@
+"""Patch pretraining (Shen et al. 2019)."""

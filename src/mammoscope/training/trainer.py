@@ -1,0 +1,298 @@
+"""The training loop."""
+
+import copy
+import math
+import time
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from torch import Tensor
+
+from mammoscope.detectors import MassDetector, build_detector, to_channels_last
+from mammoscope.training import distributed as processes
+from mammoscope.training.callbacks import Pace, Selection, Step, Unwatched, Watcher
+from mammoscope.training.checkpoint import Checkpoint, RunFolder, provenance
+from mammoscope.training.data import PreparedSamples, build_loader, load_data, training_samples
+from mammoscope.training.errors import TrainingError
+from mammoscope.training.logger import Curves
+from mammoscope.training.optim import (
+    AveragedWeights,
+    MixedPrecision,
+    all_finite,
+    build_optimiser,
+    keep_boxes_precise,
+    learning_rate_factor,
+    progress_of,
+)
+from mammoscope.training.recipe import Recipe
+from mammoscope.training.validation import ValidationImages
+
+_CALMER = "lower optimiser.learning_rate or set optimiser.clip_norm in a new run"
+_LOG_EVERY = 10
+
+
+def train(recipe: Recipe, watcher: Watcher) -> RunFolder:
+    """Train as a recipe says, or go on where a killed run of the same recipe left off.
+
+    Returns
+    -------
+    RunFolder
+        Holds the last checkpoint and the curves.
+
+    Raises
+    ------
+    TrainingError
+        If data and recipe do not fit, the loss is no longer a number, or the run's folder cannot be written.
+    DatasetError, MammogramError, WeightsError
+        If the data set, a mammogram or the backbone's weights cannot be used.
+    """
+    if recipe.run.threads:
+        torch.set_num_threads(recipe.run.threads)
+    set_seed(recipe.run.seed)
+    accelerator = processes.start()
+    if not accelerator.is_main_process:
+        watcher = Unwatched()
+    data = load_data(recipe.data)
+    with accelerator.main_process_first():
+        run = RunFolder.open(recipe.run_folder, recipe, data.fingerprint())
+        samples = training_samples(recipe, data, watcher)
+    fresh = not run.has_checkpoint
+    detector = build_detector(
+        recipe.detector, recipe.input.rows, recipe.input.columns, load_weights=fresh and recipe.start is None
+    )
+    if fresh and recipe.start is not None:
+        _begin_with(detector, recipe.start)
+    validation = ValidationImages(data.narrowed("val"), recipe.input.geometry)
+    trainer = _Trainer(recipe, run, to_channels_last(detector), samples, validation, accelerator, watcher)
+    trainer.resume()
+    trainer.run_all()
+    return run
+
+
+def _begin_with(detector: MassDetector, start: Path) -> None:
+    try:
+        detector.load_state_dict(RunFolder(start).chosen_state()[0])
+    except RuntimeError as error:
+        raise TrainingError(
+            f"the run {start} trained another detector than this recipe's: give start a run with the same [detector], "
+            "or take the line out"
+        ) from error
+
+
+class _Trainer:
+    def __init__(
+        self,
+        recipe: Recipe,
+        run: RunFolder,
+        detector: MassDetector,
+        samples: PreparedSamples,
+        validation: ValidationImages,
+        accelerator: Accelerator,
+        watcher: Watcher,
+    ) -> None:
+        self._recipe = recipe
+        self._run = run
+        self._accelerator = accelerator
+        self._watcher = watcher
+        self._samples = samples
+        self._validation = validation
+        self._precision = MixedPrecision(recipe.schedule.precision, accelerator.device)
+        keep_boxes_precise(detector)
+        self._detector = accelerator.prepare(detector)
+        self._optimiser = build_optimiser(self._plain, recipe.optimiser)
+        self._base_rates = [group["lr"] for group in self._optimiser.param_groups]
+        self._averaged = AveragedWeights(self._plain, recipe.schedule.ema) if recipe.schedule.ema else None
+        self._pace = Pace(recipe.schedule, recipe.run, len(validation))
+        self._selection = Selection()
+        self._curves: Curves | None = None
+        self._iteration = 0
+        self._minutes = self._minutes_before = 0.0
+        self._started = time.monotonic()
+
+    @property
+    def _plain(self) -> MassDetector:
+        detector: MassDetector = self._accelerator.unwrap_model(self._detector)
+        return detector
+
+    def resume(self) -> None:
+        """Take up the last checkpoint, if there is one."""
+        if not self._run.has_checkpoint:
+            return
+        checkpoint = self._run.load()
+        try:
+            self._plain.load_state_dict(checkpoint.detector)
+            self._optimiser.load_state_dict(checkpoint.optimiser)
+        except (RuntimeError, ValueError) as error:
+            raise TrainingError(
+                f"the checkpoint in {self._run.path} is of another model: give run.folder another name"
+            ) from error
+        if self._averaged and checkpoint.averaged:
+            device = self._accelerator.device
+            self._averaged.state = {name: value.to(device, copy=True) for name, value in checkpoint.averaged.items()}
+        self._precision.load(checkpoint.scale)
+        self._selection = Selection(**checkpoint.selection)
+        self._iteration = checkpoint.iteration
+        self._minutes = self._minutes_before = checkpoint.minutes
+        self._watcher.resumed(self._iteration)
+
+    def run_all(self) -> None:
+        """Step until iterations, minutes or patience are used up; validate and save on the way."""
+        schedule, every, selection = self._recipe.schedule, self._recipe.run, self._recipe.selection
+        if self._accelerator.is_main_process:
+            self._curves = Curves(self._run.path, self._iteration, tensorboard=every.tensorboard)
+            facts = provenance(self._accelerator.device, self._accelerator.num_processes)
+            self._run.started({"iteration": self._iteration, **facts})
+        self._started = time.monotonic()
+        step_started = self._started
+        for images, targets in build_loader(self._recipe, self._samples, self._accelerator, self._iteration):
+            if self._is_over():
+                break
+            loss, parts = self._step(images, targets)
+            self._look_at_the_clock()
+            now = time.monotonic()
+            self._pace.stepped(now - step_started)
+            self._report(loss, parts)
+            # Validation before the checkpoint: what a kill takes back, the next start does again.
+            if self._iteration % every.validate_every == 0 and self._iteration < schedule.iterations:
+                self._validate()
+            if self._iteration % every.checkpoint_every == 0:
+                self._save()
+            step_started = time.monotonic()
+        if selection.keep == "best" and self._selection.last != self._iteration:
+            self._validate()
+        self._save()
+        if self._selection.patience_is_over(selection):
+            self._watcher.stopped_early(self._iteration, self._selection.iteration)
+        if self._curves:
+            self._curves.close()
+        self._accelerator.wait_for_everyone()
+
+    def _is_over(self) -> bool:
+        used_up = progress_of(self._recipe.schedule, self._iteration, self._minutes) >= 1
+        return used_up or self._selection.patience_is_over(self._recipe.selection)
+
+    def _look_at_the_clock(self) -> None:
+        minutes = self._minutes_before + (time.monotonic() - self._started) / 60
+        # The schedule follows the clock: all processes must read the same.
+        budgeted = self._recipe.schedule.minutes is not None
+        self._minutes = processes.of_the_first(self._accelerator, minutes) if budgeted else minutes
+
+    def _averaged_detector(self) -> MassDetector:
+        """A copy of the detector with the weights to validate."""
+        detector = copy.deepcopy(self._plain)
+        if self._averaged:
+            detector.load_state_dict(self._averaged.state)
+        return detector.eval()
+
+    def _step(self, images: Tensor, targets: list[dict[str, Tensor]]) -> tuple[float, dict[str, float]]:
+        """One optimiser step; the loss and its parts, over all processes."""
+        schedule = self._recipe.schedule
+        # Faster R-CNN draws the proposals it learns from: drawn by iteration, a resumed run draws the same.
+        torch.manual_seed(_seed_of_step(self._recipe.run.seed, self._iteration, self._accelerator.process_index))
+        factor = learning_rate_factor(schedule, self._iteration, self._minutes)
+        for group, rate in zip(self._optimiser.param_groups, self._base_rates, strict=True):
+            group["lr"] = rate * factor
+        self._detector.train()
+        self._optimiser.zero_grad()
+        summed: dict[str, Tensor] = {}
+        size = -(-len(targets) // schedule.accumulate)
+        device = self._accelerator.device
+        for start in range(0, len(targets), size):
+            part = [
+                {key: value.to(device) for key, value in target.items()} for target in targets[start : start + size]
+            ]
+            last = start + size >= len(targets)
+            with nullcontext() if last else self._accelerator.no_sync(self._detector):
+                with self._precision.autocast():
+                    losses = self._detector(images[start : start + size].to(device, non_blocking=True), part)
+                weighted = {name: value * (len(part) / len(targets)) for name, value in losses.items()}
+                self._accelerator.backward(
+                    self._precision.scaled(sum(weighted.values(), torch.zeros((), device=device)))
+                )
+            for name, value in weighted.items():
+                summed[name] = summed.get(name, torch.zeros_like(value)) + value.detach()
+        means = processes.mean_over_all(self._accelerator, torch.stack(list(summed.values()))).tolist()
+        parts = dict(zip(summed, means, strict=True))
+        if not all(map(math.isfinite, means)):
+            self._refuse_to_go_on(parts)
+        try:
+            self._precision.step(self._optimiser, self._recipe.optimiser.clip_norm)
+        except TrainingError as error:
+            raise TrainingError(
+                f"{error} before iteration {self._iteration}: {self._last_checkpoint()}; {_CALMER}"
+            ) from None
+        if self._averaged:
+            self._averaged.update(self._plain, self._iteration)
+        self._iteration += 1
+        return sum(means), parts
+
+    def _refuse_to_go_on(self, losses: dict[str, float]) -> None:
+        worst = next(name for name, loss in losses.items() if not math.isfinite(loss))
+        raise TrainingError(
+            f"the loss {worst} is no longer a number at iteration {self._iteration}: {self._last_checkpoint()}; "
+            f"{_CALMER}"
+        )
+
+    def _last_checkpoint(self) -> str:
+        if not self._run.has_checkpoint:
+            return f"{self._run.path} has no checkpoint yet"
+        return f"the last checkpoint in {self._run.path} is safe"
+
+    def _report(self, loss: float, parts: dict[str, float]) -> None:
+        rate = self._optimiser.param_groups[-1]["lr"]
+        progress = progress_of(self._recipe.schedule, self._iteration, self._minutes)
+        left = self._pace.seconds_left(self._iteration, self._minutes)
+        self._watcher.stepped(Step(self._iteration, progress, loss, rate, left))
+        if self._curves and self._iteration % _LOG_EVERY == 0:
+            record = {"iteration": self._iteration, "minutes": round(self._minutes, 3), "loss": loss}
+            self._curves.add({**record, "losses": parts, "learning_rate": rate})
+
+    def _validate(self) -> None:
+        """The first process looks; all learn what it means."""
+        section, figure = self._recipe.selection, math.nan
+        averaged = self._averaged_detector()
+        if self._curves:
+            started = time.monotonic()
+            figures = self._validation.figures(averaged, self._recipe.name)
+            self._curves.add({"iteration": self._iteration, "validation": figures})
+            self._pace.validated(time.monotonic() - started)
+            self._watcher.validated(self._iteration, figures)
+            found = figures.get(section.figure)
+            figure = math.nan if found is None else found
+        self._look_at_the_clock()
+        if not section.decides:
+            return
+        self._selection = self._selection.after(processes.of_the_first(self._accelerator, figure), self._iteration)
+        if self._curves and section.keep == "best" and self._selection.is_fresh:
+            self._run.save_best(averaged.state_dict(), self._iteration, self._selection.figure)
+
+    def _save(self) -> None:
+        if not self._accelerator.is_main_process:
+            return
+        state = self._plain.state_dict()
+        # A step can break the weights after a finite loss: such a checkpoint must not replace a sound one.
+        if not all_finite(state.values()):
+            raise TrainingError(
+                f"the weights are no longer numbers at iteration {self._iteration}: {self._last_checkpoint()}; "
+                f"{_CALMER}"
+            )
+        self._run.save(
+            Checkpoint(
+                self._iteration,
+                self._minutes,
+                state,
+                self._averaged.state if self._averaged else None,
+                self._optimiser.state_dict(),
+                self._precision.state(),
+                asdict(self._selection),
+            )
+        )
+
+
+def _seed_of_step(seed: int, iteration: int, process: int) -> int:
+    return int(np.random.SeedSequence((seed, iteration, process)).generate_state(1)[0])

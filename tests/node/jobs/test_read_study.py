@@ -1,0 +1,295 @@
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydicom import FileDataset, dcmread
+
+from mammoscope.findings import Reading
+from mammoscope.imaging import Mammogram, MammogramReader
+from mammoscope.node.db.repository import DeliveryStatus, Records, StudyRecord, StudyState
+from mammoscope.node.events import Event, ImageRead, Origin, StudyFailed, StudyRead
+from mammoscope.node.jobs.make_report import Reporter
+from mammoscope.node.jobs.read_study import StudyWork
+from mammoscope.node.jobs.study_completion import StudyTracker
+from mammoscope.node.storage.inbox import Inbox
+from mammoscope.node.storage.outbox import Outbox
+from mammoscope.reading import ImageReader
+from mammoscope.results import study_results
+from mammoscope.settings import DestinationSettings, ResultKind
+
+PACS = DestinationSettings(name="pacs", ae_title="PACS", host="127.0.0.1", port=104, results=(ResultKind.CAD_SR,))
+
+
+class Crashed(BaseException):
+    """The process ended."""
+
+
+class Steps:
+    """Does the steps in this very thread, and remembers those done, as the durable ones are."""
+
+    def __init__(self) -> None:
+        self.done: list[Any] = []
+        self.next = 0
+
+    def define(self, kind: str, work: Callable[..., None]) -> None:
+        pass
+
+    def step(self, _: str, action: Callable[[], Any]) -> Any:
+        if self.next == len(self.done):
+            self.done.append(action())
+        self.next += 1
+        return self.done[self.next - 1]
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture(scope="module")
+def source() -> Iterator[MammogramReader]:
+    with MammogramReader() as source:
+        yield source
+
+
+class Bench:
+    """All that the reading of a study needs."""
+
+    def __init__(self, folder: Path, source: MammogramReader, detector: object) -> None:
+        self.folder = folder
+        self.records = Records.open(folder)
+        self.inbox = Inbox(folder / "inbox", self.records.knows)
+        self.outbox = Outbox(folder / "outbox")
+        self.clock = Clock()
+        self.tracker = StudyTracker(0, 3600, self.clock)
+        self.events: list[Event] = []
+        self.stopping = threading.Event()
+        self.source = source
+        self.detector = detector
+        self.make_results: Any = study_results
+        self.shadow = False
+
+    def put(self, images: list[FileDataset], origin: Origin = Origin.SENT) -> str:
+        study = str(images[0].StudyInstanceUID)
+        (self.inbox._folder / study).mkdir(exist_ok=True)
+        for image in images:
+            image.save_as(self.inbox.image(study, str(image.SOPInstanceUID)), enforce_file_format=True)
+            self.records.add_object(study, str(image.SOPInstanceUID), "1.8", peer="MODALITY", origin=origin)
+        self.tracker.notice(study, 1)
+        return study
+
+    def read(self, study: str, steps: Steps | None = None) -> StudyRecord:
+        steps = steps or Steps()
+        steps.next = 0
+        reporter = Reporter(
+            self.records,
+            self.outbox,
+            self.detector.algorithm,
+            self.make_results,
+            lambda _: [PACS],
+            self.events.append,
+            shadow=self.shadow,
+        )
+        work = StudyWork(
+            steps,
+            self.records,
+            self.inbox,
+            ImageReader(self.detector, self.source),
+            reporter,
+            self.tracker,
+            self.folder / "failed",
+            60,
+            self.events.append,
+            self.stopping,
+        )
+        [order] = self.records.studies_to_read()
+        work.read(study, order.attempt)
+        return self.record(study)
+
+    def record(self, study: str) -> StudyRecord:
+        record = self.records.study(study)
+        assert record is not None
+        return record
+
+
+@pytest.fixture
+def bench(tmp_path: Path, source: MammogramReader, detector) -> Iterator[Bench]:
+    bench = Bench(tmp_path, source, detector)
+    yield bench
+    bench.records.close()
+
+
+def test_a_study_is_read_and_reported(bench: Bench, images: list[FileDataset]) -> None:
+    study = bench.put(images[:2])
+    record = bench.read(study)
+    assert record.state is StudyState.SENDING
+    [report] = record.reports
+    assert report.algorithm == "Brightest blob 1.0"
+    assert [image.findings for image in report.images] == [1, 1]
+    [delivery] = report.deliveries
+    assert [o.sop_instance_uid for o in delivery.objects] == [r.sop_instance_uid for r in report.results]
+    assert [r.kind for r in report.results] == ["cad-sr"]
+    assert bench.outbox.parcel(study, 1).file_of(report.results[0].sop_instance_uid) is not None
+    assert [type(event) for event in bench.events] == [ImageRead, ImageRead, StudyRead]
+    assert {e.scanner for e in bench.events if isinstance(e, ImageRead)} == {"Mammoscope Phantom"}
+    assert bench.records.digest(study, str(images[0].SOPInstanceUID))
+
+
+def test_a_scanners_name_is_short_and_printable_whatever_a_sender_wrote(
+    bench: Bench, images: list[FileDataset]
+) -> None:
+    images[0].Manufacturer, images[0].ManufacturerModelName = ["Siemens\x07", "Mammomat"], "Revelation " * 10
+    bench.read(bench.put(images[:1]))
+    [scanner] = [event.scanner for event in bench.events if isinstance(event, ImageRead)]
+    assert scanner == ("Siemens " + "Revelation " * 6)[:64].strip()
+
+
+def test_a_late_view_makes_a_report_that_names_the_one_it_supersedes(bench: Bench, images: list[FileDataset]) -> None:
+    bench.put(images[:1])
+    study = str(images[0].StudyInstanceUID)
+    bench.read(study)
+    bench.put(images[1:2])
+    first, second = bench.read(study).reports
+    assert (first.supersedes, second.supersedes) == (None, 1)
+    assert len(second.images) == 2
+    [event] = [e for e in bench.events if isinstance(e, StudyRead) and e.report == 2]
+    assert event.supersedes == 1
+    report = dcmread(bench.outbox.parcel(study, 2).files[0])
+    [predecessor] = report.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence
+    assert predecessor.ReferencedSOPInstanceUID == first.results[0].sop_instance_uid
+
+
+def test_after_a_crash_the_images_that_were_read_are_not_read_again(
+    bench: Bench, images: list[FileDataset], detector
+) -> None:
+    reads: list[str] = []
+
+    class Crashing(type(detector)):
+        def read(self, mammogram: Mammogram, threshold: float | None = None) -> Reading:
+            reads.append(mammogram.name)
+            if len(reads) == 2:
+                raise Crashed
+            return super().read(mammogram, threshold)
+
+    bench.detector = Crashing()
+    study = bench.put(images[:2])
+    steps = Steps()
+    with pytest.raises(Crashed):
+        bench.read(study, steps)
+    [report] = bench.read(study, steps).reports
+    assert [image.findings for image in report.images] == [1, 1]
+    assert len(reads) == 3
+    assert len(set(reads)) == 2
+
+
+def test_an_image_that_ends_its_reader_again_and_again_is_answered(
+    bench: Bench, images: list[FileDataset], detector
+) -> None:
+    deadly = str(images[1].SOPInstanceUID)
+    deaths: list[str] = []
+
+    class Deadly(type(detector)):
+        def read(self, mammogram: Mammogram, threshold: float | None = None) -> Reading:
+            if mammogram.name == deadly:
+                deaths.append(mammogram.name)
+                raise Crashed
+            return super().read(mammogram, threshold)
+
+    bench.detector = Deadly()
+    study = bench.put(images[:2])
+    for _ in range(3):
+        with pytest.raises(Crashed):
+            bench.read(study)
+    [report] = bench.read(study).reports
+    reasons = {image.sop_instance_uid: image.reason for image in report.images}
+    assert reasons == {
+        str(images[0].SOPInstanceUID): None,
+        deadly: "The program ended 3 times while it read the image.",
+    }
+    assert len(deaths) == 3
+
+
+def test_a_study_that_is_overdue_is_answered_and_read_later(bench: Bench, images: list[FileDataset]) -> None:
+    study = bench.put(images[:2])
+    bench.clock.now += 3600
+    record = bench.read(study)
+    assert {i.reason for i in record.images} == {"The image was not read within 60 minutes; it is read later."}
+    assert record.state is StudyState.RECEIVING
+    record = bench.read(study)
+    assert [image.findings for image in record.images] == [1, 1]
+    assert record.reports[1].supersedes == 1
+    assert record.state is StudyState.SENDING
+
+
+def test_an_archive_has_time(bench: Bench, images: list[FileDataset]) -> None:
+    study = bench.put(images[:1], Origin.PULLED)
+    bench.clock.now += 36_000
+    assert [image.findings for image in bench.read(study).images] == [1]
+
+
+def test_in_shadow_everything_is_made_and_nothing_is_to_be_sent(bench: Bench, images: list[FileDataset]) -> None:
+    bench.shadow = True
+    study = bench.put(images[:1])
+    record = bench.read(study)
+    assert record.state is StudyState.DONE
+    assert record.reports[0].deliveries[0].status is DeliveryStatus.WITHHELD
+    assert bench.records.deliveries_to_make() == ()
+    assert len(bench.outbox.parcel(study, 1).files) == 1
+
+
+def test_a_study_without_results_is_put_aside_and_read_again_when_a_person_asks(
+    bench: Bench, images: list[FileDataset]
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError(str(images[0].PatientName))
+
+    bench.make_results = broken
+    study = bench.put(images[:1])
+    record = bench.read(study)
+    assert record.state is StudyState.FAILED
+    [failure] = record.failures
+    assert failure.reason.startswith("unexpected RuntimeError in ")
+    assert str(images[0].PatientName) not in failure.reason
+    assert isinstance(bench.events[-1], StudyFailed)
+    assert bench.inbox.images(study) == []
+
+    bench.make_results = study_results
+    bench.records.retry(study)
+    record = bench.read(study)
+    assert record.state is StudyState.SENDING
+    assert [image.findings for image in record.images] == [1]
+    assert list((bench.folder / "failed").iterdir()) == []
+
+
+def test_a_full_disk_costs_nothing_but_time(bench: Bench, images: list[FileDataset]) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    bench.make_results = full
+    study = bench.put(images[:1])
+    assert bench.read(study).state is StudyState.RECEIVING
+    assert not bench.tracker.is_due(study)
+    bench.clock.now += 60
+    assert bench.tracker.is_due(study)
+    bench.make_results = study_results
+    assert len(bench.read(study).reports) == 1
+
+
+def test_a_stop_leaves_the_study_for_the_next_start(bench: Bench, images: list[FileDataset], detector) -> None:
+    class Stopping(type(detector)):
+        def read(self, mammogram: Mammogram, threshold: float | None = None) -> Reading:
+            bench.stopping.set()
+            return super().read(mammogram, threshold)
+
+    bench.detector = Stopping()
+    study = bench.put(images[:2])
+    record = bench.read(study)
+    assert record.reports == ()
+    assert record.state is StudyState.RECEIVING
+    bench.stopping.clear()
+    bench.detector = detector
+    assert len(bench.read(study).reports) == 1
