@@ -10,7 +10,6 @@ from pydicom import dcmread
 from pydicom.uid import UID
 
 from mammoscope.network.errors import ObjectRefusedError
-from mammoscope.network.sop_classes import REFUSED_SOP_CLASSES
 
 SUCCESS = 0x0000
 SOP_CLASS_NOT_SUPPORTED = 0x0122
@@ -104,25 +103,9 @@ def identify(path: Path, peer: str, address: str = "") -> ReceivedObject:
     for name, uid in (("SOP Class UID", sop_class), ("SOP Instance UID", sop_instance), ("Study Instance UID", study)):
         if not is_uid(uid):
             raise ObjectRefusedError(f"an object without a valid {name} was refused", CANNOT_UNDERSTAND)
-    refuse_sop_class(sop_class, sop_instance)
     return ReceivedObject(path, UID(sop_class), sop_instance, study, modality, peer, address)
 
 
 def is_uid(text: str) -> bool:
     """Whether a text is a UID (DICOM PS3.5 section 9.1; leading zeros are let pass)."""
     return len(text) <= 64 and _UID_TEXT.fullmatch(text) is not None
-
-
-def refuse_sop_class(sop_class: str, sop_instance: str) -> None:
-    """Refuse what nobody here will read though its sender may expect it.
-
-    Raises
-    ------
-    ObjectRefusedError
-        For the `REFUSED_SOP_CLASSES`.
-    """
-    comment = REFUSED_SOP_CLASSES.get(UID(sop_class))
-    if comment is not None:
-        raise ObjectRefusedError(
-            f"object {sop_instance} was refused: {comment}", SOP_CLASS_NOT_SUPPORTED, comment=comment
-        )

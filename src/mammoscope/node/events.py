@@ -121,6 +121,8 @@ class StudyRead(Event):
         From the study's last image to the start of its reading.
     supersedes
         Number of the report that this one replaces.
+    absent_views
+        Expected views, such as ``LMLO``, of which no image came.
     """
 
     study: str
@@ -131,6 +133,7 @@ class StudyRead(Event):
     seconds: float
     waited_seconds: float
     supersedes: int | None = None
+    absent_views: tuple[str, ...] = ()
     origin: Origin = Origin.SENT
 
 

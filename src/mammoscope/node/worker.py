@@ -142,6 +142,7 @@ class Worker:
                 self._destinations_of,
                 self.announce,
                 shadow=node.shadow,
+                expected_views=node.expected_views,
             ),
             tracker,
             storage / "failed",

@@ -1,13 +1,14 @@
 """`Reporter`: a study's readings as result objects in the outbox and a report in the records."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
 import structlog
 
 from mammoscope.findings import Algorithm, Reading
+from mammoscope.network import REPORTED_SOP_CLASSES
 from mammoscope.node.db.repository import (
     DeliveryRecord,
     DeliveryStatus,
@@ -20,7 +21,7 @@ from mammoscope.node.db.repository import (
 )
 from mammoscope.node.events import Event, Origin, StudyRead
 from mammoscope.node.storage.outbox import Outbox
-from mammoscope.results import ReadMammogram, ResultReference, StudyResults
+from mammoscope.results import ReadMammogram, ResultReference, StudyResults, absent_view_sentence
 from mammoscope.settings import DestinationSettings, ResultKind
 from mammoscope.settings.schema import DEFAULT_RESULTS
 
@@ -37,6 +38,7 @@ class MakeResults(Protocol):
         *,
         kinds: Sequence[ResultKind],
         supersedes: Sequence[ResultReference],
+        absent_views: Sequence[str],
     ) -> StudyResults:
         """Make the result objects of one study."""
 
@@ -50,6 +52,8 @@ class Reporter:
         Who takes the results of a study of that origin.
     shadow
         Whether they are made but sent to no one.
+    expected_views
+        Views that a study should have, such as ``LMLO``; those that did not come are named in its results.
     """
 
     def __init__(
@@ -62,6 +66,7 @@ class Reporter:
         on_event: Callable[[Event], None],
         *,
         shadow: bool,
+        expected_views: Collection[str] = (),
     ) -> None:
         self._records = records
         self._outbox = outbox
@@ -70,6 +75,7 @@ class Reporter:
         self._destinations_of = destinations_of
         self._on_event = on_event
         self._shadow = shadow
+        self._expected_views = expected_views
 
     def report(
         self,
@@ -95,7 +101,10 @@ class Reporter:
         destinations = self._destinations_of(record.origin)
         kinds = tuple(dict.fromkeys(kind for d in destinations for kind in d.results)) or DEFAULT_RESULTS
         images = [outcome for outcome in outcomes if isinstance(outcome, ReadMammogram)]
-        results = self._make_results(images, self._algorithm, kinds=kinds, supersedes=_references(record))
+        absent = absent_views(images, self._expected_views)
+        results = self._make_results(
+            images, self._algorithm, kinds=kinds, supersedes=_references(record), absent_views=absent
+        )
         number = max((report.number for report in record.reports), default=0) + 1
         self._outbox.put(study, number, results.objects)
         report = Report(
@@ -111,7 +120,7 @@ class Reporter:
             deliveries=tuple(self._delivery(record, destination, results) for destination in destinations),
         )
         if self._records.add_report(study, report, digests=digests):
-            self._tell(record, report)
+            self._tell(record, report, absent)
 
     def _delivery(self, record: StudyRecord, destination: DestinationSettings, results: StudyResults) -> DeliveryRecord:
         withheld = self._shadow and record.origin is not Origin.PHANTOM
@@ -120,9 +129,15 @@ class Reporter:
         objects = tuple(SendingRecord(sop_instance_uid=uid, status=status) for uid in uids)
         return DeliveryRecord(destination=destination.name, status=status, objects=objects)
 
-    def _tell(self, record: StudyRecord, report: Report) -> None:
+    def _tell(self, record: StudyRecord, report: Report, absent: tuple[str, ...]) -> None:
+        told = {absent_view_sentence(view) for view in absent}
         for problem in report.problems:
-            log.error("result incomplete", study=record.study_instance_uid, report=report.number, reason=problem)
+            if problem not in told:
+                log.error("result incomplete", study=record.study_instance_uid, report=report.number, reason=problem)
+        if absent:
+            log.warning(
+                "expected views absent", study=record.study_instance_uid, report=report.number, views=", ".join(absent)
+            )
         self._on_event(
             StudyRead(
                 study=record.study_instance_uid,
@@ -133,9 +148,20 @@ class Reporter:
                 seconds=report.seconds,
                 waited_seconds=report.waited_seconds,
                 supersedes=report.supersedes,
+                absent_views=absent,
                 origin=record.origin,
             )
         )
+
+
+def absent_views(images: Sequence[ReadMammogram], expected: Collection[str]) -> tuple[str, ...]:
+    """The expected views, such as ``LMLO``, of which a study has no two-dimensional image, read or not."""
+    there = {
+        f"{image.laterality}{image.view}"
+        for image in images
+        if image.laterality and image.view and image.header.SOPClassUID not in REPORTED_SOP_CLASSES
+    }
+    return tuple(view for view in expected if view not in there)
 
 
 def _references(record: StudyRecord) -> tuple[ResultReference, ...]:

@@ -122,6 +122,8 @@ class Metrics:
                 self._image(event)
             case StudyRead():
                 self._count.studies.labels(event.origin).inc()
+                for view in event.absent_views:
+                    self._count.absent_views.labels(view).inc()
                 self._count.hops.labels("wait").observe(event.waited_seconds)
                 self._count.hops.labels("read").observe(event.seconds)
             case StudyFailed():
@@ -169,6 +171,7 @@ class _Counters:
         self.studies = counter("reports_made", "Reports made of patients' studies.", "origin")
         self.failed = counter("studies_failed", "Tries to read a study that gave no results.")
         self.not_processed = counter("images_not_processed", "Images that were not processed, by reason.", "reason")
+        self.absent_views = counter("expected_views_absent", "Reports of studies without an expected view.", "view")
         self.sent = counter("reports_sent", "Reports that a destination has.", "destination")
         self.failures = counter("sending_failures", "Tries to send a report that failed.", "destination")
         self.parked = counter("reports_parked", "Reports put aside for a person.", "destination")

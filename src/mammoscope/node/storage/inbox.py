@@ -9,11 +9,11 @@ from pathlib import Path
 
 import structlog
 from pydicom import dcmread
-from pydicom.uid import SecondaryCaptureImageStorage
+from pydicom.uid import DeflatedExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
 from mammoscope.imaging.dicom import says_mammogram
 from mammoscope.logging import where_raised
-from mammoscope.network import IGNORED_SOP_CLASSES, Receipt, ReceivedObject
+from mammoscope.network import IGNORED_SOP_CLASSES, REPORTED_SOP_CLASSES, Receipt, ReceivedObject
 from mammoscope.node.storage.durable_files import sync, write_whole
 
 log = structlog.get_logger(__name__)
@@ -39,7 +39,8 @@ class Inbox:
     def add(self, received: ReceivedObject) -> Receipt:
         """Keep an object, synced to disk when this returns.
 
-        What no mammogram can be (reports, presentation states, screenshots) is ignored; a resend changes nothing.
+        What no mammogram can be (reports, presentation states, screenshots) is ignored; a resend changes nothing. Of
+        what is reported but not read (`mammoscope.network.REPORTED_SOP_CLASSES`) the pixels are not kept.
 
         Raises
         ------
@@ -51,6 +52,8 @@ class Inbox:
         study, uid = received.study_instance_uid, received.sop_instance_uid
         if self._is_known(study, uid):
             return Receipt.KNOWN
+        if received.sop_class_uid in REPORTED_SOP_CLASSES:
+            _cut_off_pixels(received.path)
         sync(received.path)
         receipt = Receipt.STORED
         with self._lock:
@@ -141,3 +144,17 @@ def _may_be_mammogram(received: ReceivedObject) -> bool:
     except Exception as error:  # a damaged header raises whatever its bytes lead to
         log.warning("header not readable", image=received.sop_instance_uid, error=where_raised(error))
         return False
+
+
+def _cut_off_pixels(path: Path) -> None:
+    """Shorten a file to what stands before its pixel data, which may be gigabytes that nobody will look at."""
+    try:
+        with path.open("rb") as file:
+            header = dcmread(file, stop_before_pixels=True)
+            end = file.tell()
+    except OSError:
+        raise
+    except Exception:  # a damaged header: kept as it came, and reported as what it is
+        return
+    if header.file_meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:  # compressed as one stream
+        os.truncate(path, end)

@@ -13,7 +13,7 @@ from pydicom import dcmread
 from sqlalchemy.exc import SQLAlchemyError
 
 from mammoscope.logging import where_raised
-from mammoscope.network import ObjectRefusedError, Receipt, ReceivedObject
+from mammoscope.network import REPORTED_SOP_CLASSES, ObjectRefusedError, Receipt, ReceivedObject
 from mammoscope.node.db.repository import Records
 from mammoscope.node.events import Event, ObjectReceived, Origin
 from mammoscope.node.storage.inbox import Inbox
@@ -109,7 +109,7 @@ class Reception:
     def _keep(self, received: ReceivedObject, origin: Origin) -> Receipt:
         receipt = self._inbox.add(received)
         study, image = received.study_instance_uid, received.sop_instance_uid
-        if receipt is Receipt.KNOWN:
+        if receipt is Receipt.KNOWN and received.sop_class_uid not in REPORTED_SOP_CLASSES:  # whose pixels are not kept
             self._refuse_other_pixels(received)
         if receipt is not Receipt.IGNORED and (receipt is Receipt.STORED or not self._records.knows(study, image)):
             # Of a file without a row the sender was never told "success": a crash came between them.
