@@ -21,6 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from mammoscope.errors import MammoscopeError
+from mammoscope.untrusted_text import one_line
 
 if TYPE_CHECKING:
     from pydicom.dataset import FileDataset
@@ -157,7 +158,7 @@ class Run:
 
         mammogram: Mammogram | None = None
         try:
-            mammogram = reader.read(path, _printable(path.name))
+            mammogram = reader.read(path, one_line(path.name))
             reading = self.detector.read(mammogram, self.threshold)
             read = ReadMammogram(mammogram, reading) if mammogram.header is not None else None
         except Exception as error:  # one file must not end the others' reading
@@ -173,7 +174,7 @@ class Run:
         from mammoscope.findings import Reading
         from mammoscope.results import ReadMammogram
 
-        name = _printable(path.name)
+        name = one_line(path.name)
         self.entries.append(Entry(path, Reading.not_processed(name, reason)))
         self.problems.append((str(path), reason))
         try:
@@ -258,13 +259,11 @@ class Run:
 
         for what, sentence in self.problems:
             Console(stderr=True).print(
-                f"[red]{escape(_printable(what))}[/]: {escape(sentence)}", highlight=False, soft_wrap=True
+                f"[red]{escape(one_line(what))}[/]: {escape(one_line(sentence))}", highlight=False, soft_wrap=True
             )
         readings = [entry.reading for entry in self.entries]
         count = Counter(reading.status for reading in readings)
-        table = Table(
-            "files", *ReadingStatus, "findings", "seconds", title=f"Readings in {escape(_printable(self.out))}"
-        )
+        table = Table("files", *ReadingStatus, "findings", "seconds", title=f"Readings in {escape(one_line(self.out))}")
         table.add_row(
             str(total) if len(readings) == total else f"{len(readings)} of {total}",
             *(str(count[status]) for status in ReadingStatus),
@@ -308,11 +307,6 @@ def _sentence(error: Exception, otherwise: str) -> str:
     if isinstance(error, MammoscopeError):
         return str(error)
     return f"{otherwise} ({where_raised(error)}): the file, or the model, is not as it should be."
-
-
-def _printable(name: object) -> str:
-    """A file name of any bytes, which `str` holds as lone surrogates, as text that can be printed."""
-    return str(name).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _mammogram_files(paths: Sequence[Path], out: Path) -> list[Path]:

@@ -130,10 +130,15 @@ def _outcome(part: str, attempt: Try) -> Outcome:
 
 def _storage(folder: Path) -> str:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise CheckError(f"the storage folder {folder} cannot be made ({error.strerror}); name another") from None
     _raise_if(storage_is_writable(folder)())
+    if mode := folder.stat().st_mode & 0o077:
+        raise CheckError(
+            f"the storage folder {folder} holds patients' images and is open to other accounts (mode"
+            f" {0o700 | mode:04o}); chmod 700 it"
+        )
     return f"{folder} can be written, synced and hard-linked"
 
 
@@ -164,6 +169,7 @@ def _model(settings: NodeSettings) -> str:
 
 
 def _certificate(tls: TLSConfig) -> str:
+    _raise_if(tls.key_exposure())
     tls.listening()
     tls.calling()
     ends = tls.expires_at()
@@ -173,9 +179,9 @@ def _certificate(tls: TLSConfig) -> str:
 
 
 def _ports(settings: NodeSettings) -> list[tuple[str, int]]:
-    ports = [("port", settings.node.port)] if settings.node.plain else []
-    if settings.tls is not None and settings.tls.port is not None:
-        ports.append(("TLS port", settings.tls.port))
+    ports = [("port", settings.node.port)] if settings.listens_plain else []
+    if settings.tls_port is not None:
+        ports.append(("TLS port", settings.tls_port))
     return ports
 
 

@@ -63,7 +63,7 @@ class AuditTrail:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def append(self, facts: Sequence[Mapping[str, object]]) -> None:
         """Add one line for each; all are synced to disk when this returns.

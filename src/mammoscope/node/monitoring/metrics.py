@@ -115,7 +115,7 @@ class Metrics:
             case NodeStarted():
                 self._count.started.labels(event.version, event.algorithm).inc()
             case AssociationRefused():
-                self._count.refused.inc()
+                self._count.refused.inc(event.times)
             case ObjectReceived():
                 self._count.objects.labels(event.outcome, event.origin).inc()
             case ImageRead():

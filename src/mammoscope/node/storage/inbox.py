@@ -34,7 +34,7 @@ class Inbox:
         self._folder = folder
         self._is_known = is_known
         self._lock = threading.Lock()
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def add(self, received: ReceivedObject) -> Receipt:
         """Keep an object, synced to disk when this returns.
@@ -58,7 +58,7 @@ class Inbox:
         receipt = Receipt.STORED
         with self._lock:
             folder = self._folder / study
-            folder.mkdir(exist_ok=True)
+            folder.mkdir(mode=0o700, exist_ok=True)
             try:
                 # Linking is atomic, and unlike renaming it fails where the same object already lies.
                 os.link(received.path, self.image(study, uid))
