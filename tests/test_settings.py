@@ -191,7 +191,10 @@ def test_no_message_about_the_environment_holds_a_secret(
         (f"{DESTINATION}[web]\nport = 11112\n", "the port of [node] and the port of [web] are both 11112"),
         (f"{DESTINATION}{TLS}port = 8080\n[web]\n", "the port of [tls] and the port of [web] are both 8080"),
         (f"[node]\nplain = true\nport = 2762\n{DESTINATION}{TLS}", "the port of [node] and the port of [tls] are both"),
-        (f"[node]\nplain = false\n{DESTINATION}{TLS}listen = false\n", "without the section [tls] leaves nothing to listen on"),
+        (
+            f"[node]\nplain = false\n{DESTINATION}{TLS}listen = false\n",
+            "without the section [tls] leaves nothing to listen on",
+        ),
         (f"{WEB_PEER}commitment = true\n", "commitment = true needs a peer spoken to by dimse"),
         (f"{WEB_PEER.replace('https', 'http')}tls = true\n{TLS}", "tls = true needs a url that begins with https://"),
     ],

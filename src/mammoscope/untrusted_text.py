@@ -17,7 +17,7 @@ _INVISIBLE = frozenset(("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"))
 """Unicode's categories of control and format characters, lone surrogates, private and unassigned ones, line ends."""
 _FORMULA = ("=", "+", "-", "@")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-_PASSWORD_IN_URL = re.compile(r"(://[^\s/:@]*:)[^\s@]+@")
+_PASSWORD_IN_URL = re.compile(r"(://[^\s/:@]*:)[^\s/]+@")
 _SECRET_IN_QUERY = re.compile(r"([?&;][^\s=&;]*(?:pass|token|secret|key|auth)[^\s=&;]*=)[^\s&;'\"]+", re.IGNORECASE)
 
 

@@ -78,7 +78,7 @@ def test_events_are_counted():
         image(findings=0),
         image(findings=2),
         image("Other Y", findings=7),
-        image(reason="implant"),
+        image(reason="The breast has an implant that is not displaced."),
         StudyRead(study="1", report=1, images=4, findings=2, not_processed=0, seconds=3.0, waited_seconds=40.0),
         StudyFailed(study="1", reason="x"),
         SendingFailed(study="1", report=1, destination="pacs", tries=1, reason="down"),
@@ -133,7 +133,7 @@ def test_no_sender_can_fill_the_memory_with_labels():
     metrics = Metrics(lambda: STATE)
     for number in range(MOST_VALUES + 7):
         metrics(image(f"scanner {number}"))
-        metrics(image(reason=f"reason {number}"))
+        metrics(image(scanner=f"scanner {number}"))
     metrics(image("scanner 0"))
     page = values(metrics)
 

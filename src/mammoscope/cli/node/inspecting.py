@@ -291,7 +291,7 @@ def _is_of(study: str, line: bytes) -> bool:
 def check(config: Config, as_json: AsJSON = False) -> None:
     """Try disk, database, model, certificate and every peer; exit code 1 if anything is wrong.
 
-    Nothing is sent that a peer would keep. It may run beside the node.
+    Nothing is sent that a peer would keep, unless its settings say try_store = true. It may run beside the node.
     """
     from mammoscope.settings import load_node_settings
 
