@@ -105,6 +105,7 @@ class Reporter:
         results = self._make_results(
             images, self._algorithm, kinds=kinds, supersedes=_references(record), absent_views=absent
         )
+        told = {absent_view_sentence(view) for view in absent}
         number = max((report.number for report in record.reports), default=0) + 1
         self._outbox.put(study, number, results.objects)
         report = Report(
@@ -116,11 +117,12 @@ class Reporter:
             waited_seconds=round(waited_seconds, 3),
             images=tuple(_image(outcome) for outcome in outcomes),
             results=tuple(_result(result.reference) for result in results.results),
-            problems=results.problems,
+            problems=tuple(problem for problem in results.problems if problem not in told),
+            absent_views=absent,
             deliveries=tuple(self._delivery(record, destination, results) for destination in destinations),
         )
         if self._records.add_report(study, report, digests=digests):
-            self._tell(record, report, absent)
+            self._tell(record, report)
 
     def _delivery(self, record: StudyRecord, destination: DestinationSettings, results: StudyResults) -> DeliveryRecord:
         withheld = self._shadow and record.origin is not Origin.PHANTOM
@@ -129,15 +131,12 @@ class Reporter:
         objects = tuple(SendingRecord(sop_instance_uid=uid, status=status) for uid in uids)
         return DeliveryRecord(destination=destination.name, status=status, objects=objects)
 
-    def _tell(self, record: StudyRecord, report: Report, absent: tuple[str, ...]) -> None:
-        told = {absent_view_sentence(view) for view in absent}
+    def _tell(self, record: StudyRecord, report: Report) -> None:
+        study, views = record.study_instance_uid, ", ".join(report.absent_views)
         for problem in report.problems:
-            if problem not in told:
-                log.error("result incomplete", study=record.study_instance_uid, report=report.number, reason=problem)
-        if absent:
-            log.warning(
-                "expected views absent", study=record.study_instance_uid, report=report.number, views=", ".join(absent)
-            )
+            log.error("result incomplete", study=study, report=report.number, reason=problem)
+        if views:
+            log.warning("expected views absent", study=study, report=report.number, views=views)
         self._on_event(
             StudyRead(
                 study=record.study_instance_uid,
@@ -148,7 +147,7 @@ class Reporter:
                 seconds=report.seconds,
                 waited_seconds=report.waited_seconds,
                 supersedes=report.supersedes,
-                absent_views=absent,
+                absent_views=report.absent_views,
                 origin=record.origin,
             )
         )
