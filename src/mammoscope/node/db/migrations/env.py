@@ -1,4 +1,8 @@
-"""Run by Alembic for each migration, in the transaction that `mammoscope.node.db.engine` opened."""
+"""The steps from each version of the node's tables to the next are in ``versions/``; Alembic runs them with this file.
+
+They run at every start, in the transaction that `mammoscope.node.db.engine` opened. A released step is never changed: a
+change of the tables is a new file with the number after the last, beside the change in `mammoscope.node.db.schema`.
+"""
 
 from alembic import context
 
