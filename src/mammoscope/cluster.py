@@ -34,7 +34,7 @@ CONNECTION_SECONDS = 20.0
 _START_SECONDS = 300.0  # a cold, loaded machine imports slowly, and Ray has time-outs of its own
 _STOP_SECONDS = 20.0
 _ADDRESS = re.compile(r"(ray://)?(?P<host>[^:/]+):(?P<port>[0-9]{1,5})")
-_FAILED_CHECK = re.compile(rb"Check failed:.*")
+_FAILED_CHECK = re.compile(r"Check failed:.*")
 
 # As in a child of the decoder: the caller's import path, neither its main module nor, with -P, its working directory.
 _BOOTSTRAP = (
@@ -152,6 +152,7 @@ class _Driver:
         _check_reachable(address)
         ours, theirs = socket.socketpair()
         self._connection = Connection(ours.detach())
+        self._joined = False
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - stop() closes it
         with theirs:
             self._process = subprocess.Popen(
@@ -175,6 +176,7 @@ class _Driver:
         except BaseException:
             self.stop()
             raise
+        self._joined = True
 
     def map(self, work: Callable[[_Item], _Result], items: Sequence[_Item], cpus: int) -> Iterator[_Result]:
         """As `RayCluster.map`, once."""
@@ -216,8 +218,12 @@ class _Driver:
         if code is not None and code < 0:
             with contextlib.suppress(ValueError):
                 ending = signal.Signals(-code).name
-        failed = _FAILED_CHECK.search(os.pread(self._stderr.fileno(), 1 << 20, 0))
-        return ending if failed is None else f"{ending}, {failed[0].decode('ascii', 'replace').strip()}"
+        said = os.pread(self._stderr.fileno(), 1 << 20, 0).decode("ascii", "replace").strip()
+        failed = _FAILED_CHECK.search(said)
+        if failed is not None:
+            return f"{ending}, {failed[0].strip()}"
+        # Before it has joined, it knows nothing of the images whose names an error might quote.
+        return ending if self._joined or not said else f"{ending}, {said.splitlines()[-1]}"
 
 
 def _check_reachable(address: str) -> None:

@@ -71,7 +71,7 @@ def _answer(
 
 
 def _map(address: str, work: Callable[[_Item], _Result], items: Sequence[_Item], cpus: int) -> Iterator[_Result]:
-    remote = ray.remote(num_cpus=cpus, max_retries=MOST_RETRIES)(_checked)
+    remote: Any = ray.remote(num_cpus=cpus, max_retries=MOST_RETRIES)(_checked)
     waiting, under_way = iter(items), deque[Any]()
     while True:
         while len(under_way) < _most_under_way(cpus):
@@ -87,7 +87,8 @@ def _map(address: str, work: Callable[[_Item], _Result], items: Sequence[_Item],
 
 def _most_under_way(cpus: int) -> int:
     """Asked for each time, since nodes come and go."""
-    processors = int(ray.cluster_resources().get("CPU", 0))
+    resources: Any = ray.cluster_resources
+    processors = int(resources().get("CPU", 0))
     return _AHEAD * max(1, processors // cpus)
 
 
