@@ -5,6 +5,7 @@ import shutil
 import cv2
 import pytest
 
+from mammoscope.cluster import ClusterError
 from mammoscope.datasets import (
     DatasetError,
     Hashes,
@@ -96,6 +97,18 @@ def test_hashes_are_made_when_asked_for_and_stay(folder):
     again = write_index(folder, hashes=Hashes.PIXELS, processes=1).table
     assert again.column("pixel_sha256").to_pylist() == pixels
     assert again.column("file_sha256").to_pylist()[1] != files[1]
+
+
+def test_what_was_hashed_stays_when_the_rest_fails(folder, monkeypatch):
+    def fails_at_the_second(work, batches):
+        yield work(batches[0])
+        raise ClusterError("the cluster is gone")
+
+    monkeypatch.setattr("mammoscope.datasets.files.BATCH", 1)
+    with pytest.raises(ClusterError, match="the cluster is gone"):
+        write_index(folder, hashes=Hashes.FILES, spread=fails_at_the_second)
+    kept = read_index(folder).table.column("file_sha256").to_pylist()
+    assert [value is None for value in kept] == [False, True, True]
 
 
 def test_pixels_that_cannot_be_read_have_no_hash(folder):

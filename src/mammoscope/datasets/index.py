@@ -28,7 +28,7 @@ from mammoscope.datasets.dataset import (
     split_hash,
 )
 from mammoscope.datasets.errors import DatasetError
-from mammoscope.datasets.files import FileHashes, Hashes, Progress, hash_files, read_json, sha256_of_file
+from mammoscope.datasets.files import FileHashes, Hashes, Progress, hash_files, read_json, sha256_of_file, stat_files
 from mammoscope.datasets.review_log import REVIEWS, boxes_hash
 
 if TYPE_CHECKING:
@@ -166,15 +166,18 @@ def write_index(
     """
     folder = Path(folder)
     dataset = read_folder(folder)
-    known = _known_hashes(folder)
-    found = hash_files([image.path for image in dataset], known, folder / IMAGES, hashes, processes, progress, spread)
-    return _store(folder, dataset, found)
+    paths = [image.path for image in dataset]
+    found = stat_files(paths, _known_hashes(folder), folder / IMAGES)
+    try:
+        hash_files(paths, found, hashes, processes, progress, spread)
+    finally:  # what was hashed stays, whatever ended the hashing: an image, Ctrl-C, the cluster
+        index = _store(folder, dataset, found)
+    return index
 
 
 def refresh_index(folder: Path, dataset: AnnotatedDataset) -> IndexedDataset:
     """As `write_index` without new hashes, for a data set that is loaded already."""
-    known = _known_hashes(folder)
-    found = hash_files([image.path for image in dataset], known, folder / IMAGES, Hashes.NONE)
+    found = stat_files([image.path for image in dataset], _known_hashes(folder), folder / IMAGES)
     return _store(folder, dataset, found)
 
 
@@ -228,7 +231,7 @@ def open_index(folder: Path, columns: list[str] | None = None) -> IndexedDataset
         return index
     folder = Path(folder)
     dataset = read_folder(folder)
-    found = hash_files([image.path for image in dataset], _known_hashes(folder), folder / IMAGES, Hashes.NONE)
+    found = stat_files([image.path for image in dataset], _known_hashes(folder), folder / IMAGES)
     table = _table(dataset, found)
     return IndexedDataset(
         folder, table if columns is None else table.select(columns), split_hash(dataset), fold_hash(dataset)
