@@ -1,6 +1,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 
 import cv2
 import pytest
@@ -198,3 +200,36 @@ def test_attributes_become_columns_of_one_kind():
         "age": [51.0, 51.5, None], "birads": [4, 5, None], "huge": [None, "1e400", None],
         "implant": [True, False, None], "mixed": ["1", "a", None],
     }  # fmt: skip
+
+
+WITHOUT_PYARROW = """
+import sys
+
+
+sys.modules["pyarrow"] = None
+from mammoscope.cli import main
+
+main()
+"""
+
+
+def test_without_pyarrow_a_folder_has_no_index_and_what_needs_one_says_so(folder, tmp_path):
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", WITHOUT_PYARROW, "dataset", *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+
+    before = read_index(folder)
+    split = run("split", folder, "--val", 0.4, "--force")
+    assert split.returncode == 0, split.stderr
+    assert read_index(folder) is None  # the old one is not believed
+    copied = run(
+        "import", "coco", "--annotations", folder / "annotations.json", "--images", folder / "images", "--out", "copy"
+    )
+    assert copied.returncode == 0, copied.stderr
+    assert not (tmp_path / "copy" / INDEX).exists()
+    assert len(load_dataset(tmp_path / "copy")) == before.table.num_rows
+    for needs in (["index", folder], ["show", folder], ["filter", folder, "--where", "rows > 1", "--out", "chosen"]):
+        done = run(*needs)
+        assert done.returncode == 2, done
+        assert "pip install 'mammoscope[datasets]'" in done.stderr
+        assert "Traceback" not in done.stderr

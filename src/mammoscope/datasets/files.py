@@ -152,7 +152,7 @@ def hash_files(
     Parameters
     ----------
     found
-        Of the same files, from `stat_files`; what is made is put in at once, so that it is there whatever ends the rest.
+        Of the same files, from `stat_files`; what is made is put in at once and is there whatever ends the rest.
     spread
         Other machines that make them; ``None`` for this one.
 

@@ -6,6 +6,7 @@ and adds hashes of the files. It knows which ``annotations.json`` it was made of
 The columns of the index: those that every data set has, and one for each attribute that images of this one have.
 """
 
+import importlib.util
 import json
 import math
 import re
@@ -136,6 +137,21 @@ class IndexedDataset:
     fold_hash: str
 
 
+def require_pyarrow() -> None:
+    """Refuse where an index cannot be read or made.
+
+    Raises
+    ------
+    DatasetError
+        If pyarrow is not installed.
+    """
+    if importlib.util.find_spec("pyarrow") is None:
+        raise DatasetError(
+            "the index of a data set, and so show, card, index and --where, needs pyarrow: install it with "
+            "pip install 'mammoscope[datasets]'"
+        )
+
+
 def write_index(
     folder: Path,
     *,
@@ -162,8 +178,9 @@ def write_index(
     Raises
     ------
     DatasetError
-        If it is not a data set's folder, or cannot be written.
+        If it is not a data set's folder, cannot be written, or pyarrow is not installed.
     """
+    require_pyarrow()
     folder = Path(folder)
     dataset = read_folder(folder)
     paths = [image.path for image in dataset]
@@ -175,10 +192,21 @@ def write_index(
     return index
 
 
-def refresh_index(folder: Path, dataset: AnnotatedDataset) -> IndexedDataset:
-    """As `write_index` without new hashes, for a data set that is loaded already."""
+def refresh_index(folder: Path, dataset: AnnotatedDataset | None = None) -> None:
+    """As `write_index` without new hashes, after whatever changed a data set; nothing where there is no pyarrow.
+
+    An index that is left as it was is not believed beside the changed files.
+
+    Parameters
+    ----------
+    dataset
+        Where it is loaded already.
+    """
+    if importlib.util.find_spec("pyarrow") is None:
+        return
+    dataset = read_folder(folder) if dataset is None else dataset
     found = stat_files([image.path for image in dataset], _known_hashes(folder), folder / IMAGES)
-    return _store(folder, dataset, found)
+    _store(folder, dataset, found)
 
 
 def read_index(folder: Path, columns: list[str] | None = None) -> IndexedDataset | None:
@@ -192,8 +220,9 @@ def read_index(folder: Path, columns: list[str] | None = None) -> IndexedDataset
     Raises
     ------
     DatasetError
-        If it is not a data set's folder, or its index is damaged.
+        If it is not a data set's folder, its index is damaged, or pyarrow is not installed.
     """
+    require_pyarrow()
     import pyarrow
     import pyarrow.parquet
 
@@ -224,7 +253,7 @@ def open_index(folder: Path, columns: list[str] | None = None) -> IndexedDataset
     Raises
     ------
     DatasetError
-        If the data set cannot be read.
+        If the data set cannot be read, or pyarrow is not installed.
     """
     index = read_index(folder, columns)
     if index is not None:
