@@ -18,9 +18,10 @@ PIP = $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 LOCKED = $(PIP) install --no-compile --require-hashes
 PACKAGE = $(PIP) install --no-compile --no-deps --no-build-isolation
 SOURCES = $(shell find src -type f -not -name '*.pyc')
-# Two processes: the tests wait for servers as much as they compute, and many of them start some.
+# How many processes test. By worksteal each takes half of the tests, in order, and the one that is done first some of
+# the other's; by loadgroup and loadfile a test that ends its process is begun again for ever (pytest-xdist 3.8).
 JOBS ?= 2
-PYTEST = $(VENV)/bin/python -m pytest --numprocesses $(JOBS) --dist loadgroup
+PYTEST = $(VENV)/bin/python -m pytest --numprocesses $(JOBS) --dist worksteal
 
 # The development environment holds the core too, as an editable install: once it is there, the demo runs in it.
 CORE = $(if $(wildcard $(VENV)/.dev),$(VENV)/.dev,$(VENV)/.core)

@@ -54,27 +54,6 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-# Tests of a group run in one process, one after the other: they share what is costly to make, or need much at once.
-TOGETHER = {
-    "ray": ("tests/test_cluster.py", "tests/cli/test_on_ray.py"),  # a Ray cluster takes a gigabyte of memory
-    "killed run": (  # of the fixture `killed_run`
-        "tests/training/test_onnx_export.py",
-        "tests/training/test_run_report.py",
-        "tests/training/test_detectron2_training.py",
-        "tests/training/test_trainer.py",
-        "tests/cli/test_train.py",
-    ),
-}
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With pytest-xdist and ``--dist loadgroup``, keep each file in one process, and some files together."""
-    groups = {file: group for group, files in TOGETHER.items() for file in files}
-    for item in items:
-        file = item.path.relative_to(ROOT).as_posix() if item.path.is_relative_to(ROOT) else item.path.name
-        item.add_marker(pytest.mark.xdist_group(groups.get(file, file)))
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):  # noqa: ARG001
     report = yield
