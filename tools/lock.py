@@ -10,7 +10,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "requirements"
 HEADER = "# Made by 'make lock' from pyproject.toml; not to be edited.\n"
@@ -21,7 +20,8 @@ def compile_lock(name: str, *arguments: str, upgrade: bool) -> None:
     """Write one file; its versions agree with those of core.txt."""
     out = FOLDER / f"{name}.txt"
     command = [
-        "uv", "pip", "compile", "--quiet", "--no-config", "--universal", "--python-version", PYTHON, "--generate-hashes",
+        "uv", "pip", "compile", "--quiet", "--no-config", "--universal", "--python-version", PYTHON,
+        "--generate-hashes",
         "--no-header", "--no-emit-index-url", "--no-emit-find-links", "--output-file", str(out), *arguments,
     ]  # fmt: skip
     if upgrade:
@@ -36,6 +36,7 @@ def compile_lock(name: str, *arguments: str, upgrade: bool) -> None:
 
 
 def main() -> None:
+    """Write the three files."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--upgrade", action="store_true", help="take the newest versions")
     upgrade = parser.parse_args().upgrade

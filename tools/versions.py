@@ -21,12 +21,14 @@ WITHOUT_TORCH = [
 
 
 def run(*command: str | Path) -> None:
+    """Show a command and run it, without what this machine configures for uv and pip."""
     print("+", *command, flush=True)
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("UV_", "PIP_", "PYTHONPATH"))}
     subprocess.run(command, check=True, cwd=ROOT, env=clean)
 
 
 def main() -> None:
+    """Make the environment and run the tests in it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("which", choices=["oldest", "newest"])
     parser.add_argument("tests", nargs="*", help="instead of all of them")
