@@ -54,7 +54,7 @@ class Detector:
         Where the bundle holds a calibration, scores are probabilities.
         """
         metadata = self.bundle.metadata
-        prepared = prepare(mammogram, metadata.input.geometry)
+        prepared = prepare(mammogram, metadata.input.preprocessing)
         boxes, raw, labels = self.bundle.run(prepared.pixels)
         scores = raw if metadata.calibration is None else metadata.calibration.probability(raw)
         return as_findings(boxes, scores, labels, metadata.classes, prepared.placement, mammogram)
