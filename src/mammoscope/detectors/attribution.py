@@ -26,7 +26,7 @@ from mammoscope.detectors.retinanet import AdaptiveRetinaNet
 from mammoscope.detectors.spec import Layout
 from mammoscope.explain import ExplainError, HeatMap
 from mammoscope.findings import Finding
-from mammoscope.imaging import Preprocessing, Mammogram, PreparedImage, prepare
+from mammoscope.imaging import Mammogram, PreparedImage, Preprocessing, prepare
 
 _SMOOTHING = 0.25
 """Standard deviation of the smoothing of the gradients over the side of the detection's box."""

@@ -55,7 +55,7 @@ _MAYBE_MAMMOGRAPHY = frozenset(
         DigitalXRayImageStorageForProcessing,
     )
 )
-_SECONDARY_MODALITIES = frozenset(("MG", "RG", "CR", "DX", "OT", "SC", "XC", None))
+_SECONDARY_MODALITIES = frozenset(("MG", "RG", "CR", "DX", "OT", "SC", "XC", ""))
 _VOLUMES = frozenset(
     (
         BreastTomosynthesisImageStorage,
@@ -310,7 +310,7 @@ def _check_kind(header: Dataset, sop_class: UID, name: str) -> None:
 
 def says_mammogram(header: Dataset) -> bool:
     """Whether an object of a class that need not hold a mammogram says that it does."""
-    return attributes.text(header, "Modality") in _SECONDARY_MODALITIES and attributes.is_mammographic(header)
+    return attributes.word(header, "Modality") in _SECONDARY_MODALITIES and attributes.is_mammographic(header)
 
 
 def _check_pixel_data(dataset: Dataset, data: bytes, name: str) -> None:

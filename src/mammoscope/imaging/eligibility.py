@@ -204,14 +204,14 @@ def _not_for_this_model(header: Dataset, intents: Collection[PresentationIntent]
 
 def _not_a_whole_breast(header: Dataset) -> Ineligibility | None:
     modifiers = attributes.view_modifiers(header)
-    if attributes.text(header, "BreastImplantPresent") == "YES" and "implant displaced" not in modifiers:
+    if attributes.word(header, "BreastImplantPresent") == "YES" and "implant displaced" not in modifiers:
         return Ineligibility.IMPLANT
     magnification = attributes.number(header, "EstimatedRadiographicMagnificationFactor") or 1.0
     if "magnification" in modifiers or magnification >= MAGNIFIED_FROM:
         return Ineligibility.MAGNIFICATION
     if "spot compression" in modifiers:
         return Ineligibility.SPOT_COMPRESSION
-    if attributes.text(header, "PartialView") == "YES":
+    if attributes.word(header, "PartialView") == "YES":
         return Ineligibility.PARTIAL_VIEW
     return None
 

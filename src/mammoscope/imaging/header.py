@@ -1,8 +1,8 @@
 """A few attributes of a DICOM file, found in bounded memory: what a process may do that a stranger's file must not end.
 
-Elements are stepped over, not read (PS3.5 section 7), and a sequence takes no memory, however deep it is nested; what is
-compressed (Deflated Explicit VR Little Endian, PS3.5 A.5) is inflated piece by piece. Everything else about a file is
-for `MammogramReader`, which reads in a process of its own.
+Elements are stepped over, not read (PS3.5 section 7), and a sequence takes no memory, however deep it is nested; what
+is compressed (Deflated Explicit VR Little Endian, PS3.5 A.5) is inflated piece by piece. All else about a file is for
+`MammogramReader`, which reads in a process of its own.
 """
 
 import hashlib

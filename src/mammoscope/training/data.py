@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mammoscope.datasets import AnnotatedDataset, AnnotatedImage, ReviewState, load_dataset, with_fold_apart
 from mammoscope.evaluation import attributes_of
-from mammoscope.imaging import Preprocessing, PreparedImage, prepare, read_mammogram
+from mammoscope.imaging import PreparedImage, Preprocessing, prepare, read_mammogram
 from mammoscope.training.callbacks import Watcher
 from mammoscope.training.checkpoint import write_atomically
 from mammoscope.training.errors import TrainingError

@@ -10,7 +10,7 @@ from mammoscope import __version__
 from mammoscope.detectors import MassDetector, Part, gradient_maps, shuffled
 from mammoscope.explain import HeatMap
 from mammoscope.findings import Algorithm, Finding, Reading
-from mammoscope.imaging import Preprocessing, Mammogram
+from mammoscope.imaging import Mammogram, Preprocessing
 from mammoscope.inference import Calibration, reading_at
 from mammoscope.training.checkpoint import RunFolder
 from mammoscope.training.errors import TrainingError

@@ -11,7 +11,7 @@ from mammoscope.datasets import AnnotatedDataset, AnnotatedImage
 from mammoscope.detectors import MassDetector
 from mammoscope.evaluation import EvaluationError, FigureTable, ImageResult, Metrics, choose_threshold, evaluate
 from mammoscope.findings import Finding
-from mammoscope.imaging import Preprocessing, Mammogram, PreparedImage, prepare, read_mammogram
+from mammoscope.imaging import Mammogram, PreparedImage, Preprocessing, prepare, read_mammogram
 from mammoscope.inference import as_findings
 
 THRESHOLD_RULE = "highest F1 on the validation split, IoU 0.5"
