@@ -12,7 +12,6 @@ from mammoscope.phantom import screening_study
 from mammoscope.reading import ImageReader
 from mammoscope.results import ReadMammogram
 
-
 _SPEC = importlib.util.spec_from_file_location("run_node", Path(__file__).parent / "node" / "run_node.py")
 assert _SPEC
 assert _SPEC.loader

@@ -5,6 +5,8 @@ to the image), and the study's result objects. A file that cannot be read is ans
 exception; trouble of the machine is told apart from it, since it is nothing that may be said of a patient.
 """
 
+import os
+import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -207,7 +209,9 @@ class ImageReader:
             return replace(mammogram, network_input=None)
         try:
             self._pictures.mkdir(parents=True, exist_ok=True)
-            return mammogram.kept_in(self._pictures / f"{mammogram.name}.npy")
+            handle, file = tempfile.mkstemp(".npy", dir=self._pictures)
+            os.close(handle)
+            return mammogram.kept_in(Path(file))
         except OSError as error:
             raise MachineTroubleError("disk", f"a picture cannot be kept ({error.strerror}): make room") from error
 

@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mammoscope.imaging import Crop, Preprocessing, Mammogram, prepare
+from mammoscope.imaging import Crop, Mammogram, Preprocessing, prepare
 
 INPUT = Preprocessing(128, 96)
 MASS = (60, 150, 90, 200)  # x0, y0, x1, y1 in the file

@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from mammoscope.findings import Algorithm
-from mammoscope.imaging import Crop, Preprocessing, Mammogram
+from mammoscope.imaging import Crop, Mammogram, Preprocessing
 from mammoscope.inference import (
     METADATA_KEY,
     Bundle,
@@ -113,7 +113,10 @@ def test_a_plain_onnx_model_is_no_bundle(tmp_path: Path):
         (changed(format=0), "format"),
         (changed(input={"rows": 64, "columns": 32, "crop": "breast", "pixels": "as they come"}), "input.pixels"),
         (changed(input={"rows": 64, "columns": 32, "crop": "breast", "percentiles": [99, 1]}), "input"),
-        (changed(format=1, input={"rows": 64, "columns": 32, "crop": "breast", "pixels": "as they come"}), "as a whole"),
+        (
+            changed(format=1, input={"rows": 64, "columns": 32, "crop": "breast", "pixels": "as they come"}),
+            "as a whole",
+        ),
     ],
 )
 def test_metadata_of_another_version_names_the_field(tmp_path: Path, metadata: str, field: str):

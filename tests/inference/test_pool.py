@@ -161,7 +161,9 @@ def test_what_fails_in_the_model_costs_no_process(tmp_path):
     bundle = write_bundle(tmp_path / "wrong.onnx", label=7)  # a class that the bundle does not name
     with ModelPool(bundle, processes=1, threads=1) as pool:
         before = pool.process_ids
-        with pytest.raises(ModelError, match=r"the model gave a label that none of its classes has for 1\.2\.3: ") as told:
+        with pytest.raises(
+            ModelError, match=r"the model gave a label that none of its classes has for 1\.2\.3: "
+        ) as told:
             pool.read(mammogram())
         assert not isinstance(told.value, ModelLostError)
         assert pool.process_ids == before

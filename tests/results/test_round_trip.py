@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydicom import dcmread
 
 from mammoscope.findings import Box, Finding, Reading, ReadingStatus
-from mammoscope.imaging import WHITE, Crop, Preprocessing, Laterality, Mammogram, View, prepare
+from mammoscope.imaging import WHITE, Crop, Laterality, Mammogram, Preprocessing, View, prepare
 from mammoscope.results import ReadMammogram, ai_sr, mammography_cad_sr, presentation_state, segmentation
 from mammoscope.results.verification import ai_sr_marks, cad_sr_marks, presentation_state_marks, segmentation_marks
 

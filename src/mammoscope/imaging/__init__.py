@@ -16,7 +16,13 @@ from mammoscope.imaging.mammogram import (
     View,
 )
 from mammoscope.imaging.preprocessing import Crop, PreparedImage, Preprocessing, prepare
-from mammoscope.imaging.reader import DecoderLostError, MammogramReader, MammogramRefusedError, read_mammogram
+from mammoscope.imaging.reader import (
+    DecoderLostError,
+    MammogramReader,
+    MammogramRefusedError,
+    read_mammogram,
+    read_mammogram_header,
+)
 
 __all__ = [
     "WHITE",
@@ -41,4 +47,5 @@ __all__ = [
     "find_files",
     "prepare",
     "read_mammogram",
+    "read_mammogram_header",
 ]

@@ -295,6 +295,22 @@ def read_mammogram(path: Path | str, *, name: str | None = None) -> Mammogram:
     return _shared_reader.read(path, name)
 
 
+def read_mammogram_header(path: Path | str, *, name: str | None = None) -> Dataset:
+    """Read the attributes of a DICOM file with a reader that the whole program shares.
+
+    Parameters
+    ----------
+    path, name
+        As of `MammogramReader.read_header`.
+
+    Raises
+    ------
+    MammogramError
+        As of `MammogramReader.read_header`.
+    """
+    return _shared_reader.read_header(path, name)
+
+
 def decoder_memory() -> int:
     """Bytes of memory that a decoder may have: three times what the largest accepted image takes, if there is."""
     return min(4 << 30, machine_memory() * 3 // 4)

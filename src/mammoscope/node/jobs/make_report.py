@@ -27,6 +27,11 @@ from mammoscope.settings.schema import DEFAULT_RESULTS
 log = structlog.get_logger(__name__)
 
 
+MOST_PICTURED = 24
+"""Images of one study that get a picture each, of some megabytes."""
+PICTURES = frozenset((ResultKind.IMAGE_CAPTURE, ResultKind.COLOUR_IMAGE_CAPTURE))
+
+
 class MakeResults(Protocol):
     """`mammoscope.results.study_results` is one."""
 
@@ -95,7 +100,12 @@ class Reporter:
         destinations = self._destinations_of(record.origin)
         kinds = tuple(dict.fromkeys(kind for d in destinations for kind in d.results)) or DEFAULT_RESULTS
         images = [outcome for outcome in outcomes if isinstance(outcome, ReadMammogram)]
+        problems = _left_out(outcomes, images)
+        if len(images) > MOST_PICTURED and not PICTURES.isdisjoint(kinds):
+            kinds = tuple(kind for kind in kinds if kind not in PICTURES) or DEFAULT_RESULTS
+            problems.append(f"Of {len(images)} images none gets a picture of its own; {MOST_PICTURED} would.")
         results = self._make_results(images, self._algorithm, kinds=kinds, supersedes=_references(record))
+        problems.extend(results.problems)
         number = max((report.number for report in record.reports), default=0) + 1
         self._outbox.put(study, number, results.objects)
         report = Report(
@@ -107,7 +117,7 @@ class Reporter:
             waited_seconds=round(waited_seconds, 3),
             images=tuple(_image(outcome) for outcome in outcomes),
             results=tuple(_result(result.reference) for result in results.results),
-            problems=results.problems,
+            problems=tuple(problems),
             deliveries=tuple(self._delivery(record, destination, results) for destination in destinations),
         )
         if self._records.add_report(study, report, digests=digests):
@@ -136,6 +146,11 @@ class Reporter:
                 origin=record.origin,
             )
         )
+
+
+def _left_out(outcomes: Sequence[ReadMammogram | Reading], images: Sequence[ReadMammogram]) -> list[str]:
+    missing = len(outcomes) - len(images)
+    return [f"{missing} of {len(outcomes)} images are in no result."] if images and missing else []
 
 
 def _references(record: StudyRecord) -> tuple[ResultReference, ...]:

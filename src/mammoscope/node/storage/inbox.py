@@ -1,5 +1,6 @@
 """`Inbox`: the images that were acknowledged, one folder a study, one file an object, named by their UIDs."""
 
+import errno
 import json
 import os
 import shutil
@@ -8,9 +9,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import structlog
-from pydicom import dcmread
 from pydicom.uid import SecondaryCaptureImageStorage
 
+from mammoscope.imaging import MammogramError, MammogramUnavailableError, read_mammogram_header
 from mammoscope.imaging.dicom import says_mammogram
 from mammoscope.logging import where_raised
 from mammoscope.network import IGNORED_SOP_CLASSES, Receipt, ReceivedObject
@@ -135,9 +136,9 @@ def _may_be_mammogram(received: ReceivedObject) -> bool:
     if received.sop_class_uid != SecondaryCaptureImageStorage or received.modality == "MG":
         return True
     try:
-        return says_mammogram(dcmread(received.path, stop_before_pixels=True))
-    except OSError:
-        raise
-    except Exception as error:  # a damaged header raises whatever its bytes lead to
+        return says_mammogram(read_mammogram_header(received.path, name=received.sop_instance_uid))
+    except MammogramUnavailableError as error:  # the sender tries again later
+        raise OSError(errno.EIO, str(error)) from error
+    except MammogramError as error:
         log.warning("header not readable", image=received.sop_instance_uid, error=where_raised(error))
         return False
