@@ -20,7 +20,7 @@ from mammoscope.node.db.repository import (
 )
 from mammoscope.node.events import Event, Origin, StudyRead
 from mammoscope.node.storage.outbox import Outbox
-from mammoscope.results import ReadMammogram, ResultReference, StudyResults
+from mammoscope.results import ReadMammogram, ResultError, ResultReference, StudyResults
 from mammoscope.settings import DestinationSettings, ResultKind
 from mammoscope.settings.schema import DEFAULT_RESULTS
 
@@ -100,6 +100,10 @@ class Reporter:
         destinations = self._destinations_of(record.origin)
         kinds = tuple(dict.fromkeys(kind for d in destinations for kind in d.results)) or DEFAULT_RESULTS
         images = [outcome for outcome in outcomes if isinstance(outcome, ReadMammogram)]
+        if outcomes and not images:
+            raise ResultError(
+                f"no object can refer to any of {len(outcomes)} images; the first: {_reason(outcomes[0])}"
+            )
         problems = _left_out(outcomes, images)
         if len(images) > MOST_PICTURED and not PICTURES.isdisjoint(kinds):
             kinds = tuple(kind for kind in kinds if kind not in PICTURES) or DEFAULT_RESULTS
@@ -146,6 +150,10 @@ class Reporter:
                 origin=record.origin,
             )
         )
+
+
+def _reason(outcome: ReadMammogram | Reading) -> str | None:
+    return (outcome.reading if isinstance(outcome, ReadMammogram) else outcome).reason
 
 
 def _left_out(outcomes: Sequence[ReadMammogram | Reading], images: Sequence[ReadMammogram]) -> list[str]:

@@ -152,6 +152,8 @@ class StudyWork:
         seconds = round(time.monotonic() - started, 3)
         shown = _is_shown(outcome, outcomes)
         outcomes[image] = outcome if shown else reading
+        if not shown:
+            _forget_picture(outcome)
         self._on_event(
             ImageRead(
                 study=study,
