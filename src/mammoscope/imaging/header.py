@@ -70,7 +70,7 @@ class FoundHeader:
         return [value.strip("\0 ") for value in self.values.get(keyword, "").split("\\")]
 
 
-def find_attributes(path: Path, keywords: Collection[str]) -> FoundHeader:
+def find_attributes(path: Path, keywords: Collection[str], *, prefixed: bool = False) -> FoundHeader:
     """Find attributes of the data set itself, not of its sequences; before its pixel data, each where it comes first.
 
     Parameters
@@ -79,15 +79,19 @@ def find_attributes(path: Path, keywords: Collection[str]) -> FoundHeader:
         A DICOM file, with or without its preamble and File Meta Information.
     keywords
         Of text attributes, and Rows and Columns.
+    prefixed
+        Whether only a file with its preamble and prefix (PS3.10 section 7.1) will do.
 
     Raises
     ------
     OSError
         If the file cannot be read.
     MammogramError
-        If it is damaged, or has more elements than any image.
+        If it is damaged, or has more elements than any image, or lacks a prefix that it must have.
     """
     with path.open("rb") as file:
+        if prefixed and file.read(132)[128:] != b"DICM":
+            raise MammogramError("the file is no DICOM file: send it again from its source.")
         scan = _Scan(file)
         return FoundHeader(scan.transfer_syntax, scan.find(keywords))
 

@@ -96,7 +96,7 @@ def identify(path: Path, peer: str, address: str = "") -> ReceivedObject:
         names are made from them).
     """
     try:
-        found = find_attributes(path, (*_IDENTITY, "ImageType"))
+        found = find_attributes(path, (*_IDENTITY, "ImageType"), prefixed=True)
     except MammogramError:
         raise ObjectRefusedError("a data set that cannot be parsed was refused", CANNOT_UNDERSTAND) from None
     sop_class, sop_instance, study, modality = (found.get(keyword) for keyword in _IDENTITY)
