@@ -21,11 +21,16 @@ from mammoscope.node.db.repository import (
 )
 from mammoscope.node.events import Event, Origin, StudyRead
 from mammoscope.node.storage.outbox import Outbox
-from mammoscope.results import ReadMammogram, ResultReference, StudyResults, absent_view_sentence
+from mammoscope.results import ReadMammogram, ResultError, ResultReference, StudyResults, absent_view_sentence
 from mammoscope.settings import DestinationSettings, ResultKind
 from mammoscope.settings.schema import DEFAULT_RESULTS
 
 log = structlog.get_logger(__name__)
+
+
+MOST_PICTURED = 24
+"""Images of one study that get a picture each, of some megabytes."""
+PICTURES = frozenset((ResultKind.IMAGE_CAPTURE, ResultKind.COLOUR_IMAGE_CAPTURE))
 
 
 class MakeResults(Protocol):
@@ -101,11 +106,20 @@ class Reporter:
         destinations = self._destinations_of(record.origin)
         kinds = tuple(dict.fromkeys(kind for d in destinations for kind in d.results)) or DEFAULT_RESULTS
         images = [outcome for outcome in outcomes if isinstance(outcome, ReadMammogram)]
+        if outcomes and not images:
+            raise ResultError(
+                f"no object can refer to any of {len(outcomes)} images; the first: {_reason(outcomes[0])}"
+            )
+        problems = _left_out(outcomes, images)
+        if len(images) > MOST_PICTURED and not PICTURES.isdisjoint(kinds):
+            kinds = tuple(kind for kind in kinds if kind not in PICTURES) or DEFAULT_RESULTS
+            problems.append(f"Of {len(images)} images none gets a picture of its own; {MOST_PICTURED} would.")
         absent = absent_views(images, self._expected_views)
         results = self._make_results(
             images, self._algorithm, kinds=kinds, supersedes=_references(record), absent_views=absent
         )
         told = {absent_view_sentence(view) for view in absent}
+        problems.extend(problem for problem in results.problems if problem not in told)
         number = max((report.number for report in record.reports), default=0) + 1
         self._outbox.put(study, number, results.objects)
         report = Report(
@@ -117,7 +131,7 @@ class Reporter:
             waited_seconds=round(waited_seconds, 3),
             images=tuple(_image(outcome) for outcome in outcomes),
             results=tuple(_result(result.reference) for result in results.results),
-            problems=tuple(problem for problem in results.problems if problem not in told),
+            problems=tuple(problems),
             absent_views=absent,
             deliveries=tuple(self._delivery(record, destination, results) for destination in destinations),
         )
@@ -161,6 +175,15 @@ def absent_views(images: Sequence[ReadMammogram], expected: Collection[str]) -> 
         if image.laterality and image.view and image.header.SOPClassUID not in REPORTED_SOP_CLASSES
     }
     return tuple(view for view in expected if view not in there)
+
+
+def _reason(outcome: ReadMammogram | Reading) -> str | None:
+    return (outcome.reading if isinstance(outcome, ReadMammogram) else outcome).reason
+
+
+def _left_out(outcomes: Sequence[ReadMammogram | Reading], images: Sequence[ReadMammogram]) -> list[str]:
+    missing = len(outcomes) - len(images)
+    return [f"{missing} of {len(outcomes)} images are in no result."] if images and missing else []
 
 
 def _references(record: StudyRecord) -> tuple[ResultReference, ...]:
