@@ -13,7 +13,7 @@ from mammoscope.inference.bundle import (
     shipped_bundle,
 )
 from mammoscope.inference.calibration import Calibration, log_odds
-from mammoscope.inference.detector import Detector, as_findings, reading_at
+from mammoscope.inference.detector import Detector, ModelError, as_findings, reading_at
 
 __all__ = [
     "METADATA_KEY",
@@ -24,6 +24,7 @@ __all__ = [
     "Calibration",
     "Detector",
     "Figures",
+    "ModelError",
     "OperatingPoint",
     "TrainingData",
     "as_findings",

@@ -154,6 +154,21 @@ class StudyFailed(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StudyPutOff(Event):
+    """A study is read later, for trouble of the machine that is nothing to be said of the patient.
+
+    Parameters
+    ----------
+    part
+        What is in trouble: ``model``, ``decoder``, ``memory`` or ``disk``.
+    """
+
+    study: str
+    part: str
+    origin: Origin = Origin.SENT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SendingFailed(Event):
     """A try to send a report; it is tried again."""
 
@@ -245,6 +260,7 @@ _WORDS: dict[type[Event], tuple[str, str]] = {
     ReportSent: ("info", "results sent"),
     SendingFailed: ("warning", "results not sent yet"),
     StudyFailed: ("error", "study failed"),
+    StudyPutOff: ("warning", "study put off"),
     StudyRead: ("info", "study read"),
 }
 """Level and event of the log; who is refused, the network's own log tells."""

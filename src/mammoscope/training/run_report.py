@@ -24,7 +24,7 @@ from mammoscope.evaluation import (
     predictions_to_coco,
     report_markdown,
 )
-from mammoscope.imaging import InputGeometry
+from mammoscope.imaging import Preprocessing
 from mammoscope.inference import (
     Calibration,
 )
@@ -88,7 +88,7 @@ def write_validation(run: RunFolder, progress: Progress) -> Validation:
 
 
 def validate(
-    detector: MassDetector, geometry: InputGeometry, validation: AnnotatedDataset, model: str, progress: Progress
+    detector: MassDetector, geometry: Preprocessing, validation: AnnotatedDataset, model: str, progress: Progress
 ) -> Validation:
     """A detector on validation images, its scores calibrated on them.
 

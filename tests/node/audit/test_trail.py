@@ -7,7 +7,7 @@ from mammoscope.node.audit import trail as trail_module
 from mammoscope.node.audit.trail import AuditTrail, Position, Verification
 
 
-def test_a_full_file_is_followed_by_another_and_the_chain_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_file_is_followed_by_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trail_module, "LARGEST_FILE", 1000)
     trail = AuditTrail(tmp_path)
     for number in range(40):

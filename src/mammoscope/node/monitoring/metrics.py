@@ -29,6 +29,7 @@ from mammoscope.node.events import (
     ReportSent,
     SendingFailed,
     StudyFailed,
+    StudyPutOff,
     StudyRead,
 )
 from mammoscope.node.monitoring.phantom_check import LastRound
@@ -129,6 +130,8 @@ class Metrics:
                 self._count.hops.labels("read").observe(event.seconds)
             case StudyFailed():
                 self._count.failed.inc()
+            case StudyPutOff():
+                self._count.put_off.labels(event.part).inc()
             case SendingFailed():
                 self._count.failures.labels(event.destination).inc()
             case ReportSent():
@@ -171,6 +174,7 @@ class _Counters:
         self.objects = counter("objects_received", "Objects that arrived, by what became of them.", "outcome", "origin")
         self.studies = counter("reports_made", "Reports made of patients' studies.", "origin")
         self.failed = counter("studies_failed", "Tries to read a study that gave no results.")
+        self.put_off = counter("studies_put_off", "Tries to read a study that the machine's trouble ended.", "part")
         self.not_processed = counter("images_not_processed", "Images that were not processed, by reason.", "reason")
         self.absent_views = counter("expected_views_absent", "Reports of studies without an expected view.", "view")
         self.sent = counter("reports_sent", "Reports that a destination has.", "destination")

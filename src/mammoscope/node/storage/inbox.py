@@ -1,5 +1,6 @@
 """`Inbox`: the images that were acknowledged, one folder a study, one file an object, named by their UIDs."""
 
+import errno
 import json
 import os
 import shutil
@@ -8,10 +9,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import structlog
-from pydicom import dcmread
-from pydicom.uid import DeflatedExplicitVRLittleEndian, SecondaryCaptureImageStorage
+from pydicom.uid import SecondaryCaptureImageStorage
 
+from mammoscope.imaging import MammogramError, MammogramUnavailableError, read_mammogram_header
 from mammoscope.imaging.dicom import says_mammogram
+from mammoscope.imaging.header import header_length
 from mammoscope.logging import where_raised
 from mammoscope.network import IGNORED_SOP_CLASSES, REPORTED_SOP_CLASSES, Receipt, ReceivedObject
 from mammoscope.node.storage.durable_files import sync, write_whole
@@ -138,10 +140,10 @@ def _may_be_mammogram(received: ReceivedObject) -> bool:
     if received.sop_class_uid != SecondaryCaptureImageStorage or received.modality == "MG":
         return True
     try:
-        return says_mammogram(dcmread(received.path, stop_before_pixels=True))
-    except OSError:
-        raise
-    except Exception as error:  # a damaged header raises whatever its bytes lead to
+        return says_mammogram(read_mammogram_header(received.path, name=received.sop_instance_uid))
+    except MammogramUnavailableError as error:  # the sender tries again later
+        raise OSError(errno.EIO, str(error)) from error
+    except MammogramError as error:
         log.warning("header not readable", image=received.sop_instance_uid, error=where_raised(error))
         return False
 
@@ -149,12 +151,8 @@ def _may_be_mammogram(received: ReceivedObject) -> bool:
 def _cut_off_pixels(path: Path) -> None:
     """Shorten a file to what stands before its pixel data, which may be gigabytes that nobody will look at."""
     try:
-        with path.open("rb") as file:
-            header = dcmread(file, stop_before_pixels=True)
-            end = file.tell()
-    except OSError:
-        raise
-    except Exception:  # a damaged header: kept as it came, and reported as what it is
+        length = header_length(path)
+    except MammogramError:  # damaged: kept as it came, and reported as what it is
         return
-    if header.file_meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:  # compressed as one stream
-        os.truncate(path, end)
+    if length is not None:
+        os.truncate(path, length)
