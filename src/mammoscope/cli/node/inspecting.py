@@ -205,7 +205,7 @@ def show(study: Study, config: Config, as_json: AsJSON = False) -> None:
 
         raise MammoscopeError(f"study {study} is not known here; nothing of it was received, or it was another node")
     if as_json:
-        typer.echo(record.model_dump_json(indent=2))
+        typer.echo(json.dumps(record.model_dump(mode="json"), indent=2))
         return
     for line in _lines(record):
         typer.echo(one_line(line))
