@@ -132,7 +132,7 @@ def test_no_name_from_a_comment_is_kept_and_no_file_is_for_others(
             continue
         content = file.read_bytes()
         assert b"4711" not in content, f"{file} holds the comment"
-        assert b"\x1b" not in content or file.name.startswith("node.sqlite"), f"{file} holds a terminal's escapes"
+        assert b"\x1b" not in content or ".sqlite" in file.name, f"{file} holds a terminal's escapes"
     for file in (node.storage, *node.storage.rglob("*")):
         mode = stat.S_IMODE(file.lstat().st_mode)
         assert mode & 0o077 == 0, f"{file.relative_to(node.storage)} has the mode {mode:04o}"
