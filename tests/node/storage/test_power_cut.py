@@ -27,7 +27,7 @@ class Disk:
         self._sync_folder(root)
 
     def synced(self, descriptor: int) -> None:
-        path, facts = Path(os.readlink(f"/proc/self/fd/{descriptor}")), os.fstat(descriptor)
+        path, facts = Path(f"/proc/self/fd/{descriptor}").readlink(), os.fstat(descriptor)
         if stat.S_ISDIR(facts.st_mode):
             self._sync_folder(path)
         else:
