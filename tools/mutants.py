@@ -1,8 +1,8 @@
 """Plant faults in a copy of the sources, one at a time, and tell which the tests catch.
 
-tools/mutants.toml holds the faults: the file, what is replaced by what, and the tests that should fail. A fault whose text
-is no longer there is an error, so that the list stays true. The share that is caught is printed by room; exit code 1
-where one is not caught.
+tools/mutants.toml holds the faults: the file, what is replaced by what, and the tests that should fail. A fault whose
+text is no longer there is an error, so that the list stays true. The share that is caught is printed by room; exit
+code 1 where one is not caught.
 """
 
 import argparse
