@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mammoscope.imaging import Crop, Preprocessing, Mammogram, prepare
+from mammoscope.imaging import Crop, Mammogram, Preprocessing, prepare
 from mammoscope.phantom import screening_study
 
 FILE = Path(__file__).parent / "data" / "prepared.npz"
