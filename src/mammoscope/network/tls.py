@@ -9,9 +9,8 @@ from cryptography import x509
 
 from mammoscope.network.errors import TLSConfigError
 
-
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
-"""What TLS 1.2 may use: forward secrecy with authenticated encryption (RFC 9325, 4.2), which DICOM PS3.15 B.12 asks for.
+"""What TLS 1.2 may use: forward secrecy with authenticated encryption (RFC 9325, 4.2), as DICOM PS3.15 B.12 asks.
 
 OpenSSL's defaults also hold AES in CBC mode, which RFC 9325 advises against. TLS 1.3 has nothing else anyway.
 """
