@@ -142,7 +142,12 @@ def _parsed(text: bytearray) -> tuple[dict[str, Any], dict[str, _Announced]]:
         described = {name: _Announced(_shape(shape), _dtype(kind)) for name, kind, shape in arrays}
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ProtocolError("this is no message") from error
-    if not isinstance(fields, dict) or len(described) != len(arrays) or len(arrays) > MOST_ARRAYS:
+    if (
+        not isinstance(fields, dict)
+        or not isinstance(arrays, list)
+        or len(described) != len(arrays)
+        or len(arrays) > MOST_ARRAYS
+    ):
         raise ProtocolError("this is no message")
     return fields, described
 
