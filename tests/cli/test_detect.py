@@ -315,5 +315,5 @@ def test_leading_zeros_in_uids_cost_no_results_and_no_noise(study: Path, tmp_pat
 
     done = run_detect(study, "--out", tmp_path / "out", "--threads", 1)
 
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr.strip()) == (0, "")
     assert {"SR", "OT"} <= objects_of(tmp_path / "out").keys()
