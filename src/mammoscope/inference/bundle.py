@@ -114,7 +114,7 @@ class BundleMetadata(_Part):
         How the network was trained, without places on the machine that did it; empty where that is not known.
     """
 
-    format: Literal[2] = FORMAT
+    format: Literal[2] = 2
     name: str = Field(min_length=1)
     version: str = Field(min_length=1)
     input: BundleInput
