@@ -93,7 +93,7 @@ class AnnotatedDataset:
         COCO category id by label.
     clipped
         How many boxes reached over an image's edge and were cut there on reading.
-    split
+    split_name
         The split it was narrowed to, or ``None`` for all images.
     """
 
@@ -101,7 +101,7 @@ class AnnotatedDataset:
     images: tuple[AnnotatedImage, ...]
     category_ids: Mapping[str, int]
     clipped: int = 0
-    split: str | None = None
+    split_name: str | None = None
 
     @classmethod
     def from_coco(
@@ -195,7 +195,7 @@ class AnnotatedDataset:
             there = sorted({image.split for image in self.images if image.split})
             hint = f"it has {', '.join(there)}" if there else "split it with 'mammoscope dataset split' first"
             raise DatasetError(f"data set {self.name} has no images in the split '{split}': {hint}.")
-        return replace(self, images=images, split=split)
+        return replace(self, images=images, split_name=split)
 
     def fingerprint(self) -> str:
         """SHA-256 over image ids, patients, splits, the bytes of every image file, boxes and labels.

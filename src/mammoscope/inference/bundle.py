@@ -13,6 +13,7 @@ from mammoscope.errors import MammoscopeError
 from mammoscope.findings import Algorithm
 from mammoscope.imaging import Crop, InputGeometry, PresentationIntent
 from mammoscope.inference.calibration import Calibration
+from mammoscope.inference.data_roles import KnownData
 
 if TYPE_CHECKING:  # at run time only where a bundle is opened: what merely talks of bundles stays small
     import onnxruntime
@@ -95,6 +96,8 @@ class BundleMetadata(_Part):
         What makes probabilities of the network's scores; thresholds are on their scale. ``None``: scores as they are.
     recipe
         How the network was trained, without places on the machine that did it; empty where that is not known.
+    known_data
+        Hashes of the patients that it learnt from, was chosen on and was calibrated on; empty where that is not known.
     """
 
     format: Literal[1] = 1
@@ -107,6 +110,7 @@ class BundleMetadata(_Part):
     figures: tuple[Figures, ...] = ()
     calibration: Calibration | None = None
     recipe: dict[str, Any] = {}
+    known_data: tuple[KnownData, ...] = ()
     made_with: str
     notice: str = "Research use only; not a medical device."
 

@@ -125,7 +125,7 @@ def _write(folder: Path, validated: Validation, validation: AnnotatedDataset, re
 
 def named(data: AnnotatedDataset) -> str:
     """A data set's split in one line, with its numbers of images and patients."""
-    return f"{data.name}, split {data.split}, {len(data)} images of {len(data.patients)} patients"
+    return f"{data.name}, split {data.split_name}, {len(data)} images of {len(data.patients)} patients"
 
 
 def data_of(run: RunFolder) -> AnnotatedDataset:

@@ -63,7 +63,7 @@ def validation_metrics(
         THRESHOLD_RULE,
         resamples=resamples,
         dataset=dataset.name,
-        split=dataset.split,
+        split=dataset.split_name,
         dataset_fingerprint=dataset.fingerprint(),
         model=model,
         note="The threshold was chosen on these very images: precision, recall and F1 are optimistic.",
