@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from mammoscope.cli import app
-from mammoscope.errors import MammoscopeError
 from mammoscope.datasets.files import sha256_of_file
+from mammoscope.errors import MammoscopeError
 from mammoscope.evaluation import TableFormat, figures_table, read_report, report_html
 from mammoscope.findings import Algorithm, Box, Finding
 from mammoscope.imaging import Crop

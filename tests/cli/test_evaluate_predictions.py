@@ -27,7 +27,7 @@ def films(tmp_path):
     (tmp_path / "films/images").mkdir(parents=True)
     images = []
     for number, name in enumerate(NAMES):
-        pixels = np.full((300, 200), 50, np.uint16)
+        pixels = np.full((300, 200), 50 + number, np.uint16)
         pixels[0, 0] = 1
         cv2.imwrite(str(tmp_path / "films/images" / name), pixels)
         patient, split = name[:5], "val" if number < 2 else "test"

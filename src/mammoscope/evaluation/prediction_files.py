@@ -277,7 +277,7 @@ def _is_whole(value: Any) -> bool:
     if isinstance(value, str):
         return value.isdecimal()
     try:
-        return int(value) == value
+        return bool(int(value) == value)
     except (TypeError, ValueError):
         return False
 

@@ -92,14 +92,37 @@ class EvaluationOptions:
 class CandidateSource(Protocol):
     """What is evaluated: a bundle, or predictions that another program made."""
 
-    name: str
-    version: str
-    threshold: float
-    threshold_rule: str
-    several_classes: bool
-    facts: Mapping[str, Any]
-    known: Sequence[KnownData]
-    needs_pixels: bool
+    @property
+    def name(self) -> str:
+        """The model's name."""
+
+    @property
+    def version(self) -> str:
+        """Its version; empty where that is not known."""
+
+    @property
+    def threshold(self) -> float:
+        """Its operating point."""
+
+    @property
+    def threshold_rule(self) -> str:
+        """How that came about."""
+
+    @property
+    def several_classes(self) -> bool:
+        """Whether its candidates say more than one class."""
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What it says of itself, for ``metrics.json``."""
+
+    @property
+    def known(self) -> Sequence[KnownData]:
+        """The data that it knows; empty where it does not say."""
+
+    @property
+    def needs_pixels(self) -> bool:
+        """Whether it has to be shown the mammogram."""
 
     def candidates(self, image: AnnotatedImage, mammogram: Mammogram | None) -> tuple[Finding, ...]:
         """The candidates on one image; the mammogram is there where ``needs_pixels`` says so."""
@@ -153,7 +176,7 @@ class PredictionSource:
     needs_pixels = False
 
     @property
-    def several_classes(self) -> bool:  # type: ignore[override]
+    def several_classes(self) -> bool:
         """Whether the predictions say more than one class."""
         return len({finding.label for found in self.predictions.by_image.values() for finding in found}) > 1
 
@@ -203,6 +226,18 @@ def evaluate_into(out: Path, source: CandidateSource, data: AnnotatedDataset, op
     evaluated = evaluate_source(source, data, options, pictures)
     _write(out, evaluated)
     return evaluated
+
+
+def write_evaluated(out: Path, evaluated: Evaluated) -> None:
+    """Leave what `evaluate_into` leaves, of an evaluation that was made without a folder: no pictures.
+
+    Raises
+    ------
+    MammoscopeError
+        If the folder cannot be written.
+    """
+    _prepare(out)
+    _write(out, evaluated)
 
 
 def evaluate_source(

@@ -39,6 +39,8 @@ def test_pdf_holds_vectors_and_text_and_is_the_same_each_time(charts):
     assert b"/BaseFont /Helvetica" in pdf
     assert pdf == chart_pdf(charts[1])
     assert re.search(rb"/MediaBox \[ 0 0 444 508 \]", pdf)  # three lines in its key
+    nothing_found = curve_charts([ImageResult(1, "p", (A,), ())], 0.5, resamples=5, seed=0)
+    assert all(chart_pdf(chart) for chart in nothing_found)
     assert chart_pdf(Chart("Empty", "x", "y", 1.0, (), columns=((0, 180, 20, 180),), dots=((1, 5, 5, 2),)))
 
 

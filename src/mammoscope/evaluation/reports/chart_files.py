@@ -3,16 +3,54 @@
 import csv
 import io
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from mammoscope.evaluation.matching import EvaluationError
 from mammoscope.evaluation.reports.charts import SIDE, Chart
 
 COLOURS = ("#1b6ca8", "#c2541b", "#2a8a57", "#7a4b9d")
 """Of the first line of a chart and of those after it."""
 _LEFT, _BOTTOM, _TOP, _LINE = 60.0, 60.0, 34.0, 18.0
 _FONT, _FONT_SIZE = "Helvetica", 11
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A chart that a notebook shows and `save` writes."""
+
+    chart: Chart
+
+    def save(self, file: str | Path) -> Path:
+        """Write it as ``.svg``, ``.pdf`` or ``.csv`` (the numbers of its curves).
+
+        Raises
+        ------
+        EvaluationError
+            If the name ends otherwise, or the file cannot be written.
+        """
+        path = Path(file)
+        made = {
+            ".svg": lambda: chart_svg(self.chart).encode(),
+            ".pdf": lambda: chart_pdf(self.chart),
+            ".csv": lambda: curves_csv([self.chart]).encode(),
+        }.get(path.suffix.lower())
+        if made is None:
+            raise EvaluationError(f"{path} ends in neither .svg, .pdf nor .csv, in which a chart can be written.")
+        try:
+            path.write_bytes(made())
+        except OSError as error:
+            raise EvaluationError(f"{path} cannot be written: {error.strerror}.") from None
+        return path
+
+    def __repr__(self) -> str:
+        return f"<Drawing of {self.chart.title}: {', '.join(line.name for line in self.chart.lines)}>"
+
+    def _repr_svg_(self) -> str:
+        return chart_svg(self.chart)
 
 
 def chart_svg(chart: Chart) -> str:
@@ -41,7 +79,7 @@ def chart_pdf(chart: Chart) -> bytes:
     for x, y, width, height in chart.columns:
         canvas.setFillColor(COLOURS[0])
         canvas.rect(x, SIDE - y - height, width, height, stroke=0, fill=1)
-    for number, points in chart.bands:
+    for number, points in filter(lambda band: band[1], chart.bands):
         canvas.setFillColor(_colour(number), alpha=0.16)
         canvas.drawPath(_path(canvas, points, closed=True), stroke=0, fill=1)
     canvas.setLineWidth(1.8)
