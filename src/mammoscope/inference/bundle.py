@@ -1,6 +1,7 @@
 """The bundle: one ONNX file whose metadata holds everything that running it needs."""
 
 import importlib.resources
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from mammoscope.errors import MammoscopeError
+from mammoscope.errors import MammoscopeError, what_is_wrong
 from mammoscope.findings import Algorithm
 from mammoscope.imaging import Crop, InputGeometry, PresentationIntent
 from mammoscope.inference.calibration import Calibration
@@ -146,7 +147,8 @@ class Bundle:
         Parameters
         ----------
         threads
-            How many the network may use; ``None`` for one a core.
+            How many the network may use; ``None`` for one a core, or one alone where the cores are busy already: threads
+            that wait for each other then take longer than one.
 
         Raises
         ------
@@ -160,6 +162,7 @@ class Bundle:
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
+        threads = threads or (1 if _cores_are_busy() else None)
         if threads:
             options.intra_op_num_threads = threads
             options.inter_op_num_threads = 1
@@ -232,6 +235,14 @@ def rewrite_metadata(bundle: Path, metadata: BundleMetadata, out: Path) -> None:
             draft.unlink(missing_ok=True)
 
 
+def _cores_are_busy() -> bool:
+    """Whether as many processes ran in the last minute as there are cores."""
+    try:
+        return os.getloadavg()[0] >= (os.cpu_count() or 1)
+    except OSError:
+        return False
+
+
 def _metadata(path: Path, session: "onnxruntime.InferenceSession") -> BundleMetadata:
     stored = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
     if stored is None:
@@ -242,7 +253,7 @@ def _metadata(path: Path, session: "onnxruntime.InferenceSession") -> BundleMeta
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "as a whole"
         raise BundleError(
-            f"the metadata of {path} is not one this version understands ({field}: {first['msg']}): export the model "
+            f"the metadata of {path} is not one this version understands ({field}: {what_is_wrong(first)}): export the model "
             "again, or use the version of Mammoscope that made it"
         ) from error
     expected = [1, 1, metadata.input.rows, metadata.input.columns]
