@@ -51,7 +51,7 @@ def test_a_run_follows_its_data_set(moved_set, tiny_recipe, tmp_path):
     run = RunFolder.open(recipe.run_folder, recipe, fingerprint)
     run.save(checkpoint())
     there = moved_set.rename(tmp_path / "there")
-    with pytest.raises(TrainingError, match="no longer in .* say with --dataset"):
+    with pytest.raises(TrainingError, match=r"no longer in .* say with --dataset"):
         data_of(run)
     assert data_of(run, there).fingerprint() == fingerprint
     again = load_recipe(tiny_recipe(tmp_path / "run", data__dataset=str(there)))

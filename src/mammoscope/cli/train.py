@@ -1,4 +1,4 @@
-"""`mammoscope train`, `pretrain`, `export`, `import-checkpoint`: from a recipe or another program's model to a bundle."""
+"""`mammoscope train`, `pretrain`, `export`, `import-checkpoint`: from a recipe, or a checkpoint, to a bundle."""
 
 import importlib.util
 from pathlib import Path
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from mammoscope.training import PatchFigures, Recipe, Step
 
 
+RECIPE = typer.Argument(
+    help="The recipe: a TOML file, or the name of one that comes with Mammoscope, as cpu.", show_default=False
+)
 INTERRUPTED = 130
 """The exit code after Ctrl-C, as shells have it."""
 FORCE = typer.Option("--force", help="Replace a file that is there.")
@@ -35,12 +38,7 @@ def needs_torch(command: str) -> None:
 
 
 def train(
-    recipe: Annotated[
-        Path,
-        typer.Argument(
-            help="The recipe: a TOML file, or the name of one that comes along, as cpu.", show_default=False
-        ),
-    ],
+    recipe: Annotated[Path, RECIPE],
     changes: Annotated[
         list[str] | None, typer.Option("--set", help="section.key=value instead of the recipe's (may be repeated).")
     ] = None,
@@ -88,8 +86,8 @@ def _tell_of_the_cpu(recipe: "Recipe", console: Console) -> None:
 
     if recipe.schedule.precision != "fp32" and not torch.cuda.is_available():
         console.print(
-            f"warning: the recipe {recipe.name} is for a GPU (precision {recipe.schedule.precision}) and there is none: "
-            "it trains on the CPU in fp32, many times slower",
+            f"warning: the recipe {recipe.name} is for a GPU (precision {recipe.schedule.precision}) and there is "
+            "none: it trains on the CPU in fp32, many times slower",
             highlight=False,
             soft_wrap=True,
         )
@@ -190,12 +188,7 @@ class _Display:
 
 
 def pretrain(
-    recipe: Annotated[
-        Path,
-        typer.Argument(
-            help="The recipe: a TOML file, or the name of one that comes along, as cpu.", show_default=False
-        ),
-    ],
+    recipe: Annotated[Path, RECIPE],
     changes: Annotated[
         list[str] | None, typer.Option("--set", help="section.key=value instead of the recipe's (may be repeated).")
     ] = None,

@@ -147,8 +147,8 @@ class Bundle:
         Parameters
         ----------
         threads
-            How many the network may use; ``None`` for one a core, or one alone where the cores are busy already: threads
-            that wait for each other then take longer than one.
+            How many the network may use; ``None`` for one a core, or one alone where the cores are busy already:
+            threads that wait for each other then take longer than one.
 
         Raises
         ------
@@ -253,8 +253,8 @@ def _metadata(path: Path, session: "onnxruntime.InferenceSession") -> BundleMeta
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "as a whole"
         raise BundleError(
-            f"the metadata of {path} is not one this version understands ({field}: {what_is_wrong(first)}): export the model "
-            "again, or use the version of Mammoscope that made it"
+            f"the metadata of {path} is not one this version understands ({field}: {what_is_wrong(first)}): export the "
+            "model again, or use the version of Mammoscope that made it"
         ) from error
     expected = [1, 1, metadata.input.rows, metadata.input.columns]
     if session.get_inputs()[0].shape != expected:
