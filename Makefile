@@ -1,6 +1,7 @@
 # make demo     a synthetic study through the whole way, in under three minutes (installs the core only, no torch)
 # make test     every check: import contracts, ruff, mypy, pytest (installs what it needs)
 # make lint     the checks without the tests
+# make docs     the documentation site in build/site; a dead link or an undocumented public name fails
 # make bench    what benchmarks/ measures, the models on ../shared/data
 # make clean    removes what the others made
 
@@ -13,7 +14,7 @@ SOURCES = $(shell find src -type f -not -name '*.pyc')
 CORE = $(if $(wildcard $(VENV)/.dev),$(VENV)/.dev,$(VENV)/.core)
 
 .DELETE_ON_ERROR:
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint docs bench clean
 
 demo: $(CORE)
 	$(VENV)/bin/mammoscope demo --out demo-output
@@ -26,6 +27,9 @@ lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+
+docs: $(VENV)/.dev
+	$(VENV)/bin/python -m mkdocs build --strict
 
 bench: $(VENV)/.dev
 	$(VENV)/bin/python benchmarks/latency.py
@@ -48,7 +52,7 @@ $(VENV)/.core: $(VENV)/bin/python pyproject.toml $(SOURCES)
 
 $(VENV)/.dev: $(VENV)/bin/python pyproject.toml
 	@echo "Installing Mammoscope with torch and the checks into $(VENV) (several minutes and gigabytes the first time)"
-	$(PIP) install --editable '.[train,ray,dev]'
+	$(PIP) install --editable '.[train,ray,dev,docs]'
 	@touch $@
 
 clean:

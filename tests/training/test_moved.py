@@ -87,7 +87,7 @@ def test_a_disk_that_is_full_at_the_first_checkpoint_is_told_as_it_is(tiny_recip
         ("shedule.batch=3", "shedule: a recipe has no such key; did you mean schedule?"),
         ("input.rows=65", "input.rows: it has to be a multiple of 32, not 65"),
         ("schedule.batch=0", "schedule.batch: it has to be 1 or more, not 0"),
-        ("input.crop='all'", "input.crop: it is one of 'none' or 'breast', not 'all'"),
+        ("input.crop='all'", "input.crop: it is one of 'breast' or 'none', not 'all'"),
         ("schedule.batch='many'", "schedule.batch: it is a whole number, not 'many'"),
     ],
 )

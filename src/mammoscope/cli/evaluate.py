@@ -1,13 +1,4 @@
-"""`mammoscope evaluate`: a bundle's figures on annotated mammograms, with a picture of each case.
-
-`mammoscope compare`: evaluated models in one table, and whether their differences are more than chance.
-
-`mammoscope report`: an evaluation as one HTML page.
-
-`mammoscope model-card`: what a model is, what it reached and what it is not good for, on one page.
-
-`mammoscope calibrate`: a bundle whose scores are probabilities on the images of a report.
-"""
+"""`mammoscope evaluate`, `compare`, `report`, `model-card`, `calibrate`: how good a model is, and what says so."""
 
 import importlib.util
 import json
