@@ -77,6 +77,36 @@ def test_a_skip_fails_in_ci_and_only_there(root: Path, tmp_path: Path, skip: str
     assert (done.returncode == 0) is (not ci)
 
 
+@pytest.mark.parametrize(
+    ("body", "workers", "finished"),
+    [
+        ("def test_it(): pass", 0, True),
+        ("def test_it(): pass", 2, True),
+        ("import os\ndef test_it(): os._exit(0)", 0, False),
+        ("import os\ndef test_it(): os.abort()", 0, False),
+        ("def test_it(): assert False", 0, False),
+    ],
+)
+def test_ci_sees_that_pytest_did_not_come_to_its_end(
+    root: Path, tmp_path: Path, body: str, workers: int, finished: bool
+):
+    (tmp_path / "test_it.py").write_text(body)
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-n", str(workers), str(tmp_path)]
+    log = tmp_path / "log"
+    with log.open("w") as out:
+        subprocess.run(command, stdout=out, stderr=out, check=False, cwd=tmp_path)
+    done = subprocess.run([root / ".ci" / "finished", log], capture_output=True, text=True, check=False)
+    assert (done.returncode == 0) is finished, log.read_text()
+    assert ("without pytest's summary" in done.stderr) is not finished
+
+
+def test_a_library_that_ends_its_process_is_one_failed_test(tmp_path: Path):
+    (tmp_path / "test_it.py").write_text("import os\ndef test_a(): os.abort()\ndef test_b(): pass\ndef test_c(): pass")
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-n", "2", "--dist", "worksteal", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, timeout=300)
+    assert re.search(r"= 1 failed, 2 passed in ", done.stdout), done.stdout
+
+
 def test_no_tracked_file_is_too_large_to_review(root: Path):
     if not (root / ".git").exists():
         pytest.skip("not a git work tree, so there are no tracked files to look at")

@@ -17,7 +17,7 @@ used, so that ``import mammoscope`` costs nothing.
 
 from importlib import import_module
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "AnnotatedDataset": "mammoscope.datasets",

@@ -1,7 +1,10 @@
 """Synthetic studies, a detector that needs no model, a PACS in this process, and waiting without sleeping too long."""
 
 import importlib.util
+import os
+import shutil
 import socket
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +23,10 @@ assert _SPEC
 assert _SPEC.loader
 run_node = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(run_node)
+
+
+_POSTGRESQL = sorted(Path("/usr/lib/postgresql").glob("[0-9]*/bin"))
+_NOBODY = "postgres"
 
 
 class Pacs:
@@ -115,3 +122,29 @@ def wait_until() -> Callable[[Callable[[], object]], None]:
             time.sleep(0.02)
 
     return wait
+
+
+@pytest.fixture
+def postgresql(free_port: int) -> Iterator[str]:
+    """A PostgreSQL server of the test's own, on the loopback interface."""
+    if os.geteuid() != 0 or not _POSTGRESQL or shutil.which("setpriv") is None:
+        pytest.skip("needs root, to start a PostgreSQL server of its own as another user, and Debian's postgresql")
+    folder = Path("/tmp") / f"mammoscope-postgres-{os.getpid()}-{free_port}"
+    folder.mkdir()
+    shutil.chown(folder, _NOBODY, _NOBODY)
+    run_as = ["setpriv", f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups"]
+    data = folder / "data"
+
+    def run(*command: str | Path) -> None:
+        done = subprocess.run([*run_as, *command], capture_output=True, text=True, cwd=folder, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    programs = _POSTGRESQL[-1]
+    run(programs / "initdb", "-D", data, "-U", "node", "--auth=trust", "--no-sync", "-E", "UTF8", "--locale=C")
+    options = f"-c listen_addresses=127.0.0.1 -c port={free_port} -c unix_socket_directories={folder} -c fsync=off"
+    run(programs / "pg_ctl", "-D", data, "-w", "-t", "120", "-l", folder / "log", "-o", options, "start")
+    try:
+        yield f"postgresql://node@127.0.0.1:{free_port}/postgres"
+    finally:
+        run(programs / "pg_ctl", "-D", data, "-w", "-m", "immediate", "stop")
+        shutil.rmtree(folder)

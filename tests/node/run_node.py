@@ -25,6 +25,7 @@ class BrightestBlob:
     """Finds the largest connected region of pixels brighter than 95 % of the brightest."""
 
     algorithm = Algorithm("Brightest blob", "1.0")
+    preprocessing = None
     score = 0.9
 
     def __init__(self, seconds: float = 0.0) -> None:

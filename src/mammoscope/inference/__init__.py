@@ -14,7 +14,7 @@ from mammoscope.inference.bundle import (
 )
 from mammoscope.inference.calibration import Calibration, log_odds
 from mammoscope.inference.data_roles import DataRole, KnownData
-from mammoscope.inference.detector import Detector, as_findings, reading_at
+from mammoscope.inference.detector import Detector, ModelError, as_findings, reading_at
 
 __all__ = [
     "METADATA_KEY",
@@ -27,6 +27,7 @@ __all__ = [
     "Detector",
     "Figures",
     "KnownData",
+    "ModelError",
     "OperatingPoint",
     "TrainingData",
     "as_findings",

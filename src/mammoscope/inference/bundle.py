@@ -1,6 +1,7 @@
 """The bundle: one ONNX file whose metadata holds everything that running it needs."""
 
 import importlib.resources
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from mammoscope.errors import MammoscopeError, what_is_wrong
 from mammoscope.findings import Algorithm
-from mammoscope.imaging import Crop, InputGeometry, PresentationIntent
+from mammoscope.imaging import Crop, Preprocessing, PresentationIntent
 from mammoscope.inference.calibration import Calibration
 from mammoscope.inference.data_roles import KnownData
 
@@ -22,8 +23,10 @@ if TYPE_CHECKING:  # at run time only where a bundle is opened: what merely talk
 METADATA_KEY = "mammoscope"
 """Under it the metadata lies in the ONNX file's metadata properties, as JSON."""
 
-PixelConvention = Literal["breast percentiles 1 to 99.8 as 0 to 1, region fills the input"]
-"""What `mammoscope.imaging.preprocessing` does. A bundle with another convention was made for another program."""
+FORMAT = 2
+"""Of the metadata that this version writes. It reads format 1 too, in which preprocessing was one English sentence."""
+
+_FORMAT_1_PIXELS = "breast percentiles 1 to 99.8 as 0 to 1, region fills the input"
 
 
 class BundleError(MammoscopeError):
@@ -35,10 +38,12 @@ class _Part(BaseModel):
 
 
 class BundleInput(_Part):
-    """The network's input in pixels and how pixels get there.
+    """The network's input and how a mammogram's pixels get there, as data that `mammoscope.imaging.prepare` reads.
 
     Parameters
     ----------
+    rows, columns, crop, percentiles, aspect
+        As of `mammoscope.imaging.Preprocessing`.
     intents
         What images must be for, if they say it; a bundle that does not say reads those for presentation and for
         processing.
@@ -47,13 +52,25 @@ class BundleInput(_Part):
     rows: int
     columns: int
     crop: Crop
-    pixels: PixelConvention = "breast percentiles 1 to 99.8 as 0 to 1, region fills the input"
+    percentiles: tuple[float, float] = Preprocessing(32, 32).percentiles
+    aspect: tuple[float, float] = Preprocessing(32, 32).aspect
     intents: tuple[PresentationIntent, ...] = Field(default=tuple(PresentationIntent), min_length=1)
 
+    @model_validator(mode="after")
+    def _is_a_preprocessing(self) -> Self:
+        _ = self.preprocessing
+        return self
+
     @property
-    def geometry(self) -> InputGeometry:
+    def preprocessing(self) -> Preprocessing:
         """The same in imaging's words."""
-        return InputGeometry(self.rows, self.columns, self.crop)
+        return Preprocessing(self.rows, self.columns, self.crop, self.percentiles, self.aspect)
+
+    @property
+    def pixels(self) -> str:
+        """What becomes of grey values, in words."""
+        low, high = (f"{percentile:g}" for percentile in self.percentiles)
+        return f"breast percentiles {low} to {high} as 0 to 1, region fills the input"
 
 
 class OperatingPoint(_Part):
@@ -101,7 +118,7 @@ class BundleMetadata(_Part):
         Hashes of the patients that it learnt from, was chosen on and was calibrated on; empty where that is not known.
     """
 
-    format: Literal[1] = 1
+    format: Literal[2] = FORMAT
     name: str = Field(min_length=1)
     version: str = Field(min_length=1)
     input: BundleInput
@@ -114,6 +131,16 @@ class BundleMetadata(_Part):
     known_data: tuple[KnownData, ...] = ()
     made_with: str
     notice: str = "Research use only; not a medical device."
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_format_1(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or data.get("format") != 1 or not isinstance(data.get("input"), dict):
+            return data
+        given = dict(data["input"])
+        if given.pop("pixels", _FORMAT_1_PIXELS) != _FORMAT_1_PIXELS:
+            raise ValueError("the input's pixels are of a convention that nobody has written")
+        return data | {"format": FORMAT, "input": given}
 
     @model_validator(mode="after")
     def _points_have_names_of_their_own(self) -> Self:
@@ -247,6 +274,11 @@ def _metadata(path: Path, session: "onnxruntime.InferenceSession") -> BundleMeta
     stored = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
     if stored is None:
         raise BundleError(f"{path} is an ONNX model but no Mammoscope bundle: make one with 'mammoscope export'")
+    if (later := _later_format(stored)) is not None:
+        raise BundleError(
+            f"{path} was made by a later version of Mammoscope (bundle format {later}; this one reads up to {FORMAT}): "
+            "use that version, or export the model again with this one"
+        )
     try:
         metadata = BundleMetadata.model_validate_json(stored)
     except ValidationError as error:
@@ -263,3 +295,12 @@ def _metadata(path: Path, session: "onnxruntime.InferenceSession") -> BundleMeta
             f"{metadata.input.columns} pixels that its metadata states; export the model again"
         )
     return metadata
+
+
+def _later_format(stored: str) -> int | None:
+    """The format of metadata that a later version wrote, whatever else it holds."""
+    try:
+        number = json.loads(stored)["format"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return number if isinstance(number, int) and number > FORMAT else None

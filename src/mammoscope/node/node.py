@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import IO, Self
 
 import structlog
-from pydicom import dcmread
 from starlette.routing import Route
 
-from mammoscope.imaging import PresentationIntent
+from mammoscope.imaging import MammogramError, PresentationIntent
+from mammoscope.imaging.header import find_attributes
 from mammoscope.network import (
     Caller,
     CallerRefusal,
@@ -197,6 +197,10 @@ class Node:
             largest_object=int(node.largest_object_gigabytes * 1e9),
         ).routes()
 
+    def reading_trouble(self) -> str | None:
+        """What of the machine keeps studies from being read now, in one sentence; ``None`` when nothing does."""
+        return self._worker.reading_trouble()
+
     def forget(self, study: str) -> None:
         """Delete all that is kept of a study, files and records, for example of a phantom."""
         self._worker.forget(study)
@@ -310,6 +314,6 @@ def _take(storage: Path, undo: ExitStack) -> None:
 
 def _sop_class(file: Path) -> str:
     try:
-        return str(dcmread(file, stop_before_pixels=True, specific_tags=["SOPClassUID"]).get("SOPClassUID", ""))
-    except Exception:  # reading it will say what is wrong
+        return find_attributes(file, ["SOPClassUID"]).get("SOPClassUID")
+    except (OSError, MammogramError):  # reading it will say what is wrong
         return ""

@@ -5,6 +5,7 @@ Keeping the memory of a process that runs for months flat.
 
 import ctypes
 import os
+import shutil
 import socket
 import threading
 import uuid
@@ -16,9 +17,10 @@ from pathlib import Path
 from typing import Self
 
 import structlog
-from pydicom import dcmread
+from pydicom import Dataset
 
-from mammoscope.imaging import MammogramReader, PresentationIntent
+from mammoscope.errors import MammoscopeError
+from mammoscope.imaging import MammogramReader, PresentationIntent, read_mammogram_header
 from mammoscope.imaging.eligibility import expected_views_present
 from mammoscope.network import CommitmentReports
 from mammoscope.node.db.repository import DeliveryOrder, Records
@@ -57,6 +59,8 @@ def keep_memory_flat() -> None:
 
 STOP_WAIT_SECONDS = 60.0
 SENDERS_AT_ONCE = 2
+MOST_HEADERS = 64
+"""Images of which the attributes are kept, to tell whether a study is complete."""
 
 log = structlog.get_logger(__name__)
 
@@ -127,13 +131,16 @@ class Worker:
         self.inbox = Inbox(storage / "inbox", self.records.knows)
         self._outbox = Outbox(storage / "outbox", name)
         self._mammograms = MammogramReader(at_once)
+        self._headers: dict[Path, Dataset] = {}
+        pictures = storage / "pictures" / name
+        shutil.rmtree(pictures, ignore_errors=True)  # of what an end cut short
         tracker = StudyTracker(node.quiet_seconds, node.answer_minutes * 60)
         self._work = DurableWork(name, storage, database)
-        StudyWork(
+        self._reading = StudyWork(
             self._work,
             self.records,
             self.inbox,
-            ImageReader(detector, self._mammograms, settings.model.threshold, intents),
+            ImageReader(detector, self._mammograms, settings.model.threshold, intents, pictures),
             Reporter(
                 self.records,
                 self._outbox,
@@ -142,6 +149,7 @@ class Worker:
                 self._destinations_of,
                 self.announce,
                 shadow=node.shadow,
+                expected_views=node.expected_views,
             ),
             tracker,
             storage / "failed",
@@ -221,6 +229,10 @@ class Worker:
         """See at once what is new."""
         self._agenda.wake()
 
+    def reading_trouble(self) -> str | None:
+        """What of the machine keeps studies from being read now, in one sentence; ``None`` when nothing does."""
+        return self._reading.trouble
+
     def forget(self, study: str) -> None:
         """Delete all that is kept of a study, files and records, for example of a phantom."""
         record = self.records.study(study)
@@ -244,13 +256,21 @@ class Worker:
     def _is_complete(self, study: str) -> bool:
         expected = self._settings.node.expected_views
         files = self.inbox.images(study)
-        if not expected or len(files) < len(expected):
-            return False
+        if not len(expected) <= len(files) <= MOST_HEADERS or not expected:
+            return False  # of more than any examination has, silence tells
         try:
-            headers = [dcmread(file, stop_before_pixels=True) for file in files]
+            headers = [self._header(file) for file in files]
             return expected_views_present(headers, expected, self._intents)
-        except Exception:  # a damaged header: when it is quiet, reading it will say what is wrong
+        except MammoscopeError:  # a damaged header: when it is quiet, reading it will say what is wrong
             return False
+
+    def _header(self, file: Path) -> Dataset:
+        """The attributes of an image, read once in a process of its own."""
+        if file not in self._headers:
+            while len(self._headers) >= MOST_HEADERS:
+                del self._headers[next(iter(self._headers))]
+            self._headers[file] = read_mammogram_header(file)
+        return self._headers[file]
 
     def _tidy(self) -> None:
         """Delete images and results that were read and sent long enough ago; the records stay."""

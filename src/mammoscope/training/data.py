@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mammoscope.datasets import AnnotatedDataset, AnnotatedImage, ReviewState, load_dataset, with_fold_apart
 from mammoscope.evaluation import attributes_of
-from mammoscope.imaging import InputGeometry, PreparedImage, prepare, read_mammogram
+from mammoscope.imaging import PreparedImage, Preprocessing, prepare, read_mammogram
 from mammoscope.training.callbacks import Watcher
 from mammoscope.training.checkpoint import write_atomically
 from mammoscope.training.errors import TrainingError
@@ -132,7 +132,7 @@ class PreparedSamples:
 def prepare_samples(
     dataset: AnnotatedDataset,
     classes: tuple[str, ...],
-    geometry: InputGeometry,
+    geometry: Preprocessing,
     cache: Path,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> PreparedSamples:
@@ -174,7 +174,7 @@ def check_labels(dataset: AnnotatedDataset, classes: tuple[str, ...]) -> None:
         )
 
 
-def _is_as_prepared_today(dataset: AnnotatedDataset, geometry: InputGeometry, file: Path) -> bool:
+def _is_as_prepared_today(dataset: AnnotatedDataset, geometry: Preprocessing, file: Path) -> bool:
     """Whether the first mammogram, prepared anew, is the one kept: another version may prepare otherwise."""
     first = prepare(read_mammogram(dataset[0].path), geometry)
     try:
@@ -189,7 +189,7 @@ def _as_levels(prepared: PreparedImage) -> NDArray[np.uint16]:
 
 def _fill_cache(
     dataset: AnnotatedDataset,
-    geometry: InputGeometry,
+    geometry: Preprocessing,
     file: Path,
     boxes_file: Path,
     progress: Callable[[int, int], None],

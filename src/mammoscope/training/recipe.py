@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from mammoscope.detectors import DetectorSpec
 from mammoscope.errors import what_is_wrong
-from mammoscope.imaging import Crop, InputGeometry
+from mammoscope.imaging import Crop, Preprocessing
 from mammoscope.training.errors import TrainingError
 
 _Kind = TypeVar("_Kind", bound=BaseModel)
@@ -28,9 +28,9 @@ class InputSection(_Section):
     crop: Crop = Crop.BREAST
 
     @property
-    def geometry(self) -> InputGeometry:
+    def geometry(self) -> Preprocessing:
         """The same in imaging's words."""
-        return InputGeometry(self.rows, self.columns, self.crop)
+        return Preprocessing(self.rows, self.columns, self.crop)
 
 
 class AugmentationSection(_Section):

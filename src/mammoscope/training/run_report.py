@@ -25,7 +25,7 @@ from mammoscope.evaluation import (
     report_markdown,
 )
 from mammoscope.evaluation.data_overlap import known_data, overlaps
-from mammoscope.imaging import InputGeometry
+from mammoscope.imaging import Preprocessing
 from mammoscope.inference import Calibration, DataRole
 from mammoscope.training.checkpoint import RunFolder, write_atomically
 from mammoscope.training.data import load_data
@@ -87,7 +87,7 @@ def write_validation(run: RunFolder, progress: Progress, dataset: Path | None = 
 
 
 def validate(
-    detector: MassDetector, geometry: InputGeometry, validation: AnnotatedDataset, model: str, progress: Progress
+    detector: MassDetector, geometry: Preprocessing, validation: AnnotatedDataset, model: str, progress: Progress
 ) -> Validation:
     """A detector on validation images, its scores calibrated on them.
 

@@ -19,14 +19,14 @@ from mammoscope.evaluation import (
     evaluate,
 )
 from mammoscope.findings import Finding
-from mammoscope.imaging import InputGeometry, Mammogram, PreparedImage, prepare, read_mammogram
+from mammoscope.imaging import Mammogram, PreparedImage, Preprocessing, prepare, read_mammogram
 from mammoscope.inference import as_findings
 
 THRESHOLD_RULE = "highest F1 on the validation split, IoU 0.5"
 """How operating points are chosen."""
 
 
-def candidates(detector: MassDetector, geometry: InputGeometry, mammogram: Mammogram) -> tuple[Finding, ...]:
+def candidates(detector: MassDetector, geometry: Preprocessing, mammogram: Mammogram) -> tuple[Finding, ...]:
     """What a detector in torch proposes; as `mammoscope.inference.Detector.candidates` does for a bundle."""
     return _look(detector, prepare(mammogram, geometry), mammogram)
 
@@ -41,7 +41,7 @@ def _look(detector: MassDetector, prepared: PreparedImage, mammogram: Mammogram)
 
 def results_on(
     detector: MassDetector,
-    geometry: InputGeometry,
+    geometry: Preprocessing,
     dataset: AnnotatedDataset,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> list[ImageResult]:
@@ -136,7 +136,7 @@ def class_table(by_class: Mapping[str, Metrics]) -> FigureTable:
 class ValidationImages:
     """The validation images, prepared once: a GPU looks at one faster than a CPU can read it."""
 
-    def __init__(self, dataset: AnnotatedDataset, geometry: InputGeometry) -> None:
+    def __init__(self, dataset: AnnotatedDataset, geometry: Preprocessing) -> None:
         self._dataset = dataset
         self._geometry = geometry
         self._prepared: list[tuple[PreparedImage, Mammogram]] = []
@@ -181,7 +181,7 @@ class ValidationImages:
         ]
 
 
-def _prepared(image: AnnotatedImage, geometry: InputGeometry) -> tuple[PreparedImage, Mammogram]:
+def _prepared(image: AnnotatedImage, geometry: Preprocessing) -> tuple[PreparedImage, Mammogram]:
     mammogram = read_mammogram(image.path)
     # Only its size is needed from here on: one pixel stands for all.
     return prepare(mammogram, geometry), replace(
