@@ -186,7 +186,7 @@ def test_a_low_energy_image_is_a_plain_one():
         ["ORIGINAL", "PRIMARY", "", "LOW_ENERGY"],
         ["ORIGINAL", "PRIMARY", "POST_CONTRAST", "", "LOW_ENERGY"],
     ):
-        assert why_not_read(header(ImageType=["ORIGINAL", "PRIMARY", *values]), PRESENTATION) is None
+        assert why_not_read(header(ImageType=image_type), PRESENTATION) is None
 
 
 def test_a_tomosynthesis_that_hologic_packs_into_a_secondary_capture_is_one():
