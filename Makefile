@@ -2,6 +2,7 @@
 # make quick    the tests that matter for most changes, in under 90 seconds
 # make test     every check: import contracts, ruff, mypy, pytest (installs what it needs)
 # make lint     the checks without the tests
+# make docs     the documentation site in build/site; a dead link or an undocumented public name fails
 # make dist     wheel and source archive, the wheel's parts listed (SBOM), and the demo from the wheel alone
 # make licences the table of third-party licences, docs/licences.md, anew
 # make lock     requirements/ anew: the newest versions that pyproject.toml allows
@@ -27,7 +28,7 @@ PYTEST = $(VENV)/bin/python -m pytest --numprocesses $(JOBS) --dist worksteal
 CORE = $(if $(wildcard $(VENV)/.dev),$(VENV)/.dev,$(VENV)/.core)
 
 .DELETE_ON_ERROR:
-.PHONY: demo quick test lint dist licences lock oldest newest mutants bench clean
+.PHONY: demo quick test lint docs dist licences lock oldest newest mutants bench clean
 
 demo: $(CORE)
 	$(VENV)/bin/mammoscope demo --out demo-output
@@ -62,6 +63,9 @@ newest: $(VENV)/.dev
 
 mutants: $(VENV)/.dev
 	$(VENV)/bin/python tools/mutants.py
+
+docs: $(VENV)/.dev
+	$(VENV)/bin/python -m mkdocs build --strict
 
 bench: $(VENV)/.dev
 	$(VENV)/bin/python benchmarks/latency.py

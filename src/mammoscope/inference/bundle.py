@@ -2,6 +2,7 @@
 
 import importlib.resources
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -10,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from mammoscope.errors import MammoscopeError
+from mammoscope.errors import MammoscopeError, what_is_wrong
 from mammoscope.findings import Algorithm
 from mammoscope.imaging import Crop, Preprocessing, PresentationIntent
 from mammoscope.inference.calibration import Calibration
+from mammoscope.inference.data_roles import KnownData
 
 if TYPE_CHECKING:  # at run time only where a bundle is opened: what merely talks of bundles stays small
     import onnxruntime
@@ -112,9 +114,11 @@ class BundleMetadata(_Part):
         What makes probabilities of the network's scores; thresholds are on their scale. ``None``: scores as they are.
     recipe
         How the network was trained, without places on the machine that did it; empty where that is not known.
+    known_data
+        Hashes of the patients that it learnt from, was chosen on and was calibrated on; empty where that is not known.
     """
 
-    format: Literal[2] = FORMAT
+    format: Literal[2] = 2
     name: str = Field(min_length=1)
     version: str = Field(min_length=1)
     input: BundleInput
@@ -124,6 +128,7 @@ class BundleMetadata(_Part):
     figures: tuple[Figures, ...] = ()
     calibration: Calibration | None = None
     recipe: dict[str, Any] = {}
+    known_data: tuple[KnownData, ...] = ()
     made_with: str
     notice: str = "Research use only; not a medical device."
 
@@ -169,7 +174,8 @@ class Bundle:
         Parameters
         ----------
         threads
-            How many the network may use; ``None`` for one a core.
+            How many the network may use; ``None`` for one a core, or one alone where the cores are busy already:
+            threads that wait for each other then take longer than one.
 
         Raises
         ------
@@ -183,6 +189,7 @@ class Bundle:
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
+        threads = threads or (1 if _cores_are_busy() else None)
         if threads:
             options.intra_op_num_threads = threads
             options.inter_op_num_threads = 1
@@ -255,6 +262,14 @@ def rewrite_metadata(bundle: Path, metadata: BundleMetadata, out: Path) -> None:
             draft.unlink(missing_ok=True)
 
 
+def _cores_are_busy() -> bool:
+    """Whether as many processes ran in the last minute as there are cores."""
+    try:
+        return os.getloadavg()[0] >= (os.cpu_count() or 1)
+    except OSError:
+        return False
+
+
 def _metadata(path: Path, session: "onnxruntime.InferenceSession") -> BundleMetadata:
     stored = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
     if stored is None:
@@ -270,8 +285,8 @@ def _metadata(path: Path, session: "onnxruntime.InferenceSession") -> BundleMeta
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "as a whole"
         raise BundleError(
-            f"the metadata of {path} is not one this version understands ({field}: {first['msg']}): export the model "
-            "again, or use the version of Mammoscope that made it"
+            f"the metadata of {path} is not one this version understands ({field}: {what_is_wrong(first)}): export the "
+            "model again, or use the version of Mammoscope that made it"
         ) from error
     expected = [1, 1, metadata.input.rows, metadata.input.columns]
     if session.get_inputs()[0].shape != expected:

@@ -197,22 +197,26 @@ class DestinationSettings(_Peer):
         allow_inf_nan=False,
         description="How long a result that cannot be delivered is tried again before it is parked for a person.",
     )
+    timeout_seconds: float = Field(
+        default=120.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="How long it may take to answer for one object; after that the object is sent again.",
+    )
     commitment: bool = Field(
         default=False,
         description="By DIMSE: ask it for storage commitment, and take a report for sent only when it committed.",
     )
     try_store: bool = Field(
         default=False,
-        description="Whether `mammoscope node check` may store an object there: one picture of no patient, with the"
+        description="Whether `mammoscope node check` may store an object there: results of no patient, with the"
         " Patient ID MAMMOSCOPE-CHECK and the same UIDs each time, to be kept from routing or deleted there.",
     )
 
     @model_validator(mode="after")
     def _commitment_is_of_dimse(self) -> Self:
         if self.commitment and self.transport is Transport.DICOMWEB:
-            raise ValueError(
-                "commitment = true needs a peer spoken to by dimse; DICOMweb has no storage commitment here"
-            )
+            raise ValueError("commitment = true needs a peer spoken to by dimse; nothing commits by DICOMweb")
         return self
 
 

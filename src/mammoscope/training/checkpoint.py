@@ -104,7 +104,17 @@ class RunFolder:
             raise TrainingError(
                 f"{path} holds a run on other data: the data set has changed since; give run.folder another name"
             )
+        if folder.recipe().data.dataset != recipe.data.dataset:  # moved: export looks for it where it is now
+            folder._note_dataset(recipe)
         return folder
+
+    def _note_dataset(self, recipe: Recipe) -> None:
+        described = self.description()
+        described["recipe"]["data"]["dataset"] = recipe.model_dump(mode="json")["data"]["dataset"]
+        try:
+            write_atomically(self.path / _RECIPE, json.dumps(described, indent=2).encode())
+        except OSError as error:
+            raise TrainingError(f"the run's folder {self.path} cannot be written: {error.strerror}") from error
 
     @property
     def has_checkpoint(self) -> bool:
@@ -168,9 +178,10 @@ class RunFolder:
             partial.replace(file)
         except (OSError, RuntimeError) as error:
             partial.unlink(missing_ok=True)
+            kept = "the one before is safe" if file.is_file() else "there is none before it, so the run begins anew"
             raise TrainingError(
-                f"the checkpoint {file} could not be written ({error}): the one before is safe; free disk space and "
-                "start the same command again"
+                f"the checkpoint {file} could not be written ({error}): {kept}; free disk space and start the same "
+                "command again"
             ) from error
 
     def load(self) -> Checkpoint:
@@ -229,9 +240,13 @@ def write_atomically(file: Path, content: bytes) -> None:
 
 
 def _what_decides(recipe: Recipe) -> dict[str, Any]:
-    """A recipe without what changes only how a run is carried out: a killed run may go on with fewer workers."""
+    """A recipe without what changes only how a run is carried out: a killed run may go on with fewer workers.
+
+    Where the data set lies is not among it: its fingerprint tells whether it is the same.
+    """
     described = recipe.model_dump(mode="json")
     described["run"] = {"seed": recipe.run.seed}
+    described["data"].pop("dataset")
     return described
 
 

@@ -73,7 +73,7 @@ def _validated(data: AnnotatedDataset) -> AnnotatedDataset:
 def learnable(data: AnnotatedDataset) -> AnnotatedDataset:
     """The images of ``train`` and ``val`` together, without a split: all folds' images, the same for each."""
     images = tuple(replace(image, split=None) for image in data if image.split in ("train", "val"))
-    return replace(data, images=images, split=None)
+    return replace(data, images=images, split_name=None)
 
 
 def _labels(image: AnnotatedImage, attribute: str | None) -> tuple[str, ...]:

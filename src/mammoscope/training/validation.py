@@ -9,7 +9,15 @@ import torch
 
 from mammoscope.datasets import AnnotatedDataset, AnnotatedImage
 from mammoscope.detectors import MassDetector
-from mammoscope.evaluation import EvaluationError, FigureTable, ImageResult, Metrics, choose_threshold, evaluate
+from mammoscope.evaluation import (
+    EvaluationError,
+    FigureTable,
+    ImageResult,
+    Metrics,
+    case_of,
+    choose_threshold,
+    evaluate,
+)
 from mammoscope.findings import Finding
 from mammoscope.imaging import Mammogram, PreparedImage, Preprocessing, prepare, read_mammogram
 from mammoscope.inference import as_findings
@@ -41,13 +49,13 @@ def results_on(
     results = []
     for number, image in enumerate(dataset):
         found = candidates(detector, geometry, read_mammogram(image.path))
-        results.append(ImageResult(image.id, image.patient, image.boxes, found, image.crowds))
+        results.append(case_of(image, found).result)
         progress(number + 1, len(dataset))
     return results
 
 
 def validation_metrics(
-    results: list[ImageResult], dataset: AnnotatedDataset, model: str, *, resamples: int = 1000
+    results: list[ImageResult], dataset: AnnotatedDataset, model: str, *, resamples: int = 2000
 ) -> Metrics:
     """All figures on the validation images, at the operating point chosen on them.
 
@@ -63,7 +71,7 @@ def validation_metrics(
         THRESHOLD_RULE,
         resamples=resamples,
         dataset=dataset.name,
-        split=dataset.split,
+        split=dataset.split_name,
         dataset_fingerprint=dataset.fingerprint(),
         model=model,
         note="The threshold was chosen on these very images: precision, recall and F1 are optimistic.",
@@ -168,7 +176,7 @@ class ValidationImages:
         if not self._prepared:
             self._prepared = [_prepared(image, self._geometry) for image in self._dataset]
         return [
-            ImageResult(image.id, image.patient, image.boxes, _look(detector, prepared, mammogram), image.crowds)
+            case_of(image, _look(detector, prepared, mammogram)).result
             for image, (prepared, mammogram) in zip(self._dataset, self._prepared, strict=True)
         ]
 
