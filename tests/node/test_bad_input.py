@@ -122,7 +122,7 @@ def test_a_wrong_certificate_is_refused_and_the_right_one_is_not(
     certificate, key = ours.issue("node")
     port = peers.free_port()
     tls = {"certificate": str(certificate), "key": str(key), "trusted": str(ours.certificate), "port": port}
-    node = start_node(sections={"tls": tls})
+    node = start_node(sections={"tls": tls}, plain=True)
     assert not _echo_by_tls(port, theirs.issue("intruder"), trusted=ours.certificate)
     assert not _echo_by_tls(port, None, trusted=ours.certificate)
     assert not peers.echo(port)  # not encrypted at all
