@@ -10,7 +10,7 @@ from mammoscope import imaging, inference
 from mammoscope.datasets import AnnotatedDataset
 from mammoscope.datasets import load_dataset as _load_dataset
 from mammoscope.findings import Box, Reading
-from mammoscope.imaging import Mammogram
+from mammoscope.imaging import Mammogram, ReducedMammogram
 from mammoscope.results import draw_reading
 
 
@@ -65,7 +65,7 @@ class Detector(inference.Detector):
     def __init__(self, bundle: str | Path | None = None, *, threads: int | None = None) -> None:
         super().__init__(None if bundle is None else Path(bundle), threads=threads)
 
-    def read(self, mammogram: Mammogram, threshold: float | None = None) -> Reading:
+    def read(self, mammogram: Mammogram | ReducedMammogram, threshold: float | None = None) -> Reading:
         """Read a mammogram.
 
         Parameters
@@ -79,7 +79,8 @@ class Detector(inference.Detector):
             ``boxes`` of shape (n, 4), in pixels of the mammogram, and ``scores`` of shape (n,). A notebook shows it as
             a picture.
         """
-        return replace(super().read(mammogram, threshold), picture=_Picture(mammogram))
+        reading = super().read(mammogram, threshold)
+        return replace(reading, picture=_Picture(mammogram)) if isinstance(mammogram, Mammogram) else reading
 
     def __repr__(self) -> str:
         return f"<Detector {self.algorithm.name} {self.algorithm.version}, threshold {self.threshold:.3g}>"
