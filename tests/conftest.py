@@ -54,6 +54,27 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+# What 'make quick' leaves out: training, whole nodes and commands in processes of their own, real peers, clusters.
+SLOW = (
+    "tests/cli", "tests/deploy", "tests/detectors", "tests/explain", "tests/gpu", "tests/network", "tests/phantom",
+    "tests/training", "tests/test_agreement.py", "tests/test_cluster.py", "tests/test_demo.py", "tests/test_house.py",
+    "tests/imaging/test_fuzz.py", "tests/imaging/test_shared_data.py", "tests/datasets/audit",
+    "tests/datasets/collections", "tests/datasets/formats",
+)  # fmt: skip
+QUICK_OF_NODE = ("tests/node/storage", "tests/node/db", "tests/node/jobs/test_study_completion.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the slow ones."""
+    for item in items:
+        if not item.path.is_relative_to(ROOT):
+            continue
+        file = item.path.relative_to(ROOT).as_posix()
+        slow = file.startswith(SLOW) or (file.startswith("tests/node") and not file.startswith(QUICK_OF_NODE))
+        if slow or any(item.iter_markers("pacs")) or any(item.iter_markers("validators")):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):  # noqa: ARG001
     report = yield

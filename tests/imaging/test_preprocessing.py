@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -114,3 +116,24 @@ def test_an_even_image_is_prepared_whole_and_finite(level: int):
 def test_an_input_has_sides_of_multiples_of_32(sides: tuple[int, int]):
     with pytest.raises(ValueError, match="multiples of 32"):
         Preprocessing(*sides)
+
+
+GEOMETRIES = {  # also in make_prepared.py
+    "shrunk": Preprocessing(192, 128),
+    "shrunk, all of it": Preprocessing(192, 128, Crop.NONE),
+    "enlarged": Preprocessing(512, 352),
+}
+
+
+@pytest.mark.parametrize("which", GEOMETRIES)
+@pytest.mark.parametrize("view", ["R CC", "L MLO"])
+def test_a_network_sees_what_the_trained_ones_saw(view: str, which: str):
+    """To a grey level of 256: another percentile or another interpolation is 2 to 60 of them away.
+
+    tests/imaging/make_prepared.py made the file.
+    """
+    with np.load(Path(__file__).parent / "data" / "prepared.npz") as file:
+        pixels, saw = file[view], file[f"{view}, {which}"]
+    seen = prepare(mammogram(pixels), GEOMETRIES[which]).pixels * 255
+    assert seen.shape == saw.shape
+    assert np.abs(seen - saw).max() <= 1

@@ -34,7 +34,12 @@ class Pacs:
 
     def __init__(self, port: int = 0) -> None:
         self.received: list[Dataset] = []
+        self.requests = 0
         self.status = 0x0000
+        self.seconds = 0.0
+        """How long it takes over each object."""
+        self.once = False
+        """Whether it says 0x0111 to what it has already."""
         self._ae = AE("PACS")
         for context in AllStoragePresentationContexts:
             self._ae.add_supported_context(context.abstract_syntax)
@@ -43,6 +48,10 @@ class Pacs:
         self.port = server.server_address[1]
 
     def _store(self, event: evt.Event) -> int:
+        self.requests += 1
+        time.sleep(self.seconds)
+        if self.once and event.dataset.SOPInstanceUID in self.uids():
+            return 0x0111
         if self.status == 0x0000:
             self.received.append(event.dataset)
         return self.status

@@ -91,6 +91,40 @@ def test_the_work_of_a_killed_worker_is_taken_over_and_nothing_is_lost_or_done_t
     assert str(images[0].PatientName) not in log
 
 
+def test_a_worker_that_was_stopped_while_it_sent_sends_nothing_more(
+    tmp_path: Path, postgresql: str, start, pacs, images: list[FileDataset], wait_until
+) -> None:
+    """As a machine that was suspended: meanwhile the other worker did the sending."""
+    port = _free_port()
+    config = tmp_path / "node.toml"
+    config.write_text(
+        f'[node]\nae_title = "NODE"\nport = {port}\nstorage = "storage"\nquiet_seconds = 1\ndatabase = "{postgresql}"\n'
+        f'[[destinations]]\nname = "pacs"\nae_title = "PACS"\nhost = "127.0.0.1"\nport = {pacs.port}\n'
+    )
+    pacs.seconds, pacs.once = 1.5, True
+    receiver = start(config, "receiver", "--dead-after", "6")
+    node = Destination("node", "NODE", "127.0.0.1", port)
+    wait_until(lambda: _answers(node), 120)
+    assert [s.error for s in StorageClient("MODALITY").send(images, node)] == [None] * 4
+    wait_until(lambda: pacs.received, 120)
+    receiver.send_signal(signal.SIGSTOP)
+    start(config, "helper", "--work", "--dead-after", "6")
+    with Records.open(tmp_path / "storage", postgresql) as records:
+        wait_until(lambda: records.counts().studies[StudyState.DONE] == 1, 240)
+        [record] = records.studies()
+    assert "work of a dead worker taken over" in events(tmp_path / "helper.log")
+    made = {result.sop_instance_uid for report in record.reports for result in report.results}
+    asked = pacs.requests
+    assert asked <= len(made) + 1  # the one whose answer was on its way when we were stopped
+
+    receiver.send_signal(signal.SIGCONT)
+    wait_until(lambda: "sending left to another worker" in events(tmp_path / "receiver.log"), 60)
+    assert pacs.requests == asked
+    assert Counter(str(dataset.SOPInstanceUID) for dataset in pacs.received) == dict.fromkeys(made, 1)
+    with Records.open(tmp_path / "storage", postgresql) as records:
+        assert records.counts().studies[StudyState.DONE] == 1
+
+
 def test_a_worker_that_lives_is_seen_to_live(tmp_path: Path, postgresql: str) -> None:
     with Records.open(tmp_path, postgresql) as records:
         for _ in range(3):

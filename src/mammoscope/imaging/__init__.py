@@ -12,10 +12,9 @@ from mammoscope.imaging.mammogram import (
     PixelSpacing,
     Placement,
     PresentationIntent,
-    ReducedMammogram,
     View,
 )
-from mammoscope.imaging.preprocessing import Crop, PreparedImage, Preprocessing, prepare
+from mammoscope.imaging.preprocessing import Crop, PreparedImage, Preprocessing, ReducedMammogram, prepare
 from mammoscope.imaging.reader import (
     DecoderLostError,
     MammogramReader,

@@ -196,7 +196,7 @@ def encoded_header(header: Dataset) -> EncodedHeader:
         element = DicomBytesIO()
         element.is_implicit_VR, element.is_little_endian = out.is_implicit_VR, out.is_little_endian
         try:
-            write_data_element(element, header.get_item(tag), header.original_character_set)
+            write_data_element(element, header.get_item(tag), _character_set(header))
         except Exception:  # an element whose bytes make no sense to anybody
             continue
         encoded = element.getvalue()
@@ -206,6 +206,11 @@ def encoded_header(header: Dataset) -> EncodedHeader:
                 break
             out.write(encoded)
     return EncodedHeader(out.getvalue(), out.is_implicit_VR, out.is_little_endian)
+
+
+def _character_set(header: Dataset) -> list[str]:
+    named = header.original_character_set
+    return [named] if isinstance(named, str) else list(named)
 
 
 def decoded_header(encoded: EncodedHeader) -> Dataset:

@@ -1,13 +1,12 @@
 """`Mammogram`: one image as displayed, with what its file says about how it was made.
 
-With it `ReducedMammogram`, what is kept of one whose pixels stay where they were decoded; `Placement`, where a prepared
-picture lies in its mammogram, and the way back; and why a file or object cannot be read as a mammogram.
+With it `Placement`, where a prepared picture lies in its mammogram, and the way back; and why a file or object cannot
+be read as a mammogram.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,15 +14,8 @@ from pydicom import Dataset
 
 from mammoscope.errors import MammoscopeError
 
-if TYPE_CHECKING:
-    from mammoscope.imaging.preprocessing import PreparedImage
-
 WHITE = 65535
 """The brightest pixel of a `Mammogram`, whatever the bit depth of its file."""
-
-
-LARGEST_SIDE = 2000
-"""In pixels: no result shows a mammogram larger (`mammoscope.results.rendering`)."""
 
 
 class Laterality(StrEnum):
@@ -162,65 +154,3 @@ class MammogramError(MammoscopeError):
 
 class MammogramUnavailableError(MammogramError):
     """The machine's trouble, not the file's: the file cannot be opened, or no process starts to read it in."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ReducedMammogram:
-    """What is kept of a mammogram whose pixels stay in the process that decoded them.
-
-    Parameters
-    ----------
-    picture
-        ``uint16``, as `Mammogram.pixels`, reduced to what results show: `LARGEST_SIDE` pixels at most on the longer
-        side. Or the NumPy file that it lies in.
-    name, laterality, view, view_modifiers, spacing, acquisition, header, path
-        As of `Mammogram`.
-    rows, columns
-        Size of the mammogram in its file.
-    network_input
-        The mammogram as the model sees it; ``None`` where no model was named, or once it was read.
-    """
-
-    picture: NDArray[np.uint16] | Path
-    name: str
-    rows: int
-    columns: int
-    laterality: Laterality | None = None
-    view: View | None = None
-    view_modifiers: tuple[str, ...] = ()
-    spacing: PixelSpacing | None = None
-    acquisition: Acquisition = field(default_factory=Acquisition)
-    header: Dataset | None = None
-    path: Path | None = None
-    network_input: "PreparedImage | None" = None
-
-    @property
-    def pixels(self) -> NDArray[np.uint16]:
-        """The reduced picture. Boxes are not in its pixels but in those of the file, `rows` x `columns`."""
-        if isinstance(self.picture, Path):
-            return np.asarray(np.load(self.picture, allow_pickle=False), np.uint16)
-        return self.picture
-
-    def kept_in(self, file: Path) -> Self:
-        """The same with its picture in a file instead of memory, and without the network's input.
-
-        Raises
-        ------
-        OSError
-            If it cannot be written.
-        """
-        with file.open("wb") as out:
-            np.save(out, self.pixels, allow_pickle=False)
-        return replace(self, picture=file, network_input=None)
-
-    @classmethod
-    def black(cls, header: Dataset, name: str, rows: int, columns: int) -> Self:
-        """A mammogram of which nothing but its header could be had."""
-        pixels = np.zeros(reduced_size(rows, columns), np.uint16)
-        return cls(pixels, name, rows, columns, header=header)
-
-
-def reduced_size(rows: int, columns: int) -> tuple[int, int]:
-    """Rows and columns of the picture that is kept of a mammogram of that size."""
-    scale = min(1.0, LARGEST_SIDE / max(rows, columns))
-    return max(1, round(rows * scale)), max(1, round(columns * scale))

@@ -1,15 +1,24 @@
-"""The one path from a mammogram's pixels to a network's input, for training, evaluation and the node alike."""
+"""The one path from a mammogram's pixels to a network's input, for training, evaluation and the node alike.
+
+With it `ReducedMammogram`, what is kept of a mammogram whose pixels stay where they were decoded and prepared.
+"""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from pathlib import Path
+from typing import Self
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from pydicom import Dataset
 
 from mammoscope.imaging.breast import BreastRegion, find_breast_region
-from mammoscope.imaging.mammogram import Mammogram, Placement
+from mammoscope.imaging.mammogram import Acquisition, Laterality, Mammogram, PixelSpacing, Placement, View
+
+LARGEST_SIDE = 2000
+"""In pixels: no result shows a mammogram larger (`mammoscope.results.rendering`)."""
 
 
 class Crop(StrEnum):
@@ -74,6 +83,68 @@ class PreparedImage:
 
     pixels: NDArray[np.float32]
     placement: Placement
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReducedMammogram:
+    """What is kept of a mammogram whose pixels stay in the process that decoded them.
+
+    Parameters
+    ----------
+    picture
+        ``uint16``, as `Mammogram.pixels`, reduced to what results show: `LARGEST_SIDE` pixels at most on the longer
+        side. Or the NumPy file that it lies in.
+    name, laterality, view, view_modifiers, spacing, acquisition, header, path
+        As of `Mammogram`.
+    rows, columns
+        Size of the mammogram in its file.
+    network_input
+        The mammogram as the model sees it; ``None`` where no model was named, or once it was read.
+    """
+
+    picture: NDArray[np.uint16] | Path
+    name: str
+    rows: int
+    columns: int
+    laterality: Laterality | None = None
+    view: View | None = None
+    view_modifiers: tuple[str, ...] = ()
+    spacing: PixelSpacing | None = None
+    acquisition: Acquisition = field(default_factory=Acquisition)
+    header: Dataset | None = None
+    path: Path | None = None
+    network_input: PreparedImage | None = None
+
+    @property
+    def pixels(self) -> NDArray[np.uint16]:
+        """The reduced picture. Boxes are not in its pixels but in those of the file, `rows` x `columns`."""
+        if isinstance(self.picture, Path):
+            return np.asarray(np.load(self.picture, allow_pickle=False), np.uint16)
+        return self.picture
+
+    def kept_in(self, file: Path) -> Self:
+        """The same with its picture in a file instead of memory, and without the network's input.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written.
+        """
+        with file.open("wb") as out:
+            np.save(out, self.pixels, allow_pickle=False)
+        return replace(self, picture=file, network_input=None)
+
+    @classmethod
+    def black(cls, header: Dataset, name: str, rows: int, columns: int) -> Self:
+        """A mammogram of which nothing but its header could be had."""
+        pixels = np.zeros(reduced_size(rows, columns), np.uint16)
+        return cls(pixels, name, rows, columns, header=header)
+
+
+def reduced_size(rows: int, columns: int) -> tuple[int, int]:
+    """Rows and columns of the picture that is kept of a mammogram of that size."""
+    scale = min(1.0, LARGEST_SIDE / max(rows, columns))
+    return max(1, round(rows * scale)), max(1, round(columns * scale))
 
 
 def prepare(mammogram: Mammogram, preprocessing: Preprocessing) -> PreparedImage:

@@ -33,7 +33,6 @@ from mammoscope.imaging.dicom import (
 from mammoscope.imaging.eligibility import OTHER_KINDS, Ineligibility, why_not_read
 from mammoscope.imaging.files import SNIFFED_BYTES, FileKind, sniff
 from mammoscope.imaging.mammogram import (
-    LARGEST_SIDE,
     Acquisition,
     Laterality,
     Mammogram,
@@ -41,12 +40,18 @@ from mammoscope.imaging.mammogram import (
     MammogramUnavailableError,
     Placement,
     PresentationIntent,
-    ReducedMammogram,
     View,
-    reduced_size,
 )
 from mammoscope.imaging.pixel_data import MAX_PIXELS
-from mammoscope.imaging.preprocessing import Crop, PreparedImage, Preprocessing, prepare
+from mammoscope.imaging.preprocessing import (
+    LARGEST_SIDE,
+    Crop,
+    PreparedImage,
+    Preprocessing,
+    ReducedMammogram,
+    prepare,
+    reduced_size,
+)
 from mammoscope.imaging.raster import read_picture
 from mammoscope.logging import where_raised
 from mammoscope.subprocesses import (
@@ -564,10 +569,10 @@ def _answer_reduced(path: Path, name: str, fields: Any) -> Message:
             if hindrance not in OTHER_KINDS:
                 file.check_kind()
             if hindrance is not None:
-                return Message({"ineligibility": str(hindrance)} | header.fields, header.arrays)
+                return Message({"ineligibility": str(hindrance), **header.fields}, header.arrays)
             return _reduced(_not_blank(file.mammogram()), preprocessing, header)
     except BaseException as error:  # the header, where there is one, goes with whatever went wrong after it
-        return Message(_problem(error, name) | header.fields, header.arrays)
+        return Message({**_problem(error, name), **header.fields}, header.arrays)
 
 
 def _answer_whole(path: Path, name: str) -> Message:
@@ -578,11 +583,11 @@ def _answer_whole(path: Path, name: str) -> Message:
             mammogram, header = _not_blank(file.mammogram()), _header_message(file.encoded, file.sop_class)
         else:
             mammogram = read_file(path, name)
-    return Message(_facts(mammogram) | header.fields, {"pixels": mammogram.pixels, **header.arrays})
+    return Message({**_facts(mammogram), **header.fields}, {"pixels": mammogram.pixels, **header.arrays})
 
 
 def _reduced(mammogram: Mammogram, preprocessing: Preprocessing | None, header: Message) -> Message:
-    fields, arrays = _facts(mammogram) | header.fields, dict(header.arrays)
+    fields, arrays = {**_facts(mammogram), **header.fields}, dict(header.arrays)
     rows, columns = reduced_size(mammogram.rows, mammogram.columns)
     # INTER_AREA averages: fine detail does not turn into false texture.
     arrays["picture"] = np.asarray(

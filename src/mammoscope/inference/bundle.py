@@ -118,7 +118,7 @@ class BundleMetadata(_Part):
         Hashes of the patients that it learnt from, was chosen on and was calibrated on; empty where that is not known.
     """
 
-    format: Literal[2] = FORMAT
+    format: Literal[2] = 2
     name: str = Field(min_length=1)
     version: str = Field(min_length=1)
     input: BundleInput

@@ -115,9 +115,8 @@ def findings_of(
         As `as_findings`.
     """
     boxes, raw, labels = output
-    scores = raw
-    if metadata.calibration is not None and np.isfinite(raw).all():
-        scores = metadata.calibration.probability(raw)
+    _check_output(boxes, raw, labels, len(metadata.classes), mammogram.name)  # a calibration hides what is no score
+    scores = raw if metadata.calibration is None else metadata.calibration.probability(raw)
     return as_findings(boxes, scores, labels, metadata.classes, placement, mammogram)
 
 

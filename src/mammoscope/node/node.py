@@ -27,7 +27,7 @@ from mammoscope.network import (
 from mammoscope.node.db.repository import Records
 from mammoscope.node.events import AssociationRefused, Listener, ObjectReceived, Origin
 from mammoscope.node.jobs.deliver_report import dimse_peers
-from mammoscope.node.jobs.heartbeat import Vigil
+from mammoscope.node.jobs.heartbeat import Heartbeat
 from mammoscope.node.jobs.make_report import MakeResults
 from mammoscope.node.jobs.queue import DurableWork
 from mammoscope.node.retrieve.archives import node_pollers, tls_of
@@ -68,7 +68,7 @@ class Node:
         Why an object that arrived is here.
     phantom_destination
         Who takes the results of phantom studies, and of no other.
-    make_vigil
+    make_heartbeat
         Makes what says that we live and who died.
 
     Examples
@@ -88,7 +88,7 @@ class Node:
         listeners: Sequence[Listener] = (),
         origin_of: Callable[[ReceivedObject], Origin] = lambda _: Origin.SENT,
         phantom_destination: DestinationSettings | None = None,
-        make_vigil: Callable[[DurableWork, Records], Vigil] = Vigil,
+        make_heartbeat: Callable[[DurableWork, Records], Heartbeat] = Heartbeat,
     ) -> None:
         self._settings = settings
         self._storage = settings.node.storage
@@ -108,7 +108,7 @@ class Node:
                 phantom_destination=phantom_destination,
                 receives=True,
                 commitment=self._commitment,
-                make_vigil=make_vigil,
+                make_heartbeat=make_heartbeat,
             )
 
         self._make_worker = make_worker

@@ -26,11 +26,11 @@ from mammoscope.network import CommitmentReports
 from mammoscope.node.db.repository import DeliveryOrder, Records
 from mammoscope.node.events import Announcer, ImagesRemoved, Listener, Origin, log_event
 from mammoscope.node.jobs.deliver_report import DeliveryWork, confirmer_for, sender_for
-from mammoscope.node.jobs.heartbeat import Vigil
+from mammoscope.node.jobs.heartbeat import Heartbeat
 from mammoscope.node.jobs.make_report import MakeResults, Reporter
 from mammoscope.node.jobs.queue import DurableWork
 from mammoscope.node.jobs.read_study import StudyWork
-from mammoscope.node.jobs.scheduler import ORPHANS_QUEUE, READING_QUEUE, Agenda, sending_queue
+from mammoscope.node.jobs.scheduler import ORPHANS_QUEUE, READING_QUEUE, Scheduler, sending_queue
 from mammoscope.node.jobs.study_completion import StudyTracker
 from mammoscope.node.monitoring.phantom_check import PHANTOM_RECEIVER
 from mammoscope.node.storage.inbox import Inbox
@@ -94,7 +94,7 @@ class Worker:
     commitment
         Storage commitment as it is reported on our own port. A worker without one leaves destinations that are asked
         for it to one that has.
-    make_vigil
+    make_heartbeat
         Makes what says that we live and who died.
 
     Raises
@@ -116,7 +116,7 @@ class Worker:
         phantom_destination: DestinationSettings | None = None,
         receives: bool = False,
         commitment: CommitmentReports | None = None,
-        make_vigil: Callable[[DurableWork, Records], Vigil] = Vigil,
+        make_heartbeat: Callable[[DurableWork, Records], Heartbeat] = Heartbeat,
     ) -> None:
         keep_memory_flat()
         node, storage = settings.node, settings.node.storage
@@ -136,6 +136,7 @@ class Worker:
         shutil.rmtree(pictures, ignore_errors=True)  # of what an end cut short
         tracker = StudyTracker(node.quiet_seconds, node.answer_minutes * 60)
         self._work = DurableWork(name, storage, database)
+        self._heartbeat = make_heartbeat(self._work, self.records)
         self._reading = StudyWork(
             self._work,
             self.records,
@@ -168,13 +169,14 @@ class Worker:
             self._confirms,
             {destination.name: destination.retry_hours * 3600 for destination in destinations},
             self.announce,
+            self._heartbeat.claim,
         )
         names = [destination.name for destination in destinations]
         self._unconfirmed = {d.name for d in destinations if d.commitment} - self._confirms.keys()
         self._queues = {READING_QUEUE: at_once, ORPHANS_QUEUE: 1} | {
             sending_queue(name): SENDERS_AT_ONCE for name in names
         }
-        self._agenda = Agenda(
+        self._scheduler = Scheduler(
             self._work,
             self.records,
             tracker,
@@ -185,7 +187,6 @@ class Worker:
             # Only who receives knows of an image that is just arriving where others are deleted.
             tidy=self._tidy if receives else lambda: None,
         )
-        self._vigil = make_vigil(self._work, self.records)
 
     @property
     def stopping(self) -> bool:
@@ -205,10 +206,10 @@ class Worker:
             undo.callback(self._mammograms.close)
             self._work.start(self._queues)
             undo.callback(self._work.stop, STOP_WAIT_SECONDS)
-            self._vigil.start()
-            undo.callback(self._vigil.stop)
-            self._agenda.start()
-            undo.callback(self._agenda.stop)
+            self._heartbeat.start()
+            undo.callback(self._heartbeat.stop)
+            self._scheduler.start()
+            undo.callback(self._scheduler.stop)
             undo.callback(self._stopping.set)
             self._open = undo.pop_all()
 
@@ -227,7 +228,7 @@ class Worker:
 
     def wake(self) -> None:
         """See at once what is new."""
-        self._agenda.wake()
+        self._scheduler.wake()
 
     def reading_trouble(self) -> str | None:
         """What of the machine keeps studies from being read now, in one sentence; ``None`` when nothing does."""

@@ -64,7 +64,7 @@ def send(stream: FileIO, message: Message) -> None:
     text = json.dumps({"fields": message.fields, "arrays": described}, allow_nan=False).encode()
     _write(stream, memoryview(_HEAD.pack(_MAGIC, len(text)) + text))
     for array in arrays.values():
-        _write(stream, memoryview(array.reshape(-1).view(np.uint8)))
+        _write(stream, _bytes_of(array))
 
 
 def receive(stream: FileIO, most_bytes: int) -> Message:
@@ -92,7 +92,7 @@ def receive(stream: FileIO, most_bytes: int) -> Message:
     for name, announced in described.items():
         array = np.empty(announced.shape, announced.dtype)
         if array.nbytes:
-            _read(stream, memoryview(array.reshape(-1).view(np.uint8)))
+            _read(stream, _bytes_of(array))
         arrays[name] = array
     return Message(fields, arrays)
 
@@ -142,7 +142,12 @@ def _parsed(text: bytearray) -> tuple[dict[str, Any], dict[str, _Announced]]:
         described = {name: _Announced(_shape(shape), _dtype(kind)) for name, kind, shape in arrays}
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ProtocolError("this is no message") from error
-    if not isinstance(fields, dict) or len(described) != len(arrays) or len(arrays) > MOST_ARRAYS:
+    if (
+        not isinstance(fields, dict)
+        or not isinstance(arrays, list)
+        or len(described) != len(arrays)
+        or len(arrays) > MOST_ARRAYS
+    ):
         raise ProtocolError("this is no message")
     return fields, described
 
@@ -162,7 +167,12 @@ def _shape(sides: Any) -> tuple[int, ...]:
 def _dtype(kind: Any) -> np.dtype[Any]:
     if kind not in _TYPES:
         raise ValueError("an array is of an unknown type")
-    return np.dtype(kind)
+    return np.dtype(str(kind))
+
+
+def _bytes_of(array: NDArray[Any]) -> memoryview:
+    """The memory of a C-contiguous array."""
+    return array.reshape(-1).view(np.uint8).data
 
 
 def _write(stream: FileIO, data: memoryview) -> None:

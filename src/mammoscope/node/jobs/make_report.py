@@ -172,9 +172,14 @@ def absent_views(images: Sequence[ReadMammogram], expected: Collection[str]) -> 
     there = {
         f"{image.laterality}{image.view}"
         for image in images
-        if image.laterality and image.view and image.header.SOPClassUID not in REPORTED_SOP_CLASSES
+        if image.laterality and image.view and _sop_class(image) not in REPORTED_SOP_CLASSES
     }
     return tuple(view for view in expected if view not in there)
+
+
+def _sop_class(image: ReadMammogram) -> str:
+    header = image.mammogram.header
+    return "" if header is None else str(header.get("SOPClassUID", ""))
 
 
 def _reason(outcome: ReadMammogram | Reading) -> str | None:

@@ -209,8 +209,11 @@ class StudyWork:
         return outcome
 
     def _noted(self, study: str, error: MachineTroubleError) -> Facts:
-        level = log.error if self._trouble is None else log.warning
-        level("reading put off", study=study, part=error.part, reason=str(error))
+        facts = {"study": study, "part": error.part, "reason": str(error)}
+        if self._trouble is None:
+            log.error("reading put off", **facts)
+        else:  # said once, loudly
+            log.warning("reading put off", **facts)
         self._trouble = (error.part, str(error))
         return {"trouble": error.part}
 

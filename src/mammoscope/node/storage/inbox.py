@@ -16,7 +16,7 @@ from mammoscope.imaging.dicom import says_mammogram
 from mammoscope.imaging.header import header_length
 from mammoscope.logging import where_raised
 from mammoscope.network import IGNORED_SOP_CLASSES, REPORTED_SOP_CLASSES, Receipt, ReceivedObject
-from mammoscope.node.storage.durable_files import sync, write_whole
+from mammoscope.node.storage.durable_files import make_folder, sync, write_whole
 
 log = structlog.get_logger(__name__)
 
@@ -36,7 +36,7 @@ class Inbox:
         self._folder = folder
         self._is_known = is_known
         self._lock = threading.Lock()
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
 
     def add(self, received: ReceivedObject) -> Receipt:
         """Keep an object, synced to disk when this returns.
