@@ -72,7 +72,7 @@ def test_the_backbone_learns_at_its_own_rate_and_what_is_frozen_not_at_all():
     spec = DetectorSpec(
         architecture="retinanet", backbone="tf_efficientnet_lite0", frozen_stages=1, fpn_channels=16, norm="group"
     )
-    detector = build_detector(spec, 64, 64, load_weights=False)
+    detector = build_detector(spec, load_weights=False)
     section = OptimiserSection(kind="adamw", learning_rate=0.01, backbone_factor=0.1, weight_decay=0.05)
     names = {id(parameter): name for name, parameter in detector.named_parameters()}
     seen = {}

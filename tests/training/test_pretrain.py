@@ -84,7 +84,7 @@ def test_the_weights_fit_a_detector_with_their_statistics(write_recipe, tmp_path
     state = torch.load(done.weights, weights_only=True)
     assert not any(name.startswith("fc.") for name in state)
     spec = DetectorSpec(architecture="retinanet", backbone="resnet50", weights=done.weights, frozen_stages=0)
-    body = build_detector(spec, 64, 64).network.backbone.body
+    body = build_detector(spec).network.backbone.body
     assert torch.equal(body.layer3[0].conv2.weight, state["layer3.0.conv2.weight"])
     assert torch.equal(body.bn1.running_var, state["bn1.running_var"])
     assert not torch.equal(state["bn1.running_var"], torch.ones(64))

@@ -62,9 +62,7 @@ def train(recipe: Recipe, watcher: Watcher) -> RunFolder:
         run = RunFolder.open(recipe.run_folder, recipe, data.fingerprint())
         samples = training_samples(recipe, data, watcher)
     fresh = not run.has_checkpoint
-    detector = build_detector(
-        recipe.detector, recipe.input.rows, recipe.input.columns, load_weights=fresh and recipe.start is None
-    )
+    detector = build_detector(recipe.detector, load_weights=fresh and recipe.start is None)
     if fresh and recipe.start is not None:
         _begin_with(detector, recipe.start)
     validation = ValidationImages(data.narrowed("val"), recipe.input.geometry)
