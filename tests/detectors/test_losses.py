@@ -68,7 +68,7 @@ def test_a_batch_has_the_losses_and_gradients_of_its_images(matching, class_loss
     theirs_gradient = torch.autograd.grad(sum(theirs.values()), (logits, regression))
 
     for name in ("classification", "bbox_regression"):
-        assert float(ours[name]) == pytest.approx(float(theirs[name]), rel=1e-5), name
+        assert ours[name].item() == pytest.approx(theirs[name].item(), rel=1e-5), name
     for mine, other in zip(ours_gradient, theirs_gradient, strict=True):
         assert torch.allclose(mine, other, rtol=1e-4, atol=1e-6)
 
@@ -88,7 +88,7 @@ def test_padding_changes_nothing(matching, class_loss, box_loss):
     few, many = detector(images, truth), detector(images, wider)
 
     for name, value in few.items():
-        assert float(many[name]) == pytest.approx(float(value), rel=1e-6)
+        assert many[name].item() == pytest.approx(value.item(), rel=1e-6)
 
 
 class Operators(TorchDispatchMode):

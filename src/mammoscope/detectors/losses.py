@@ -4,6 +4,7 @@ In: what the head says of every anchor of every image, and the truth padded to o
 loop over images and no copy from device to host, so that a GPU is not kept waiting for the next kernel.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -11,7 +12,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, l1_loss
-from torchvision.models.detection._utils import BoxCoder
 from torchvision.ops import sigmoid_focal_loss
 
 NEAREST = 9
@@ -21,6 +21,8 @@ _FOREGROUND_IOU, _BACKGROUND_IOU = 0.5, 0.4
 _VARIFOCAL_BOX_WEIGHT = 2.0
 """Of the box loss beside varifocal loss, as in VarifocalNet."""
 _EPSILON = 1e-7
+_LARGEST_OFFSET = math.log(1000 / 16)
+"""torchvision's and Detectron2's bound, beyond which a side would overflow."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -167,7 +169,6 @@ def retinanet_losses(
     *,
     class_loss: Literal["focal", "varifocal"],
     box_loss: Literal["l1", "giou"],
-    coder: BoxCoder,
 ) -> dict[str, Tensor]:
     """The losses ``classification`` and ``bbox_regression``: per image over its positive anchors, mean of the images.
 
@@ -183,7 +184,7 @@ def retinanet_losses(
         Focal (Lin et al. 2017), or varifocal (Zhang et al. 2021), which needs ``box_loss="giou"``.
     """
     count = assignment.positive.sum(dim=1).clamp(min=1)
-    boxes, quality = _box_losses(truth, regression, anchors, assignment, box_loss, coder)
+    boxes, quality = _box_losses(truth, regression, anchors, assignment, box_loss)
     label = truth.labels.gather(1, assignment.box)
     classes = torch.arange(logits.shape[2], device=logits.device)
     is_label = assignment.positive[..., None] & (label[..., None] == classes)
@@ -208,7 +209,6 @@ def _box_losses(
     anchors: Tensor,
     assignment: Assignment,
     kind: Literal["l1", "giou"],
-    coder: BoxCoder,
 ) -> tuple[Tensor, Tensor]:
     """Per image the sum over its positive anchors (b,), and how well each anchor's box fits its mass (b, n)."""
     images, count = assignment.box.shape
@@ -225,10 +225,9 @@ def _box_losses(
         learns = assignment.positive.gather(1, pool) & (assignment.box.gather(1, pool) == of)
     goal = truth.boxes.gather(1, _four(of))
     if kind == "l1":
-        encoded = coder.encode_single(goal.reshape(-1, 4), given.reshape(-1, 4)).view_as(goal)
-        losses = l1_loss(offsets, encoded, reduction="none").sum(dim=2)
+        losses = l1_loss(offsets, _encode(goal, given), reduction="none").sum(dim=2)
         return torch.where(learns, losses, 0.0).sum(dim=1), regression.new_zeros(images, count)
-    boxes = coder.decode_single(offsets.reshape(-1, 4), given.reshape(-1, 4)).view_as(goal)
+    boxes = _decode(offsets, given)
     losses = torch.where(learns, _giou_loss(boxes, goal), 0.0).sum(dim=1)
     quality = torch.where(learns, paired_iou(boxes.detach(), goal), 0.0)
     if assignment.pool is None:
@@ -239,6 +238,21 @@ def _box_losses(
 
 def _four(index: Tensor) -> Tensor:
     return index[..., None].expand(*index.shape, 4)
+
+
+def _encode(boxes: Tensor, anchors: Tensor) -> Tensor:
+    """Offsets from anchors to boxes (Ren et al. 2015): in its sides, and logarithms of ratios of sides."""
+    sides = anchors[..., 2:] - anchors[..., :2]
+    moved = (_centres(boxes) - _centres(anchors)) / sides
+    return torch.cat((moved, ((boxes[..., 2:] - boxes[..., :2]) / sides).log()), dim=-1)
+
+
+def _decode(offsets: Tensor, anchors: Tensor) -> Tensor:
+    """Boxes from offsets to anchors; the reverse of `_encode`, no side over 62.5 times the anchor's."""
+    sides = anchors[..., 2:] - anchors[..., :2]
+    centres = _centres(anchors) + offsets[..., :2] * sides
+    halves = 0.5 * sides * offsets[..., 2:].clamp(max=_LARGEST_OFFSET).exp()
+    return torch.cat((centres - halves, centres + halves), dim=-1)
 
 
 def _centres(boxes: Tensor) -> Tensor:

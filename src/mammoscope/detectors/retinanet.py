@@ -95,7 +95,6 @@ class AdaptiveRetinaNet(RetinaNet):  # type: ignore[misc]  # torchvision has no 
             self._assign(truth, anchors, [len(level) for level in levels]),
             class_loss=self._class_loss,
             box_loss=self._box_loss,
-            coder=self.box_coder,
         )
 
     def _assign(self, truth: Truth, anchors: Tensor, levels: Sequence[int]) -> Assignment:
