@@ -41,6 +41,8 @@ class Checkpoint:
         Of the loss in fp16; empty otherwise.
     selection
         What validation decided so far (`mammoscope.training.callbacks.Selection`); empty before the first.
+    course
+        Of the schedule (`mammoscope.training.optim.Course`); empty in a checkpoint of an older version.
     """
 
     iteration: int
@@ -50,6 +52,7 @@ class Checkpoint:
     optimiser: dict[str, Any]
     scale: dict[str, Any] = field(default_factory=dict)
     selection: dict[str, Any] = field(default_factory=dict)
+    course: dict[str, Any] = field(default_factory=dict)
 
     @property
     def best_state(self) -> dict[str, Tensor]:
@@ -71,7 +74,8 @@ class RunFolder:
         ------
         TrainingError
             If it holds a run of another recipe or on other data, or cannot be written. Of ``run``, only the seed
-            makes another recipe. Without a checkpoint there is nothing to lose: a start that failed binds nobody.
+            makes another recipe; a budget of iterations or minutes may change. Without a checkpoint there is nothing to
+            lose: a start that failed binds nobody.
         """
         folder = cls(path)
         described = {
@@ -104,6 +108,8 @@ class RunFolder:
             raise TrainingError(
                 f"{path} holds a run on other data: the data set has changed since; give run.folder another name"
             )
+        if folder.recipe().schedule != recipe.schedule:
+            write_atomically(file, content)
         return folder
 
     @property
@@ -232,6 +238,8 @@ def _what_decides(recipe: Recipe) -> dict[str, Any]:
     """A recipe without what changes only how a run is carried out: a killed run may go on with fewer workers."""
     described = recipe.model_dump(mode="json")
     described["run"] = {"seed": recipe.run.seed}
+    # A run may go on with more or less time than it began with: its schedule follows (`Course`).
+    del described["schedule"]["minutes"], described["schedule"]["iterations"]
     return described
 
 
