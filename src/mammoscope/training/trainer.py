@@ -16,6 +16,7 @@ from torch import Tensor
 from mammoscope.detectors import MassDetector, build_detector, to_channels_last
 from mammoscope.detectors.losses import Truth
 from mammoscope.training import distributed as processes
+from mammoscope.training.bundle_weights import load_bundle_weights
 from mammoscope.training.callbacks import Pace, Selection, Step, Unwatched, Watcher
 from mammoscope.training.checkpoint import Checkpoint, RunFolder, provenance
 from mammoscope.training.data import PreparedSamples, build_batches, load_data, training_samples
@@ -76,6 +77,9 @@ def train(recipe: Recipe, watcher: Watcher) -> RunFolder:
 
 
 def _begin_with(detector: MassDetector, start: Path) -> None:
+    if start.suffix == ".onnx":
+        load_bundle_weights(detector, start)
+        return
     try:
         detector.load_state_dict(RunFolder(start).chosen_state()[0])
     except RuntimeError as error:
