@@ -138,7 +138,7 @@ def _nearest_anchors(boxes: Tensor, anchors: Tensor, levels: Sequence[int], per_
     positions = _centres(anchors[::per_position])
     distances = (_centres(boxes)[:, :, None] - positions).square().sum(dim=3)
     found, start = [], 0
-    for level in distances.split([size // per_position for size in levels], dim=2):
+    for level in torch.split(distances, [size // per_position for size in levels], dim=2):
         _, near = level.topk(min(nearest, level.shape[2]), dim=2, largest=False)
         found.append(near + start)
         start += level.shape[2]
