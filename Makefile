@@ -1,31 +1,71 @@
 # make demo     a synthetic study through the whole way, in under three minutes (installs the core only, no torch)
+# make quick    the tests that matter for most changes, in under 90 seconds
 # make test     every check: import contracts, ruff, mypy, pytest (installs what it needs)
 # make lint     the checks without the tests
+# make docs     the documentation site in build/site; a dead link or an undocumented public name fails
+# make dist     wheel and source archive, the wheel's parts listed (SBOM), and the demo from the wheel alone
+# make licences the table of third-party licences, docs/licences.md, anew
+# make lock     requirements/ anew: the newest versions that pyproject.toml allows
+# make oldest   the core's tests with the oldest versions that pyproject.toml allows
+# make newest   every test with the newest
+# make mutants  plants faults in a copy and tells how many the tests catch (hours)
 # make bench    what benchmarks/ measures, the models on ../shared/data
 # make clean    removes what the others made
 
 PYTHON ?= python3
 VENV ?= .venv
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
+# Byte code is made when a module is first imported: all of it at once would take half of the time.
+LOCKED = $(PIP) install --no-compile --require-hashes
+PACKAGE = $(PIP) install --no-compile --no-deps --no-build-isolation
 SOURCES = $(shell find src -type f -not -name '*.pyc')
+# How many processes test. By worksteal each takes half of the tests, in order, and the one that is done first some of
+# the other's; by loadgroup and loadfile a test that ends its process is begun again for ever (pytest-xdist 3.8).
+JOBS ?= 2
+PYTEST = $(VENV)/bin/python -m pytest --numprocesses $(JOBS) --dist worksteal
 
 # The development environment holds the core too, as an editable install: once it is there, the demo runs in it.
 CORE = $(if $(wildcard $(VENV)/.dev),$(VENV)/.dev,$(VENV)/.core)
 
 .DELETE_ON_ERROR:
-.PHONY: demo test lint bench clean
+.PHONY: demo quick test lint docs dist licences lock oldest newest mutants bench clean
 
 demo: $(CORE)
 	$(VENV)/bin/mammoscope demo --out demo-output
 
+quick: $(VENV)/.dev
+	$(PYTEST) -m 'not slow'
+
 test: lint
-	$(VENV)/bin/python -m pytest
+	$(PYTEST)
 
 lint: $(VENV)/.dev
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/python tools/licences.py --check
+
+dist: $(VENV)/.dev
+	$(VENV)/bin/python tools/dist.py
+
+licences: $(VENV)/.dev
+	$(VENV)/bin/python tools/licences.py
+
+lock: $(VENV)/.dev
+	$(VENV)/bin/python tools/lock.py --upgrade
+
+oldest: $(VENV)/.dev
+	$(VENV)/bin/python tools/versions.py oldest
+
+newest: $(VENV)/.dev
+	$(VENV)/bin/python tools/versions.py newest
+
+mutants: $(VENV)/.dev
+	$(VENV)/bin/python tools/mutants.py
+
+docs: $(VENV)/.dev
+	$(VENV)/bin/python -m mkdocs build --strict
 
 bench: $(VENV)/.dev
 	$(VENV)/bin/python benchmarks/latency.py
@@ -41,14 +81,16 @@ $(VENV)/bin/python:
 	  exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.core: $(VENV)/bin/python pyproject.toml $(SOURCES)
+$(VENV)/.core: $(VENV)/bin/python pyproject.toml requirements/core.txt requirements/build.txt $(SOURCES)
 	@echo "Installing Mammoscope's core into $(VENV) (about a minute)"
-	$(PIP) install .
+	$(LOCKED) --requirement requirements/core.txt --requirement requirements/build.txt
+	$(PACKAGE) .
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/bin/python pyproject.toml
+$(VENV)/.dev: $(VENV)/bin/python pyproject.toml requirements/dev.txt requirements/build.txt
 	@echo "Installing Mammoscope with torch and the checks into $(VENV) (several minutes and gigabytes the first time)"
-	$(PIP) install --editable '.[train,ray,dev]'
+	$(LOCKED) --requirement requirements/dev.txt --requirement requirements/build.txt
+	$(PACKAGE) --editable .
 	@touch $@
 
 clean:

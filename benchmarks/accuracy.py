@@ -56,11 +56,13 @@ def publish(report: Path, folder: Path, bundle: tuple[object, ...], run: tuple[o
     """The files of ``docs/results`` and the model card beside it: nothing in them shows a patient."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "metrics.json").write_bytes((report / "metrics.json").read_bytes())
+    for curve in ("froc", "precision_recall"):
+        (folder / f"{curve}.svg").write_bytes((report / f"{curve}.svg").read_bytes())
     (folder / "table.md").write_text(mammoscope("compare", report, "--format", "markdown", keep=True), encoding="utf-8")
-    mammoscope("report", report, "--gallery", 0, "--out", folder / "report.html", *run)
+    mammoscope("report", report, "--gallery", 0, "--out", folder / "report.html", "--force", *run)
     known = (("--speed", folder / "latency.json"), ("--caveats", folder / "caveats.md"))
     extra = [part for option, file in known if file.is_file() for part in (option, file)]
-    mammoscope("model-card", folder, *bundle, *run, *extra, "--out", folder.parent / "model.md")
+    mammoscope("model-card", folder, *bundle, *run, *extra, "--out", folder.parent / "model.md", "--force")
 
 
 def mammoscope(*arguments: object, keep: bool = False) -> str:

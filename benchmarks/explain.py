@@ -59,7 +59,7 @@ def main() -> None:
             for number, (what, only) in enumerate((("head", "head"), ("all weights", "")))
         }
         for number, (mammogram, finding) in enumerate(findings(detector, arguments.dataset, arguments.findings)):
-            prepared = prepare(mammogram, detector.bundle.metadata.input.geometry)
+            prepared = prepare(mammogram, detector.bundle.metadata.input.preprocessing)
             (explained,) = drise(detector.bundle, mammogram, [finding], occlusion)
             maps = {"D-RISE": explained.values} | baselines(prepared, finding)
             figures["agreement", "D-RISE"].append(explained.agreement or 0.0)

@@ -1,6 +1,7 @@
 """What every room's tests share: where the real data lies, and the rule that CI skips nothing."""
 
 import ctypes
+import importlib.util
 import json
 import os
 import signal
@@ -51,6 +52,27 @@ def pytest_configure() -> None:
     # A test run in the background inherits an ignored SIGINT and would pass it on to what it interrupts.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# What 'make quick' leaves out: training, whole nodes and commands in processes of their own, real peers, clusters.
+SLOW = (
+    "tests/cli", "tests/deploy", "tests/detectors", "tests/explain", "tests/gpu", "tests/network", "tests/phantom",
+    "tests/training", "tests/test_agreement.py", "tests/test_cluster.py", "tests/test_demo.py", "tests/test_house.py",
+    "tests/imaging/test_fuzz.py", "tests/imaging/test_shared_data.py", "tests/datasets/audit",
+    "tests/datasets/collections", "tests/datasets/formats",
+)  # fmt: skip
+QUICK_OF_NODE = ("tests/node/storage", "tests/node/db", "tests/node/jobs/test_study_completion.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the slow ones."""
+    for item in items:
+        if not item.path.is_relative_to(ROOT):
+            continue
+        file = item.path.relative_to(ROOT).as_posix()
+        slow = file.startswith(SLOW) or (file.startswith("tests/node") and not file.startswith(QUICK_OF_NODE))
+        if slow or any(item.iter_markers("pacs")) or any(item.iter_markers("validators")):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -259,20 +281,59 @@ def loopback_only() -> Callable[[], AbstractContextManager[None]]:
     return _loopback_only
 
 
-@pytest.fixture
-def ray_cluster(monkeypatch: pytest.MonkeyPatch, loopback_only) -> Iterator[SimpleNamespace]:
-    """A Ray cluster of two nodes' processes on the loopback interface, a processor each; the second can be killed."""
-    pytest.importorskip("ray", reason="Ray is not installed (pip install 'mammoscope[ray]')")
-    from ray.cluster_utils import Cluster
+@contextmanager
+def _ray_cluster(folder: Path) -> Iterator[SimpleNamespace]:
+    """A Ray cluster of two nodes' processes on the loopback interface, a processor each; the second can be killed.
 
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    node = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": 100 << 20}
-    with loopback_only():
-        cluster = Cluster(initialize_head=True, head_node_args=node)
+    Its nodes import what lies in ``work_folder``.
+    """
+    if importlib.util.find_spec("ray") is None:
+        pytest.skip("Ray is not installed (pip install 'mammoscope[ray]')")
+    work_folder = folder / "work"
+    work_folder.mkdir()
+    command = [sys.executable, str(ROOT / "tests" / "run_ray_cluster.py")]
+    path = os.pathsep.join(filter(None, [str(work_folder), os.environ.get("PYTHONPATH")]))
+    environment = os.environ | {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": path}
+    with (
+        _loopback_only(),
+        pytest.MonkeyPatch.context() as patch,
+        (folder / "ray.log").open("wb") as log,
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=environment
+        ) as process,
+    ):
+        patch.syspath_prepend(work_folder)
+
+        def told(word: str) -> str:
+            for line in process.stdout:
+                if line.startswith(word):
+                    return line.removeprefix(word).strip()
+            raise AssertionError((folder / "ray.log").read_text()[-3000:])
+
+        def kill_second() -> None:
+            process.stdin.write("kill\n")
+            process.stdin.flush()
+            told("killed")
+
         try:
-            second = cluster.add_node(**node)
-            yield SimpleNamespace(
-                address=cluster.address, kill_second=lambda: cluster.remove_node(second, allow_graceful=False)
-            )
+            yield SimpleNamespace(address=told("address"), kill_second=kill_second, work_folder=work_folder)
         finally:
-            cluster.shutdown()
+            process.stdin.close()
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+@pytest.fixture
+def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
+    """A Ray cluster for a test that kills a node of it."""
+    with _ray_cluster(tmp_path_factory.mktemp("ray")) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def lasting_ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
+    """A Ray cluster for the tests that leave it whole."""
+    with _ray_cluster(tmp_path_factory.mktemp("ray")) as cluster:
+        yield cluster

@@ -4,9 +4,12 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from typer.testing import CliRunner
 
 from mammoscope.cli import app
@@ -77,6 +80,36 @@ def test_a_skip_fails_in_ci_and_only_there(root: Path, tmp_path: Path, skip: str
     assert (done.returncode == 0) is (not ci)
 
 
+@pytest.mark.parametrize(
+    ("body", "workers", "finished"),
+    [
+        ("def test_it(): pass", 0, True),
+        ("def test_it(): pass", 2, True),
+        ("import os\ndef test_it(): os._exit(0)", 0, False),
+        ("import os\ndef test_it(): os.abort()", 0, False),
+        ("def test_it(): assert False", 0, False),
+    ],
+)
+def test_ci_sees_that_pytest_did_not_come_to_its_end(
+    root: Path, tmp_path: Path, body: str, workers: int, finished: bool
+):
+    (tmp_path / "test_it.py").write_text(body)
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-n", str(workers), str(tmp_path)]
+    log = tmp_path / "log"
+    with log.open("w") as out:
+        subprocess.run(command, stdout=out, stderr=out, check=False, cwd=tmp_path)
+    done = subprocess.run([root / ".ci" / "finished", log], capture_output=True, text=True, check=False)
+    assert (done.returncode == 0) is finished, log.read_text()
+    assert ("without pytest's summary" in done.stderr) is not finished
+
+
+def test_a_library_that_ends_its_process_is_one_failed_test(tmp_path: Path):
+    (tmp_path / "test_it.py").write_text("import os\ndef test_a(): os.abort()\ndef test_b(): pass\ndef test_c(): pass")
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-n", "2", "--dist", "worksteal", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, timeout=300)
+    assert re.search(r"= 1 failed, 2 passed in ", done.stdout), done.stdout
+
+
 def test_no_tracked_file_is_too_large_to_review(root: Path):
     if not (root / ".git").exists():
         pytest.skip("not a git work tree, so there are no tracked files to look at")
@@ -102,3 +135,42 @@ def test_every_command_in_the_readme_exists(root: Path):
     for command in commands:
         result = CliRunner().invoke(app, [*command.split(), "--help"])
         assert result.exit_code == 0, f"mammoscope {command}: {result.output}"
+
+
+def test_the_version_is_the_same_everywhere(root: Path):
+    from mammoscope import __version__
+
+    cited = re.findall(r"^(version|date-released): (.*)$", (root / "CITATION.cff").read_text(), re.MULTILINE)
+    changes = re.search(r"^## (\S+) \((\S+)\)$", (root / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert dict(cited) == {"version": changes[1], "date-released": changes[2]}
+    assert changes[1] == __version__
+
+
+def test_locks_hold_hashes_no_addresses_and_what_pyproject_asks_for(root: Path):
+    asked = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    core = [Requirement(text) for text in asked["dependencies"]]
+    extras = [Requirement(text) for texts in asked["optional-dependencies"].values() for text in texts]
+    for file, wanted in (("core.txt", core), ("dev.txt", [*core, *extras])):
+        text = (root / "requirements" / file).read_text()
+        assert "://" not in text
+        entries = re.split(r"\n(?=[A-Za-z0-9])", text)[1:]
+        assert all("--hash=sha256:" in entry for entry in entries)
+        locked = {}
+        for entry in entries:
+            requirement = Requirement(entry.splitlines()[0].removesuffix("\\"))
+            locked.setdefault(canonicalize_name(requirement.name), []).extend(requirement.specifier)
+        for one in wanted:
+            if one.name != "mammoscope":
+                assert all(one.specifier.contains(pin.version) for pin in locked[canonicalize_name(one.name)]), one
+
+
+def test_the_image_is_built_of_what_is_there(root: Path):
+    dockerfile = (root / "deploy" / "Dockerfile").read_text().replace("\\\n", " ")
+    extras = tomllib.loads((root / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    copied = [name for line in re.findall(r"^COPY (?!--)(.*)$", dockerfile, re.MULTILINE) for name in line.split()[:-1]]
+    assert copied
+    assert [
+        name for name in [*copied, *re.findall(r"--requirement (\S+)", dockerfile)] if not (root / name).exists()
+    ] == []
+    asked = {extra for group in re.findall(r"\.\[([a-z,]+)\]", dockerfile) for extra in group.split(",")}
+    assert asked <= set(extras)

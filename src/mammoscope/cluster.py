@@ -2,13 +2,24 @@
 
 Work goes out in order, comes back in order, and only the caller writes: what a node was doing when it died is done
 again elsewhere, and its result is taken once.
+
+Ray is never loaded into this process. Its core is native code that ends the process it runs in when it meets a state
+it did not expect, so a process of its own talks to the cluster (`mammoscope.ray_driver`), and may die alone.
 """
 
+import contextlib
+import importlib.util
+import json
 import logging
+import os
 import re
+import signal
 import socket
-from collections import deque
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import Connection
 from typing import Any, Protocol, Self, TypeVar
 
 from mammoscope import __version__
@@ -17,12 +28,21 @@ from mammoscope.errors import MammoscopeError
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
-MOST_RETRIES = 10
-"""How often a thing is begun again after its worker or node died: one that kills every worker must have an end."""
+MOST_DEATHS = 3
+"""How often in a row, without a result between, the process that talks to Ray may die before the work is given up."""
 CONNECTION_SECONDS = 20.0
+_START_SECONDS = 300.0  # a cold, loaded machine imports slowly, and Ray has time-outs of its own
+_STOP_SECONDS = 20.0
 _ADDRESS = re.compile(r"(ray://)?(?P<host>[^:/]+):(?P<port>[0-9]{1,5})")
-_AHEAD = 2
-"""Things under way a processor: enough to keep all at work, few enough for memory."""
+_FAILED_CHECK = re.compile(r"Check failed:.*")
+
+# As in a child of the decoder: the caller's import path, neither its main module nor, with -P, its working directory.
+_BOOTSTRAP = (
+    "import json, sys; arguments, *path = sys.argv[1:]; sys.path[:] = path; del sys.argv[1:]; "
+    "from mammoscope.ray_driver import main; main(*json.loads(arguments))"
+)
+
+log = logging.getLogger(__name__)
 
 
 class ClusterError(MammoscopeError):
@@ -51,57 +71,66 @@ class RayCluster:
     """
 
     def __init__(self, address: str) -> None:
-        try:
-            import ray
-        except ImportError:
-            raise ClusterError("--ray needs Ray: install it with pip install 'mammoscope[ray]'") from None
-        _check_reachable(address)
-        try:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-        except Exception as error:  # Ray raises whatever its parts raise
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
-            raise _no_cluster(address, reason) from None
-        self._ray: Any = ray
         self.address = address
+        try:
+            self._ready: _Driver | None = _Driver(address)
+        except _DriverDiedError as death:
+            raise ClusterError(f"{self._died(death)} before it had joined: try another version of Ray") from None
 
     def map(self, work: Callable[[_Item], _Result], items: Sequence[_Item], /, cpus: int = 1) -> Iterator[_Result]:
         """Do work on each item somewhere; give the results in the order of the items.
 
+        When the process that talks to the cluster dies, a warning is logged and another goes on with the items whose
+        results have not come yet.
+
         Parameters
         ----------
         work
-            A function that other machines can import. It must not matter whether it is done once or twice.
+            A function that other processes and machines can import. It must not matter whether it is done once or
+            twice.
         cpus
             Processors that each needs.
 
         Raises
         ------
         ClusterError
-            If a node has another version of Mammoscope, or an item's workers died again and again.
+            If a node has another version of Mammoscope, an item's workers died again and again, or the process that
+            talks to the cluster did.
+        MammoscopeError
+            What ``work`` raised.
         """
-        ray = self._ray
-        remote = ray.remote(num_cpus=cpus, max_retries=MOST_RETRIES)(_checked)
-        waiting, under_way = iter(items), deque[Any]()
-        try:
-            while True:
-                while len(under_way) < self._most_under_way(cpus):
-                    try:
-                        item = next(waiting)
-                    except StopIteration:
-                        break
-                    under_way.append(remote.remote(__version__, work, item))
-                if not under_way:
-                    return
-                result = self._result(under_way[0])
-                under_way.popleft()
-                yield result
-        finally:
-            for reference in under_way:
-                ray.cancel(reference)
+        done = deaths = 0
+        while True:
+            driver, self._ready = self._ready, None
+            try:
+                driver = driver or _Driver(self.address)
+                for result in driver.map(work, items[done:], cpus):
+                    done, deaths = done + 1, 0
+                    yield result
+            except _DriverDiedError as death:
+                deaths += 1
+                if deaths == MOST_DEATHS:
+                    raise ClusterError(
+                        f"{self._died(death)} {deaths} times in a row, with {done} of {len(items)} parts of the work "
+                        "done: try another version of Ray, or do without --ray"
+                    ) from None
+                log.warning(
+                    "%s; %d of %d parts of the work are done, and another goes on", self._died(death), done, len(items)
+                )
+            else:
+                return
+            finally:
+                if driver is not None:
+                    driver.stop()
 
     def close(self) -> None:
         """Leave the cluster; it goes on."""
-        self._ray.shutdown()
+        if self._ready is not None:
+            self._ready.stop()
+            self._ready = None
+
+    def _died(self, death: "_DriverDiedError") -> str:
+        return f"the process that talks to the Ray cluster at {self.address} died ({death})"
 
     def __enter__(self) -> Self:
         return self
@@ -109,27 +138,92 @@ class RayCluster:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _most_under_way(self, cpus: int) -> int:
-        """Asked for each time, since nodes come and go."""
-        processors = int(self._ray.cluster_resources().get("CPU", 0))
-        return _AHEAD * max(1, processors // cpus)
 
-    def _result(self, reference: Any) -> Any:
-        exceptions = self._ray.exceptions
+class _DriverDiedError(Exception):
+    """The process that talks to Ray ended without a word; the text says how."""
+
+
+class _Driver:
+    """A process that talks to Ray for one map, and ends what it began on the cluster when it is stopped."""
+
+    def __init__(self, address: str) -> None:
+        if importlib.util.find_spec("ray") is None:
+            raise ClusterError("--ray needs Ray: install it with pip install 'mammoscope[ray]'")
+        _check_reachable(address)
+        ours, theirs = socket.socketpair()
+        self._connection = Connection(ours.detach())
+        self._joined = False
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - stop() closes it
+        with theirs:
+            self._process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-P",
+                    "-c",
+                    _BOOTSTRAP,
+                    json.dumps([theirs.fileno(), address]),
+                    *filter(None, sys.path),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=self._stderr,
+                pass_fds=[theirs.fileno()],
+            )
         try:
-            return self._ray.get(reference)
-        except exceptions.RayTaskError as error:
-            if isinstance(error.cause, MammoscopeError):
-                raise error.cause from None
-            raise ClusterError(
-                f"a node of the Ray cluster at {self.address} failed ({type(error.cause).__name__}); is the same "
-                f"Mammoscope {__version__} installed there?"
-            ) from error
-        except exceptions.RayError as error:
-            raise ClusterError(
-                f"the Ray cluster at {self.address} could not do the work ({type(error).__name__}): see its nodes' "
-                "memory and logs"
-            ) from error
+            refusal = self._receive(_START_SECONDS)
+            if refusal is not None:
+                raise _no_cluster(address, refusal)  # noqa: TRY301
+        except BaseException:
+            self.stop()
+            raise
+        self._joined = True
+
+    def map(self, work: Callable[[_Item], _Result], items: Sequence[_Item], cpus: int) -> Iterator[_Result]:
+        """As `RayCluster.map`, once."""
+        try:
+            self._connection.send((work, items, cpus))
+        except OSError:
+            raise _DriverDiedError(self._ending()) from None
+        for _ in items:
+            result, error = self._receive()
+            if error is not None:
+                raise error
+            yield result
+
+    def stop(self) -> None:
+        """Let the process end by itself, and with it what it began; it must not outlive this."""
+        self._connection.close()
+        try:
+            self._process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._stderr.close()
+
+    def _receive(self, seconds: float | None = None) -> Any:
+        try:
+            if not self._connection.poll(seconds):
+                self._process.kill()
+                raise _DriverDiedError(f"no answer in {seconds:.0f} seconds")
+            return self._connection.recv()
+        except (EOFError, ConnectionError):
+            raise _DriverDiedError(self._ending()) from None
+
+    def _ending(self) -> str:
+        """How the process ended, with the check of Ray's that failed where it named one."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_STOP_SECONDS)  # the connection closes a little before the process has its exit code
+        code = self._process.poll()
+        ending = "it hangs" if code is None else f"exit code {code}"
+        if code is not None and code < 0:
+            with contextlib.suppress(ValueError):
+                ending = signal.Signals(-code).name
+        said = os.pread(self._stderr.fileno(), 1 << 20, 0).decode("ascii", "replace").strip()
+        failed = _FAILED_CHECK.search(said)
+        if failed is not None:
+            return f"{ending}, {failed[0].strip()}"
+        # Before it has joined, it knows nothing of the images whose names an error might quote.
+        return ending if self._joined or not said else f"{ending}, {said.splitlines()[-1]}"
 
 
 def _check_reachable(address: str) -> None:
@@ -151,7 +245,13 @@ def _no_cluster(address: str, reason: str) -> ClusterError:
     )
 
 
-def _checked(version: str, work: Callable[[_Item], _Result], item: _Item) -> _Result:
+def check_version(version: str) -> None:
+    """Refuse, on a node, work of another version of Mammoscope.
+
+    Raises
+    ------
+    ClusterError
+        If it is another.
+    """
     if version != __version__:
         raise ClusterError(f"a node of the Ray cluster has Mammoscope {__version__}, not {version}: install the same")
-    return work(item)

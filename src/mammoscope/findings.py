@@ -5,10 +5,13 @@ x to the right, y down, edges rather than pixel centres.
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mammoscope.imaging import Laterality, View
 
@@ -103,7 +106,7 @@ class ReadingStatus(StrEnum):
     NOT_PROCESSED = "not processed"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Reading:
     """All findings of one mammogram at an operating point, or why there is none.
 
@@ -119,6 +122,8 @@ class Reading:
         Size of the mammogram in pixels; ``None`` when it could not be read.
     threshold
         The lowest score reported.
+    picture
+        What draws the reading for a notebook, as PNG; ``None`` where the mammogram is not at hand.
     """
 
     name: str
@@ -131,12 +136,45 @@ class Reading:
     view: View | None = None
     algorithm: Algorithm | None = None
     threshold: float | None = None
+    picture: Callable[["Reading"], bytes] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if (self.status is ReadingStatus.FOUND) != bool(self.findings):
             raise ValueError(f"a reading with {len(self.findings)} findings cannot have the status '{self.status}'")
         if (self.status is ReadingStatus.NOT_PROCESSED) != (self.reason is not None):
             raise ValueError("a reason is given exactly when the mammogram was not processed")
+
+    @property
+    def boxes(self) -> NDArray[np.float64]:
+        """The findings' boxes, shape (n, 4): x0, y0, x1, y1 in pixels of the mammogram."""
+        return np.array([finding.box.as_tuple() for finding in self.findings], np.float64).reshape(-1, 4)
+
+    @property
+    def scores(self) -> NDArray[np.float64]:
+        """The findings' scores from 0 to 1, shape (n,), falling."""
+        return np.array([finding.score for finding in self.findings], np.float64)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The findings' classes, n of them."""
+        return tuple(finding.label for finding in self.findings)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types, as `to_json`."""
+        return self.to_json()
+
+    def __repr__(self) -> str:
+        if self.status is ReadingStatus.NOT_PROCESSED:
+            return f"<Reading of {self.name}: not processed: {self.reason}>"
+        found = "; ".join(
+            f"{finding.label} {finding.score:.3f} at ({', '.join(f'{edge:.0f}' for edge in finding.box.as_tuple())})"
+            for finding in self.findings
+        )
+        at = "" if self.threshold is None else f" at {self.threshold:.3g} or more"
+        return f"<Reading of {self.name}: {found or 'nothing found'}{at}>"
+
+    def _repr_png_(self) -> bytes | None:
+        return None if self.picture is None else self.picture(self)
 
     @classmethod
     def not_processed(cls, name: str, reason: str, **facts: Any) -> Self:

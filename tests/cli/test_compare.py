@@ -84,6 +84,30 @@ def test_one_model_is_a_table_without_differences(tmp_path):
     assert "Minus" not in shown.output
 
 
+def test_all_as_json(tmp_path):
+    folders = [report(tmp_path / name, hits) for name, hits in (("a", "++--"), ("b", "+---"))]
+    printed = json.loads(run(*folders, "--json", "--resamples", "99").stdout)
+    assert [model["recall"] for model in printed["models"]] == [0.5, 0.25]
+    assert printed["models"][0]["intervals"]["ap50"]
+    ((_, found),) = printed["differences"].items()
+    assert found["f1"]["value"] == pytest.approx(0.25 - 0.5)
+    assert found["f1"]["interval"][0] <= found["f1"]["value"] <= found["f1"]["interval"][1]
+
+
+def test_a_model_on_its_own_data_is_marked(tmp_path):
+    folder = report(tmp_path / "a", "++--")
+    metrics = json.loads((folder / "metrics.json").read_text())
+    overlap = {
+        "role": "trained on", "data": "films", "patients": 3, "of_patients": 4, "images": 3, "of_images": 4,
+        "images_known": True,
+    }  # fmt: skip
+    (folder / "metrics.json").write_text(json.dumps(metrics | {"overlaps": [overlap]}))
+    shown = run(folder, report(tmp_path / "b", "+---")).stdout
+    assert "(trained on: 3 of 4 patients)" in " ".join(shown.split())
+    assert " * " in shown
+    assert shown.count(" * ") - shown.count("marked * were") == 1
+
+
 @pytest.mark.parametrize("form", ["text", "markdown", "latex", "html"])
 def test_the_papers_rows_are_marked_as_of_other_data(tmp_path, form):
     one = report(tmp_path / "one", "++--")
@@ -128,6 +152,7 @@ class BrightSpot:
     def __init__(self, bundle=None, *, threads=None):  # noqa: ARG002
         self._finds = bundle.name == "b.onnx"
         self.bundle = SimpleNamespace(
+            path=bundle,
             metadata=BundleMetadata(
                 name="spot", version="1", input=BundleInput(rows=64, columns=32, crop=Crop.BREAST), classes=("Mass",),
                 operating_points=(OperatingPoint(name="default", threshold=0.5, rule="by hand", chosen_on="nothing"),),

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
@@ -10,11 +11,12 @@ import pytest
 from typer.testing import CliRunner
 
 from mammoscope.cli import app
+from mammoscope.datasets.files import sha256_of_file
 from mammoscope.errors import MammoscopeError
-from mammoscope.evaluation import read_report
+from mammoscope.evaluation import TableFormat, figures_table, read_report, report_html
 from mammoscope.findings import Algorithm, Box, Finding
 from mammoscope.imaging import Crop
-from mammoscope.inference import BundleInput, BundleMetadata, OperatingPoint
+from mammoscope.inference import BundleInput, BundleMetadata, DataRole, KnownData, OperatingPoint
 
 MASS, FALSE_ALARM = 0.9, 0.4
 
@@ -25,10 +27,12 @@ class SquareFinder:
     algorithm = Algorithm("squares", "1")
     threshold = 0.5
     threshold_rule = "by hand"
+    known = ()
 
     def __init__(self, bundle=None, *, threads=None):
         self.path, self.threads = bundle, threads
         self.bundle = SimpleNamespace(
+            path=Path("squares.onnx"),
             metadata=BundleMetadata(
                 name="squares",
                 version="1",
@@ -37,7 +41,8 @@ class SquareFinder:
                 operating_points=(OperatingPoint(name="default", threshold=0.5, rule="by hand", chosen_on="nothing"),),
                 training_data=(),
                 made_with="a pencil",
-            )
+                known_data=self.known,
+            ),
         )
 
     def candidates(self, mammogram):
@@ -149,7 +154,7 @@ def test_of_several_classes_only_the_candidates_of_that_label(coco, monkeypatch)
     run(coco, "--label", "Mass", "--threshold", "0.1")
     assert metrics(coco)["false_positives"] == 1
     monkeypatch.setattr("mammoscope.inference.Detector", TwoClasses)
-    run(coco, "--label", "Mass", "--threshold", "0.1")
+    run(coco, "--label", "Mass", "--threshold", "0.1", "--force")
     assert (metrics(coco)["true_positives"], metrics(coco)["false_positives"]) == (2, 0)
 
 
@@ -174,7 +179,7 @@ def test_subgroups(coco):
     assert by_itself["view MLO"] == (1, 1, 1)
     assert by_itself["laterality L"] == (4, 3, pytest.approx(2 / 3))
     assert "| view: CC | 3 | 2 | 3 |" in (coco / "report/report.md").read_text()
-    run(coco, "--by", "label")
+    run(coco, "--by", "label", "--force")
     assert groups(coco) == {"label Calcification": (1, 1, 0), "label Mass": (2, 2, 1)}
 
 
@@ -187,10 +192,12 @@ def test_an_attribute_that_is_not_there_is_refused_before_anything_is_read(coco)
 
 def test_pictures_of_an_earlier_evaluation_go(coco):
     run(coco)
-    run(coco, "--pictures", "1")
-    assert [path.name for path in (coco / "report/pictures").iterdir()] == ["00001_LEFT_CC.jpg"]
-    run(coco, "--pictures", "none")
-    assert list((coco / "report/pictures").iterdir()) == []
+    (coco / "report/pictures/of-another-data-set.jpg").write_bytes(b"")
+    run(coco, "--pictures", "1", "--force")
+    drawn = {"00001_LEFT_CC.jpg", "00002_LEFT_CC.jpg"}  # the first in order, and the only miss
+    assert {path.name for path in (coco / "report/pictures").iterdir()} == drawn
+    run(coco, "--pictures", "none", "--force")
+    assert {path.name for path in (coco / "report/pictures").iterdir()} == drawn - {"00001_LEFT_CC.jpg"}
     assert isinstance(run(coco, "--pictures", "some").exception, MammoscopeError)
 
 
@@ -224,3 +231,72 @@ def test_the_images_are_given_once(options, tmp_path):
     result = CliRunner().invoke(app, ["evaluate", "--out", str(tmp_path / "report"), *options])
     assert isinstance(result.exception, MammoscopeError)
     assert not (tmp_path / "report").exists()
+
+
+def test_what_is_there_stays_unless_forced(coco):
+    run(coco)
+    before = (coco / "report/metrics.json").read_bytes()
+    error = run(coco, "--threshold", "0.1").exception
+    assert isinstance(error, MammoscopeError)
+    assert "--force" in str(error)
+    assert (coco / "report/metrics.json").read_bytes() == before
+    assert run(coco, "--threshold", "0.1", "--force").exit_code == 0
+    assert metrics(coco)["threshold"] == 0.1
+
+
+def test_ten_figures_on_the_terminal_all_as_json(coco):
+    shown = run(coco).output
+    assert shown.count("│ ") == 3 * 10 + 2 or shown.count("\n│") == 10
+    assert f"mammoscope report {coco / 'report'}" in shown.replace("\n", "")
+    printed = json.loads(run(coco, "--json", "--force").stdout)
+    assert printed == metrics(coco)
+
+
+def test_curves_are_left_as_drawings_and_numbers(coco):
+    run(coco)
+    for name in ("froc", "precision_recall"):
+        assert (coco / f"report/{name}.svg").read_text().startswith("<svg")
+        assert (coco / f"report/{name}.pdf").read_bytes().startswith(b"%PDF")
+    assert (coco / "report/curves.csv").read_text().startswith("chart,line,x_name,y_name,x,y,low,high\nFROC,IoU 0.5,")
+
+
+@pytest.mark.parametrize(
+    ("role", "said"),
+    [
+        (
+            DataRole.TRAINED,
+            "learnt from 2 of these 3 patients (films): its figures here say nothing about new patients",
+        ),
+        (DataRole.CHOSEN, "chosen on 2 of these 3 patients (films): its figures here are optimistic"),
+        (DataRole.CALIBRATED, "calibrated on 2 of these 3 patients (films): its calibration here is optimistic"),
+    ],
+)
+def test_data_that_the_model_knows_is_noticed(coco, monkeypatch, role, said):
+    files = [sha256_of_file(coco / f"images/{name}.png") for name in ("00001_LEFT_CC", "00001_LEFT_MLO")]
+    known = KnownData.of(role, "films", ("00001", "00002", "00099"), files, salt="of the films")
+    monkeypatch.setattr(SquareFinder, "known", (known,))
+    result = run(coco)
+    assert said in result.stderr
+    assert "2 of 4 image files are the same" in result.stderr
+    figures = metrics(coco)
+    assert said in figures["note"]
+    assert [(o["role"], o["patients"], o["images"]) for o in figures["overlaps"]] == [(str(role), 2, 2)]
+    assert said in report_html(read_report(coco / "report"))
+    assert "| squares * |" in figures_table([read_report(coco / "report")]).written(TableFormat.MARKDOWN)
+    assert "00001" not in json.dumps(figures["known_data"])
+
+
+def test_same_names_of_other_people_are_told_apart(coco, monkeypatch):
+    known = KnownData.of(DataRole.TRAINED, "films", ("00001",), ("0" * 64,), salt="x")
+    monkeypatch.setattr(SquareFinder, "known", (known,))
+    assert "no image file is the same, so they may be other people of the same identifiers" in run(coco).stderr
+
+
+def test_other_patients_are_no_overlap_and_silence_is_said(coco, monkeypatch):
+    monkeypatch.setattr(SquareFinder, "known", (KnownData.of(DataRole.TRAINED, "films", ("00099",), salt="x"),))
+    run(coco)
+    assert metrics(coco)["overlaps"] == []
+    assert "not known" not in metrics(coco)["note"]
+    monkeypatch.setattr(SquareFinder, "known", ())
+    run(coco, "--force")
+    assert "does not say which patients it learnt from" in metrics(coco)["note"]

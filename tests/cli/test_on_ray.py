@@ -1,6 +1,8 @@
-"""`detect` and `dataset index` over a Ray cluster, one of whose two nodes dies meanwhile."""
+"""`detect`, `dataset index` and `dataset audit` over a Ray cluster, while a node of it, or Ray in the command, dies."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -36,7 +38,19 @@ def objects_in(out: Path) -> list[tuple[str, str, int]]:
     return sorted((str(data.StudyInstanceUID), str(data.Modality), int(data.get("Rows") or 0)) for data in found)
 
 
-def test_detect_is_the_same_with_a_node_that_dies(ray_cluster, studies: Path, tmp_path: Path):
+def end_ray_in(command: subprocess.Popen[str]) -> None:
+    """As Ray itself does when a check of its core fails."""
+    children = Path(f"/proc/{command.pid}/task").glob("*/children")
+    (driver,) = [
+        int(pid)
+        for pid in " ".join(path.read_text() for path in children).split()
+        if b"mammoscope.ray_driver" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
+    os.kill(driver, signal.SIGABRT)
+
+
+@pytest.mark.parametrize("dies", ["a node", "Ray in the command"])
+def test_detect_is_the_same_whatever_dies(dies: str, ray_cluster, studies: Path, tmp_path: Path):
     here = start("detect", ".", "--out", tmp_path / "here", "--threshold", 0.05, "--threads", 1, cwd=studies)
     _, told_here = here.communicate(timeout=300)
     out = tmp_path / "there"
@@ -46,11 +60,16 @@ def test_detect_is_the_same_with_a_node_that_dies(ray_cluster, studies: Path, tm
         assert there.poll() is None, there.communicate()
         assert time.monotonic() < end
         time.sleep(0.05)
-    ray_cluster.kill_second()
+    if dies == "a node":
+        ray_cluster.kill_second()
+    else:
+        end_ray_in(there)
     _, told_there = there.communicate(timeout=300)
 
     assert (here.returncode, there.returncode) == (1, 1)  # broken.dcm
-    assert told_there.endswith(told_here.lstrip())  # Ray may speak before of its own matters
+    assert told_there.endswith(told_here.lstrip())
+    assert ("died (SIGABRT)" in told_there) == (dies == "Ray in the command")
+    assert "Traceback" not in told_there
     readings = [json.loads((tmp_path / name / "readings.json").read_text()) for name in ("here", "there")]
     assert readings[1] == readings[0]
     assert len(readings[0]) == 4 * STUDIES + 1

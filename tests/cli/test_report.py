@@ -44,7 +44,7 @@ def test_a_runs_folder_is_its_validation_with_its_curves(tmp_path):
     result = run(tmp_path / "run", "--out", tmp_path / "page.html")
     assert result.exit_code == 0, result.output
     assert "Training loss" in (tmp_path / "page.html").read_text(encoding="utf-8")
-    error = run(tmp_path / "run" / "validation", "--run", tmp_path, "--out", tmp_path / "page.html").exception
+    error = run(tmp_path / "run" / "validation", "--run", tmp_path, "--out", tmp_path / "another.html").exception
     assert "is not the folder of a run" in str(error)
 
 

@@ -1,10 +1,13 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 
 import cv2
 import pytest
 
+from mammoscope.cluster import ClusterError
 from mammoscope.datasets import (
     DatasetError,
     Hashes,
@@ -98,6 +101,18 @@ def test_hashes_are_made_when_asked_for_and_stay(folder):
     assert again.column("file_sha256").to_pylist()[1] != files[1]
 
 
+def test_what_was_hashed_stays_when_the_rest_fails(folder, monkeypatch):
+    def fails_at_the_second(work, batches):
+        yield work(batches[0])
+        raise ClusterError("the cluster is gone")
+
+    monkeypatch.setattr("mammoscope.datasets.files.BATCH", 1)
+    with pytest.raises(ClusterError, match="the cluster is gone"):
+        write_index(folder, hashes=Hashes.FILES, spread=fails_at_the_second)
+    kept = read_index(folder).table.column("file_sha256").to_pylist()
+    assert [value is None for value in kept] == [False, True, True]
+
+
 def test_pixels_that_cannot_be_read_have_no_hash(folder):
     path = folder / "images/x.png"
     whole = path.read_bytes()
@@ -185,3 +200,36 @@ def test_attributes_become_columns_of_one_kind():
         "age": [51.0, 51.5, None], "birads": [4, 5, None], "huge": [None, "1e400", None],
         "implant": [True, False, None], "mixed": ["1", "a", None],
     }  # fmt: skip
+
+
+WITHOUT_PYARROW = """
+import sys
+
+
+sys.modules["pyarrow"] = None
+from mammoscope.cli import main
+
+main()
+"""
+
+
+def test_without_pyarrow_a_folder_has_no_index_and_what_needs_one_says_so(folder, tmp_path):
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", WITHOUT_PYARROW, "dataset", *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+
+    before = read_index(folder)
+    split = run("split", folder, "--val", 0.4, "--force")
+    assert split.returncode == 0, split.stderr
+    assert read_index(folder) is None  # the old one is not believed
+    copied = run(
+        "import", "coco", "--annotations", folder / "annotations.json", "--images", folder / "images", "--out", "copy"
+    )
+    assert copied.returncode == 0, copied.stderr
+    assert not (tmp_path / "copy" / INDEX).exists()
+    assert len(load_dataset(tmp_path / "copy")) == before.table.num_rows
+    for needs in (["index", folder], ["show", folder], ["filter", folder, "--where", "rows > 1", "--out", "chosen"]):
+        done = run(*needs)
+        assert done.returncode == 2, done
+        assert "pip install 'mammoscope[datasets]'" in done.stderr
+        assert "Traceback" not in done.stderr

@@ -9,7 +9,7 @@ from pydicom.datadict import dictionary_description, tag_for_keyword
 from pydicom.tag import Tag
 from pydicom.uid import UID
 
-from mammoscope.network import IGNORED_SOP_CLASSES, READ_SOP_CLASSES, REFUSED_SOP_CLASSES, TRANSFER_SYNTAXES
+from mammoscope.network import IGNORED_SOP_CLASSES, READ_SOP_CLASSES, REPORTED_SOP_CLASSES, TRANSFER_SYNTAXES
 from mammoscope.network.acceptor import MAX_PDU
 from mammoscope.network.c_store_scp import MOST_ASSOCIATIONS, NETWORK_TIMEOUT
 from mammoscope.network.sop_classes import (
@@ -46,7 +46,7 @@ def named(uids: Mapping[UID, object] | tuple[UID, ...]) -> list[tuple[str, str]]
 def test_what_is_received(statement: str):
     rows = table(statement, "SOP class")
     storage = [(name, uid) for name, uid, _ in rows if uid.startswith("1.2.840.10008.5.")]
-    assert storage == [*named(READ_SOP_CLASSES), *named(REFUSED_SOP_CLASSES)]
+    assert storage == [*named(READ_SOP_CLASSES), *named(REPORTED_SOP_CLASSES)]
     assert [row[:2] for row in rows if row[2].startswith("ignored")] == [
         ["every other SOP class of PS3.4 Table B.5-1 that pynetdicom knows", ""]
     ]

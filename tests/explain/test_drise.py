@@ -82,7 +82,7 @@ def test_too_few_masks_are_refused():
 
 
 def test_a_finding_is_as_like_itself_as_its_score(detector, mammogram, surest):
-    prepared = prepare(mammogram, detector.bundle.metadata.input.geometry)
+    prepared = prepare(mammogram, detector.bundle.metadata.input.preprocessing)
     elsewhere = Finding(Box(0, 0, 5, 5), 0.9)
 
     similarity = similarity_to(detector.bundle, [surest, elsewhere], prepared.placement)

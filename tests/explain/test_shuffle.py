@@ -42,7 +42,7 @@ def test_drise_passes_the_check_and_an_edge_detector_fails_it(detector, mammogra
     bundles = (detector.bundle, shuffled_bundle(detector.bundle, tmp_path / "all.onnx"))
 
     def edges(bundle):
-        pixels = prepare(mammogram, bundle.metadata.input.geometry).pixels
+        pixels = prepare(mammogram, bundle.metadata.input.preprocessing).pixels
         return np.abs(cv2.Laplacian(pixels, cv2.CV_32F))
 
     by_drise = [drise(bundle, mammogram, [surest], occlusion)[0].values for bundle in bundles]

@@ -85,6 +85,18 @@ def test_a_standard_view_is_read(changes):
         ({"BiopsyTargetSequence": [dataset(TargetLabel="1")]}, Ineligibility.BIOPSY),
         ({"ImageType": ["DERIVED", "PRIMARY", "POST_CONTRAST", "SUBTRACTION"]}, Ineligibility.CONTRAST),
         ({"ImageType": ["ORIGINAL", "PRIMARY", "POST_CONTRAST", "", "HIGH_ENERGY"]}, Ineligibility.CONTRAST),
+        # GE writes RECOMBINED and LOW_ENERGY into value 4; others put their words elsewhere and spell them otherwise.
+        ({"ImageType": ["DERIVED", "PRIMARY", "", "RECOMBINED"]}, Ineligibility.CONTRAST),
+        ({"ImageType": ["DERIVED", "PRIMARY", "RECOMBINED"]}, Ineligibility.CONTRAST),
+        ({"ImageType": ["DERIVED", "PRIMARY", "POST_CONTRAST", "NONE", "SUBTRACTED"]}, Ineligibility.CONTRAST),
+        ({"ImageType": ["DERIVED", "PRIMARY", "", "High Energy "]}, Ineligibility.CONTRAST),
+        ({"ImageType": ["DERIVED", "PRIMARY", "", "", "", "Iodine-Map"]}, Ineligibility.CONTRAST),
+        (
+            {"SOPClassUID": BreastTomosynthesisImageStorage, "ImageType": ["DERIVED", "PRIMARY", "", "GENERATED_2D"]},
+            Ineligibility.SYNTHESISED_IN_TOMOSYNTHESIS,
+        ),
+        ({"BreastImplantPresent": " yes"}, Ineligibility.IMPLANT),
+        ({"PartialView": "Yes "}, Ineligibility.PARTIAL_VIEW),
         ({"Rows": 63}, Ineligibility.SIZE),
         ({"Rows": 16384, "Columns": 8193}, Ineligibility.SIZE),  # 2**14 rows and 2**13 + 1 columns: above 2**27
         ({"PresentationIntentType": "FOR PROCESSING"}, Ineligibility.FOR_PROCESSING),
@@ -167,3 +179,25 @@ def test_a_special_view_does_not_stand_for_an_expected_one():
     assert not expected_views_present([spot], ["LCC"])
     assert expected_views_present([spot, header()], ["LCC"])
     assert not expected_views_present([header(PresentationIntentType="FOR PROCESSING")], ["LCC"], PRESENTATION)
+
+
+def test_a_low_energy_image_is_a_plain_one():
+    for image_type in (
+        ["ORIGINAL", "PRIMARY", "", "LOW_ENERGY"],
+        ["ORIGINAL", "PRIMARY", "POST_CONTRAST", "", "LOW_ENERGY"],
+    ):
+        assert why_not_read(header(ImageType=image_type), PRESENTATION) is None
+
+
+def test_a_tomosynthesis_that_hologic_packs_into_a_secondary_capture_is_one():
+    packed = header(SOPClassUID=SecondaryCaptureImageStorage)
+    packed.add_new(0x7E010010, "LO", "HOLOGIC, Inc.")
+    packed.add_new(0x7E011010, "SQ", [Dataset()])
+    assert why_not_read(packed, PRESENTATION) is Ineligibility.TOMOSYNTHESIS
+    packed.ImageLaterality = None
+    assert why_not_read(packed) is Ineligibility.TOMOSYNTHESIS
+
+
+def test_enumerated_values_are_read_whatever_their_case_and_padding():
+    said = header(ImageLaterality="l ", ViewPosition=" mlo", PresentationIntentType="for presentation ")
+    assert why_not_read(said, PRESENTATION) is None

@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from mammoscope.findings import Algorithm
-from mammoscope.imaging import Crop, InputGeometry, Mammogram
+from mammoscope.imaging import Crop, Mammogram, Preprocessing
 from mammoscope.inference import (
     METADATA_KEY,
     Bundle,
@@ -74,7 +74,7 @@ def test_metadata_comes_back_as_it_was_written(tmp_path: Path):
     assert bundle.metadata == metadata
     assert bundle.metadata.notice == "Research use only; not a medical device."
     assert bundle.metadata.figures[0].intervals == {"ap50": (0.5, 0.7)}
-    assert bundle.metadata.input.geometry == InputGeometry(64, 32, Crop.BREAST)
+    assert bundle.metadata.input.preprocessing == Preprocessing(64, 32, Crop.BREAST)
     assert bundle.algorithm == Algorithm("small", "1.2")
 
 
@@ -108,16 +108,43 @@ def test_a_plain_onnx_model_is_no_bundle(tmp_path: Path):
     [
         ("not JSON", "as a whole"),
         ("{}", "name"),
-        (changed(format=2), "format"),
         (changed(surprise=1), "surprise"),
         (changed(operating_points=[]), "operating_points"),
+        (changed(format=0), "format"),
         (changed(input={"rows": 64, "columns": 32, "crop": "breast", "pixels": "as they come"}), "input.pixels"),
+        (changed(input={"rows": 64, "columns": 32, "crop": "breast", "percentiles": [99, 1]}), "input"),
+        (
+            changed(format=1, input={"rows": 64, "columns": 32, "crop": "breast", "pixels": "as they come"}),
+            "as a whole",
+        ),
     ],
 )
 def test_metadata_of_another_version_names_the_field(tmp_path: Path, metadata: str, field: str):
     with pytest.raises(BundleError, match=r"not one this version understands") as caught:
         Bundle.open(write_model(tmp_path / "a.onnx", metadata))
     assert f"({field}: " in str(caught.value)
+
+
+@pytest.mark.parametrize("number", [3, 40])
+def test_a_bundle_of_a_later_version_is_refused_and_named(tmp_path: Path, number: int):
+    metadata = changed(format=number, input={"something": "that nobody here knows"})
+    with pytest.raises(BundleError, match=rf"made by a later version of Mammoscope \(bundle format {number}; .* 2\)"):
+        Bundle.open(write_model(tmp_path / "a.onnx", metadata))
+
+
+def test_a_bundle_of_format_1_has_the_preprocessing_that_its_sentence_meant(tmp_path: Path):
+    pixels = "breast percentiles 1 to 99.8 as 0 to 1, region fills the input"
+    old = changed(format=1, input={"rows": 64, "columns": 32, "crop": "breast", "pixels": pixels})
+    metadata = Bundle.open(write_model(tmp_path / "a.onnx", old)).metadata
+    assert metadata.format == 2
+    assert metadata.input.preprocessing == Preprocessing(64, 32, Crop.BREAST, (1.0, 99.8), (0.5, 1.25))
+    assert metadata.input.pixels == pixels
+
+
+def test_the_preprocessing_of_a_bundle_is_what_its_network_sees(tmp_path: Path):
+    odd = {"rows": 64, "columns": 32, "crop": "none", "percentiles": [10.0, 90.0], "aspect": [0.1, 3.0]}
+    metadata = Bundle.open(write_model(tmp_path / "a.onnx", changed(input=odd))).metadata
+    assert metadata.input.preprocessing == Preprocessing(64, 32, Crop.NONE, (10.0, 90.0), (0.1, 3.0))
 
 
 def test_a_network_of_another_size_than_its_metadata_is_refused(tmp_path: Path):

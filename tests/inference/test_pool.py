@@ -1,3 +1,4 @@
+import contextlib
 import os
 import shutil
 import signal
@@ -30,11 +31,11 @@ METADATA = {
 }
 
 
-def write_bundle(path: Path, *, score: float = 0.5, label: int = 0, **metadata: object) -> Path:
+def write_bundle(path: Path, *, score: float = 0.5, label: int = 0, left: float = 4, **metadata: object) -> Path:
     """A bundle whose network proposes one box, whatever it sees."""
     helper, tensor = onnx.helper, onnx.TensorProto
     constants = {
-        "boxes": helper.make_tensor("b", tensor.FLOAT, (1, 4), [4, 8, 12, 24]),
+        "boxes": helper.make_tensor("b", tensor.FLOAT, (1, 4), [left, 8, 12, 24]),
         "scores": helper.make_tensor("s", tensor.FLOAT, (1,), [score]),
         "labels": helper.make_tensor("l", tensor.INT64, (1,), [label]),
     }
@@ -106,7 +107,8 @@ def test_a_crash_ends_one_try_only(pool, number):
         answer = thread.submit(pool.read, mammogram("1.2.9"))
         wait_until_taken(pool)
         os.kill(crashed, number)
-        os.kill(crashed, signal.SIGCONT)
+        with contextlib.suppress(ProcessLookupError):  # ended and cleared away already
+            os.kill(crashed, signal.SIGCONT)
         with pytest.raises(ModelLostError, match=rf"ended while it read 1\.2\.9 \({number.name}\)") as told:
             answer.result()
     assert "DOE" not in str(told.value)
@@ -159,10 +161,37 @@ def test_what_fails_in_the_model_costs_no_process(tmp_path):
     bundle = write_bundle(tmp_path / "wrong.onnx", label=7)  # a class that the bundle does not name
     with ModelPool(bundle, processes=1, threads=1) as pool:
         before = pool.process_ids
-        with pytest.raises(ModelError, match=r"the model failed on 1\.2\.3 \(IndexError\)") as told:
+        with pytest.raises(
+            ModelError, match=r"the model gave a label that none of its classes has for 1\.2\.3: "
+        ) as told:
             pool.read(mammogram())
         assert not isinstance(told.value, ModelLostError)
         assert pool.process_ids == before
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"left": float("nan")}, "a box or a score that is not a finite number"),
+        ({"left": float("-inf")}, "a box or a score that is not a finite number"),
+        ({"score": float("nan")}, "a box or a score that is not a finite number"),
+        ({"score": float("inf")}, "a box or a score that is not a finite number"),
+        ({"score": 7.0}, "a score that is not between 0 and 1"),
+        ({"score": -0.5}, "a score that is not between 0 and 1"),
+    ],
+)
+@pytest.mark.parametrize("calibrated", [False, True])
+def test_numbers_that_are_none_are_never_nothing_found(tmp_path, wrong, sentence, calibrated):
+    calibration = {"slope": 1.5, "intercept": 0.25, "rule": "any", "fitted_on": "any"} if calibrated else None
+    bundle = write_bundle(tmp_path / "wrong.onnx", calibration=calibration, **{"score": 0.99, **wrong})
+    with pytest.raises(ModelError, match=rf"the model gave {sentence} for 1\.2\.3"):
+        Detector(bundle, threads=1).read(mammogram())
+    if not calibrated:
+        with (
+            ModelPool(bundle, processes=1, threads=1) as pool,
+            pytest.raises(ModelError, match=rf"the model gave {sentence} for 1\.2\.3"),
+        ):
+            pool.read(mammogram())
 
 
 @pytest.mark.parametrize(

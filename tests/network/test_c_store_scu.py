@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from pydicom import FileDataset
+from pydicom import Dataset, FileDataset
 from pydicom.uid import MammographyCADSRStorage, RLELossless
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import DigitalMammographyXRayImageStorageForPresentation as MgPresentation  # type: ignore
@@ -133,6 +133,39 @@ def test_a_failure_status_in_words(
 def test_a_warning_status_is_an_acknowledgement(peer, make_object: MakeObject) -> None:
     [sending] = CLIENT.send([make_object()], peer(lambda _: 0xB000))
     assert sending.error is None
+
+
+def test_what_the_peer_has_already_counts_as_sent(peer, make_object: MakeObject) -> None:
+    """Its answer to an earlier try was lost; our UIDs follow from the content, so it is the same object."""
+    [sending] = CLIENT.send([make_object()], peer(lambda _: 0x0111))
+    assert sending.error is None
+
+
+def test_a_peers_own_words_are_not_told(peer, make_object: MakeObject) -> None:
+    """They may name the patient, and messages go into the log, the audit trail and the records."""
+
+    def refuse(_: evt.Event) -> Dataset:
+        answer = Dataset()
+        answer.Status, answer.ErrorComment = 0xC000, "JONES^MARY 1950-01-02 is not registered"
+        return answer
+
+    [sending] = CLIENT.send([make_object()], peer(refuse))
+    assert "0xC000: it cannot understand it" in str(sending.error)
+    assert "JONES" not in str(sending.error)
+
+
+def test_nothing_goes_out_that_is_not_ours_to_send(peer, make_object: MakeObject) -> None:
+    arrived: list[str] = []
+    left = [True] * 3  # the association request and the first pieces
+
+    def keep(event: evt.Event) -> int:
+        arrived.append(str(event.request.AffectedSOPInstanceUID))
+        return 0x0000
+
+    objects = [make_object(), make_object()]
+    sendings = CLIENT.send(objects, peer(keep), may_send=lambda: bool(left) and left.pop())
+    assert isinstance(sendings[-1].error, ConnectionLostError)
+    assert len(arrived) < 2
 
 
 def test_a_peer_that_aborts_after_the_first_object(peer, make_object: MakeObject) -> None:

@@ -1,6 +1,9 @@
 """What is told when a DICOMweb peer answers badly; the good answers come from Orthanc and from our own service."""
 
+import gzip
 import socket
+import tracemalloc
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -238,7 +241,7 @@ def test_what_we_refuse_of_a_study_is_counted(peer, file: Path, tmp_path: Path, 
         peer(lambda _: Response(body, media_type=kind)), "1.2.3", receiver, tmp_path / "incoming"
     )
     assert (ended.completed, ended.failed, ended.complete) == (1, 1, False)
-    assert ended.reasons == ("a data set that cannot be parsed was refused (InvalidDicomError)",)
+    assert ended.reasons == ("a data set that cannot be parsed was refused",)
 
 
 def test_an_answer_that_is_no_multipart(peer, tmp_path: Path) -> None:
@@ -254,3 +257,38 @@ def test_a_sender_picks_the_transport(service: StorageService, receiver, file: P
     [sending] = sender.send([file], node)
     assert sending.error is None
     assert len(receiver.received) == 1
+
+
+def test_an_answer_that_inflates_to_gigabytes_is_given_up_early(peer) -> None:
+    deflater = zlib.compressobj(9, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
+    bomb = b"".join([*(deflater.compress(b" " * (1 << 24)) for _ in range(32)), deflater.flush()])
+    assert len(bomb) < 1 << 20  # for 512 MiB
+    headers = {"Content-Encoding": "gzip"}
+    source = peer(lambda _: Response(bomb, media_type="application/dicom+json", headers=headers))
+    tracemalloc.start()
+    try:
+        with pytest.raises(WebStatusError, match="answered with more than 8 MiB, which no answer to a query has"):
+            list(WebClient().find_studies(source, {}))
+        assert tracemalloc.get_traced_memory()[1] < 64 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body", "sentence"),
+    [
+        ("br", b"anything", "a compression that was not asked for"),
+        ("gzip", b"nothing of the kind", "damaged compressed"),
+    ],
+)
+def test_an_answer_in_another_compression_is_told(peer, encoding: str, body: bytes, sentence: str) -> None:
+    source = peer(lambda _: Response(body, headers={"Content-Encoding": encoding}))
+    with pytest.raises(WebStatusError, match=sentence):
+        list(WebClient().find_studies(source, {}))
+
+
+def test_a_compressed_answer_is_read(peer) -> None:
+    study = b'[{"0020000D": {"vr": "UI", "Value": ["1.2.3"]}}]'
+    source = peer(lambda _: Response(gzip.compress(study), headers={"Content-Encoding": "gzip"}))
+    [found] = WebClient().find_studies(source, {})
+    assert found.study_instance_uid == "1.2.3"

@@ -75,6 +75,28 @@ def test_plain_and_tls_beside_each_other(tmp_path: Path, receiver, certificates)
         client.echo(peer(service.tls_port))
 
 
+def test_tls_1_2_is_spoken_with_authenticated_encryption_only(secure, certificates) -> None:
+    """RFC 9325, 4.2: a peer that has AES in CBC mode only is refused."""
+    config = certificates.issue("peer")
+
+    def agreed(ciphers: str) -> str:
+        context = certificates.trusting_context()
+        context.load_cert_chain(config.certificate, config.key)
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        context.set_ciphers(ciphers)
+        with (
+            socket.create_connection(("127.0.0.1", secure.tls_port), 20) as plain,
+            context.wrap_socket(plain, server_hostname="127.0.0.1") as wrapped,
+        ):
+            return wrapped.cipher()[0]
+
+    assert agreed("ECDHE+AESGCM").endswith(("GCM-SHA384", "GCM-SHA256"))
+    with pytest.raises(ssl.SSLError, match="handshake failure"):
+        agreed("ECDHE-ECDSA-AES256-SHA384:ECDHE-ECDSA-AES128-SHA256")
+    for context in (config.listening(), config.calling(), config.serving_https(), config.calling_https()):
+        assert [cipher["name"] for cipher in context.get_ciphers() if not cipher["aead"]] == []
+
+
 def test_a_caller_without_a_certificate_or_with_a_strangers_is_refused(
     secure, certificates, refusals, tmp_path: Path, wait_until
 ) -> None:

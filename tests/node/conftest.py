@@ -1,7 +1,10 @@
 """Synthetic studies, a detector that needs no model, a PACS in this process, and waiting without sleeping too long."""
 
 import importlib.util
+import os
+import shutil
 import socket
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,12 +25,21 @@ run_node = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(run_node)
 
 
+_POSTGRESQL = sorted(Path("/usr/lib/postgresql").glob("[0-9]*/bin"))
+_NOBODY = "postgres"
+
+
 class Pacs:
     """A storage SCP that keeps everything, or answers with ``status``."""
 
     def __init__(self, port: int = 0) -> None:
         self.received: list[Dataset] = []
+        self.requests = 0
         self.status = 0x0000
+        self.seconds = 0.0
+        """How long it takes over each object."""
+        self.once = False
+        """Whether it says 0x0111 to what it has already."""
         self._ae = AE("PACS")
         for context in AllStoragePresentationContexts:
             self._ae.add_supported_context(context.abstract_syntax)
@@ -36,6 +48,10 @@ class Pacs:
         self.port = server.server_address[1]
 
     def _store(self, event: evt.Event) -> int:
+        self.requests += 1
+        time.sleep(self.seconds)
+        if self.once and event.dataset.SOPInstanceUID in self.uids():
+            return 0x0111
         if self.status == 0x0000:
             self.received.append(event.dataset)
         return self.status
@@ -115,3 +131,29 @@ def wait_until() -> Callable[[Callable[[], object]], None]:
             time.sleep(0.02)
 
     return wait
+
+
+@pytest.fixture
+def postgresql(free_port: int) -> Iterator[str]:
+    """A PostgreSQL server of the test's own, on the loopback interface."""
+    if os.geteuid() != 0 or not _POSTGRESQL or shutil.which("setpriv") is None:
+        pytest.skip("needs root, to start a PostgreSQL server of its own as another user, and Debian's postgresql")
+    folder = Path("/tmp") / f"mammoscope-postgres-{os.getpid()}-{free_port}"
+    folder.mkdir()
+    shutil.chown(folder, _NOBODY, _NOBODY)
+    run_as = ["setpriv", f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups"]
+    data = folder / "data"
+
+    def run(*command: str | Path) -> None:
+        done = subprocess.run([*run_as, *command], capture_output=True, text=True, cwd=folder, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    programs = _POSTGRESQL[-1]
+    run(programs / "initdb", "-D", data, "-U", "node", "--auth=trust", "--no-sync", "-E", "UTF8", "--locale=C")
+    options = f"-c listen_addresses=127.0.0.1 -c port={free_port} -c unix_socket_directories={folder} -c fsync=off"
+    run(programs / "pg_ctl", "-D", data, "-w", "-t", "120", "-l", folder / "log", "-o", options, "start")
+    try:
+        yield f"postgresql://node@127.0.0.1:{free_port}/postgres"
+    finally:
+        run(programs / "pg_ctl", "-D", data, "-w", "-m", "immediate", "stop")
+        shutil.rmtree(folder)

@@ -17,7 +17,7 @@ import numpy as np
 from mammoscope.findings import Algorithm, Box, Finding, Reading, ReadingStatus
 from mammoscope.imaging import Mammogram
 from mammoscope.node import Node, Worker, configure_logging, helper_name
-from mammoscope.node.jobs.heartbeat import DEAD_AFTER_SECONDS, Vigil
+from mammoscope.node.jobs.heartbeat import DEAD_AFTER_SECONDS, Heartbeat
 from mammoscope.settings import load_node_settings
 
 
@@ -25,6 +25,7 @@ class BrightestBlob:
     """Finds the largest connected region of pixels brighter than 95 % of the brightest."""
 
     algorithm = Algorithm("Brightest blob", "1.0")
+    preprocessing = None
     score = 0.9
 
     def __init__(self, seconds: float = 0.0) -> None:
@@ -64,12 +65,12 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     detector = BrightestBlob(arguments.seconds)
-    vigil = partial(Vigil, beat_every_seconds=arguments.dead_after / 6, dead_after_seconds=arguments.dead_after)
+    heartbeat = partial(Heartbeat, beat_every_seconds=arguments.dead_after / 6, dead_after_seconds=arguments.dead_after)
     if arguments.work:
-        with Worker(settings, detector, helper_name(), make_vigil=vigil):
+        with Worker(settings, detector, helper_name(), make_heartbeat=heartbeat):
             stop.wait()
     else:
-        with Node(settings, detector, make_vigil=vigil):
+        with Node(settings, detector, make_heartbeat=heartbeat):
             stop.wait()
 
 

@@ -20,10 +20,12 @@ from typing import Any
 import pytest
 from pydicom import Dataset, FileDataset, dcmread
 from pydicom.uid import (
+    BreastTomosynthesisImageStorage,
     DigitalMammographyXRayImageStorageForPresentation,
     GrayscaleSoftcopyPresentationStateStorage,
     MammographyCADSRStorage,
     SecondaryCaptureImageStorage,
+    generate_uid,
 )
 
 from mammoscope.node.db.repository import Records, StudyRecord
@@ -42,7 +44,7 @@ STUDY = ("AccessionNumber", "StudyInstanceUID", "StudyDate")
 
 ROUTE_MAMMOGRAMS = """
 function OnStoredInstance(instanceId, tags, metadata, origin)
-  if tags['SOPClassUID'] == '%s' and origin['RemoteAet'] ~= 'NODE' then
+  if tags['SOPClassUID'] == '%s' and origin['RemoteAet'] ~= 'NODE' and origin['RemoteAet'] ~= 'LOADER' then
     SendToModality(instanceId, 'mammoscope')
   end
 end
@@ -128,6 +130,7 @@ def orthanc(network: Network, tmp_path: Path, wait_until) -> Iterator[Network]:
         "DicomModalities": {
             "mammoscope": {"AET": "NODE", "Port": network.node, **peer},
             "modality": {"AET": "MODALITY", "Port": 104, **peer},
+            "loader": {"AET": "LOADER", "Port": 104, **peer},
         },
     }
     (folder / "orthanc.json").write_text(json.dumps(settings))
@@ -216,6 +219,58 @@ def test_dcmtk_reaches_the_node(
     wait_until(lambda: "results sent" in (node / "log").read_text(), 120)
     [report] = _record(node, images).reports
     assert {str(image.status) for image in report.images} == {"found"}
+
+
+@pytest.mark.parametrize("place", [0, 2])
+def test_a_tomosynthesis_object_costs_no_mammogram(
+    orthanc: Network,
+    node: Path,
+    images: list[FileDataset],
+    study: list[Path],
+    place: int,
+    wait_until: Callable[..., None],
+) -> None:
+    """Orthanc ends a job at the first failure: an object that is not read must be answered with success."""
+    tomosynthesis = dcmread(study[0])
+    tomosynthesis.SOPClassUID = tomosynthesis.file_meta.MediaStorageSOPClassUID = BreastTomosynthesisImageStorage
+    tomosynthesis.SOPInstanceUID = tomosynthesis.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    tomosynthesis.NumberOfFrames = 2
+    tomosynthesis.PixelData = tomosynthesis.PixelData * 2
+    tomosynthesis.save_as(study[0].with_name("tomosynthesis.dcm"))
+    order = [*study[:3]]
+    order.insert(place, study[0].with_name("tomosynthesis.dcm"))
+    ids = []
+    for file in order:
+        # Not as a modality, whose mammograms are routed one by one
+        sent = orthanc.run(
+            "storescu", "-R", "-aet", "LOADER", "-aec", "ORTHANC", "127.0.0.1", str(orthanc.orthanc), file
+        )
+        assert sent.returncode == 0
+        ids += json.loads(orthanc.ask("POST", "/tools/lookup", str(dcmread(file).SOPInstanceUID)))
+    job = json.loads(
+        orthanc.ask("POST", "/modalities/mammoscope/store", {"Resources": [i["ID"] for i in ids], "Synchronous": True})
+    )
+    assert (job["InstancesCount"], job["FailedInstancesCount"]) == (4, 0)
+    wait_until(lambda: "results sent" in (node / "log").read_text(), 120)
+
+    [report] = _record(node, images).reports
+    said = {image.sop_instance_uid: image.reason for image in report.images}
+    assert len(said) == 4
+    assert "tomosynthesis" in said.pop(str(tomosynthesis.SOPInstanceUID))
+    assert set(said.values()) == {None}
+    kept = node / "storage" / "inbox" / str(tomosynthesis.StudyInstanceUID) / f"{tomosynthesis.SOPInstanceUID}.dcm"
+    assert kept.stat().st_size < 100_000  # its header alone
+
+    # The fourth view never came: no report says that all succeeded, and each names the view
+    absent = f"No image of the expected view {images[3].ImageLaterality} {images[3].ViewPosition} was received."
+    assert report.absent_views == (f"{images[3].ImageLaterality}{images[3].ViewPosition}",)
+    results = _objects_of(orthanc, str(images[0].StudyInstanceUID)).values()
+    [cad_sr] = [d for d in results if d.SOPClassUID == MammographyCADSRStorage]
+    told = cad_sr.to_json()
+    assert "All algorithms succeeded" not in told
+    assert "Not all algorithms succeeded" in told
+    assert absent in told
+    assert str(tomosynthesis.SOPInstanceUID) in told
 
 
 def _record(node: Path, images: list[FileDataset]) -> StudyRecord:

@@ -3,7 +3,6 @@
 import copy
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -19,37 +18,6 @@ from pydicom.uid import MammographyCADSRStorage
 
 from mammoscope.network import Destination, NetworkError, StorageClient
 from mammoscope.node.db.repository import Records, StudyState
-
-INSTALLED = sorted(Path("/usr/lib/postgresql").glob("[0-9]*/bin"))
-NOBODY = "postgres"
-
-pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0 or not INSTALLED or shutil.which("setpriv") is None,
-    reason="needs root, to start a PostgreSQL server of its own as another user, and Debian's postgresql",
-)
-
-
-@pytest.fixture
-def database(free_port: int) -> Iterator[str]:
-    """A PostgreSQL server of the test's own, on the loopback interface."""
-    folder = Path("/tmp") / f"mammoscope-postgres-{os.getpid()}-{free_port}"
-    folder.mkdir()
-    shutil.chown(folder, NOBODY, NOBODY)
-    run_as = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
-    data = folder / "data"
-
-    def run(*command: str | Path) -> None:
-        done = subprocess.run([*run_as, *command], capture_output=True, text=True, cwd=folder, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
-
-    run(INSTALLED[-1] / "initdb", "-D", data, "-U", "node", "--auth=trust", "--no-sync", "-E", "UTF8", "--locale=C")
-    options = f"-c listen_addresses=127.0.0.1 -c port={free_port} -c unix_socket_directories={folder} -c fsync=off"
-    run(INSTALLED[-1] / "pg_ctl", "-D", data, "-w", "-t", "120", "-l", folder / "log", "-o", options, "start")
-    try:
-        yield f"postgresql://node@127.0.0.1:{free_port}/postgres"
-    finally:
-        run(INSTALLED[-1] / "pg_ctl", "-D", data, "-w", "-m", "immediate", "stop")
-        shutil.rmtree(folder)
 
 
 @pytest.fixture
@@ -78,12 +46,12 @@ def events(log: Path) -> list[str]:
 
 
 def test_the_work_of_a_killed_worker_is_taken_over_and_nothing_is_lost_or_done_twice(
-    tmp_path: Path, database: str, start, pacs, images: list[FileDataset], wait_until
+    tmp_path: Path, postgresql: str, start, pacs, images: list[FileDataset], wait_until
 ) -> None:
     port = _free_port()
     config = tmp_path / "node.toml"
     config.write_text(
-        f'[node]\nae_title = "NODE"\nport = {port}\nstorage = "storage"\nquiet_seconds = 1\ndatabase = "{database}"\n'
+        f'[node]\nae_title = "NODE"\nport = {port}\nstorage = "storage"\nquiet_seconds = 1\ndatabase = "{postgresql}"\n'
         f'[[destinations]]\nname = "pacs"\nae_title = "PACS"\nhost = "127.0.0.1"\nport = {pacs.port}\n'
     )
     start(config, "receiver", "--seconds", "0.5", "--dead-after", "6")
@@ -105,7 +73,7 @@ def test_the_work_of_a_killed_worker_is_taken_over_and_nothing_is_lost_or_done_t
     helper.wait()
     assert "study read" not in events(tmp_path / "helper.log")[-1:]
 
-    with Records.open(tmp_path / "storage", database) as records:
+    with Records.open(tmp_path / "storage", postgresql) as records:
         wait_until(lambda: records.counts().studies[StudyState.DONE] == len(studies), 240)
         stored = [records.study(str(study[0].StudyInstanceUID)) for study in studies]
     assert "work of a dead worker taken over" in events(tmp_path / "receiver.log")
@@ -123,8 +91,42 @@ def test_the_work_of_a_killed_worker_is_taken_over_and_nothing_is_lost_or_done_t
     assert str(images[0].PatientName) not in log
 
 
-def test_a_worker_that_lives_is_seen_to_live(tmp_path: Path, database: str) -> None:
-    with Records.open(tmp_path, database) as records:
+def test_a_worker_that_was_stopped_while_it_sent_sends_nothing_more(
+    tmp_path: Path, postgresql: str, start, pacs, images: list[FileDataset], wait_until
+) -> None:
+    """As a machine that was suspended: meanwhile the other worker did the sending."""
+    port = _free_port()
+    config = tmp_path / "node.toml"
+    config.write_text(
+        f'[node]\nae_title = "NODE"\nport = {port}\nstorage = "storage"\nquiet_seconds = 1\ndatabase = "{postgresql}"\n'
+        f'[[destinations]]\nname = "pacs"\nae_title = "PACS"\nhost = "127.0.0.1"\nport = {pacs.port}\n'
+    )
+    pacs.seconds, pacs.once = 1.5, True
+    receiver = start(config, "receiver", "--dead-after", "6")
+    node = Destination("node", "NODE", "127.0.0.1", port)
+    wait_until(lambda: _answers(node), 120)
+    assert [s.error for s in StorageClient("MODALITY").send(images, node)] == [None] * 4
+    wait_until(lambda: pacs.received, 120)
+    receiver.send_signal(signal.SIGSTOP)
+    start(config, "helper", "--work", "--dead-after", "6")
+    with Records.open(tmp_path / "storage", postgresql) as records:
+        wait_until(lambda: records.counts().studies[StudyState.DONE] == 1, 240)
+        [record] = records.studies()
+    assert "work of a dead worker taken over" in events(tmp_path / "helper.log")
+    made = {result.sop_instance_uid for report in record.reports for result in report.results}
+    asked = pacs.requests
+    assert asked <= len(made) + 1  # the one whose answer was on its way when we were stopped
+
+    receiver.send_signal(signal.SIGCONT)
+    wait_until(lambda: "sending left to another worker" in events(tmp_path / "receiver.log"), 60)
+    assert pacs.requests == asked
+    assert Counter(str(dataset.SOPInstanceUID) for dataset in pacs.received) == dict.fromkeys(made, 1)
+    with Records.open(tmp_path / "storage", postgresql) as records:
+        assert records.counts().studies[StudyState.DONE] == 1
+
+
+def test_a_worker_that_lives_is_seen_to_live(tmp_path: Path, postgresql: str) -> None:
+    with Records.open(tmp_path, postgresql) as records:
         for _ in range(3):
             records.beat("helper", "here", 1)
         assert [(worker.name, worker.beats) for worker in records.workers()] == [("helper", 2)]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydicom import dcmread
 
 from mammoscope.findings import Box, Finding, Reading, ReadingStatus
-from mammoscope.imaging import WHITE, Crop, InputGeometry, Laterality, Mammogram, View, prepare
+from mammoscope.imaging import WHITE, Crop, Laterality, Mammogram, Preprocessing, View, prepare
 from mammoscope.results import ReadMammogram, ai_sr, mammography_cad_sr, presentation_state, segmentation
 from mammoscope.results.verification import ai_sr_marks, cad_sr_marks, presentation_state_marks, segmentation_marks
 
@@ -59,7 +59,7 @@ def around(mask):
 
 def detected(mammogram, crop):
     """What a perfect network finds: the brightest part of the picture that it sees, brought back to the file."""
-    prepared = prepare(mammogram, InputGeometry(512, 320, crop))
+    prepared = prepare(mammogram, Preprocessing(512, 320, crop))
     seen = around(prepared.pixels > 0.75)
     (box,) = prepared.placement.to_file(seen[None])
     pixel = max(prepared.placement.x_scale, prepared.placement.y_scale)

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from mammoscope.datasets import load_dataset
-from mammoscope.imaging import InputGeometry, prepare, read_mammogram
+from mammoscope.imaging import Preprocessing, prepare, read_mammogram
 from mammoscope.training import TrainingError
 from mammoscope.training import data as samples
 from mammoscope.training.data import PreparedSamples, TrainingBatches, prepare_samples
 from mammoscope.training.recipe import AugmentationSection
 
-INPUT = InputGeometry(64, 64)
+INPUT = Preprocessing(64, 64)
 STILL = AugmentationSection(horizontal_flip=0.0)
 NO_BOXES, NONE, ONE = np.zeros((0, 4)), np.zeros(0, np.int64), np.zeros(1, np.int64)
 
@@ -74,7 +74,7 @@ def test_a_full_disk_while_preparing_is_told_and_leaves_nothing(
         pytest.skip("this system has no /dev/full, the disk that is always full")
     (tmp_path / "full.part").symlink_to("/dev/full")
     monkeypatch.setattr(samples.os, "getpid", lambda: "full")
-    geometry = InputGeometry(256, 256)
+    geometry = Preprocessing(256, 256)
     first = next(iter(tmp_path.glob("*.part")))
     name = f"prepared-{_key(learning, geometry)}.full.part"
     shutil.move(first, tmp_path / name)
@@ -84,7 +84,7 @@ def test_a_full_disk_while_preparing_is_told_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def _key(dataset, geometry: InputGeometry) -> str:
+def _key(dataset, geometry: Preprocessing) -> str:
     """The name that another, empty cache gives the same pictures."""
     import tempfile
 

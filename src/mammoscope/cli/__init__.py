@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from mammoscope import __version__
-from mammoscope.cli import dataset, node
+from mammoscope.cli import bundle, dataset, node
+from mammoscope.cli.bundle import import_onnx
 from mammoscope.cli.demo import demo, make_phantom
 from mammoscope.cli.detect import detect
 from mammoscope.cli.evaluate import calibrate, compare, evaluate, model_card, report
@@ -22,6 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+app.add_typer(bundle.app, name="bundle")
 app.add_typer(dataset.app, name="dataset")
 app.command()(calibrate)
 app.command()(compare)
@@ -31,6 +33,7 @@ app.command()(evaluate)
 app.command()(explain)
 app.command()(export)
 app.command("import-checkpoint")(import_checkpoint)
+app.command("import-onnx")(import_onnx)
 app.command("import-detectron2")(import_checkpoint)
 app.command("model-card")(model_card)
 app.add_typer(node.app, name="node")

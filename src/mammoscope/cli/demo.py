@@ -1,7 +1,4 @@
-"""``mammoscope demo``: a synthetic study through the whole way.
-
-`mammoscope phantom`: write a synthetic screening study.
-"""
+"""`mammoscope demo`, a synthetic study through the whole way, and `mammoscope phantom`, which writes one."""
 
 import json
 import shutil
@@ -14,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from mammoscope.cli.outputs import new_folder
 from mammoscope.errors import MammoscopeError
 
 if TYPE_CHECKING:
@@ -42,6 +40,7 @@ def demo(
     ),
     seed: Annotated[int, typer.Option(min=0, help="Another seed, another woman.")] = 1,
     masses: Annotated[int, typer.Option(min=0, help="Masses in the study, each seen in both views of its breast.")] = 2,
+    as_json: Annotated[bool, typer.Option("--json", help="Print truth and findings of each view as JSON.")] = False,
 ) -> None:
     """Send a synthetic study with masses to a node, receive the results as a PACS does, and compare with the truth.
 
@@ -51,7 +50,7 @@ def demo(
     from mammoscope.network import NetworkError
     from mammoscope.phantom import screening_study
 
-    console = Console()
+    console = Console(stderr=as_json)
     started = time.monotonic()
     _empty(out)
     console.print(f"Making a synthetic screening study with {masses} masses (seed {seed})")
@@ -74,7 +73,10 @@ def demo(
         pictures.append(_draw(image, path, findings, out / "pictures"))
     _draw_together(pictures, out / "pictures" / "study.png")
 
-    console.print(_table(compared))
+    if as_json:
+        typer.echo(json.dumps([_as_json(view, line) for view, lines in compared for line in lines], indent=1))
+    else:
+        console.print(_table(compared))
     lines = [line for _, lines in compared for line in lines]
     truth = [line for line in lines if line.truth is not None]
     console.print(
@@ -128,6 +130,15 @@ def _table(compared: "list[tuple[str, list[Match]]]") -> Table:
     return table
 
 
+def _as_json(view: str, line: "Match") -> dict[str, Any]:
+    return {
+        "view": view,
+        "truth": None if line.truth is None else list(line.truth.as_tuple()),
+        "found": None if line.finding is None else list(line.finding.box.as_tuple()),
+        "score": None if line.finding is None else line.finding.score,
+    }
+
+
 def _where(box: "Box | None") -> str:
     if box is None:
         return "-"
@@ -175,6 +186,7 @@ def make_phantom(
     columns: Annotated[
         int | None, typer.Option(help="Width in pixels (default: three quarters of the height).")
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
 ) -> None:
     """Make a synthetic four-view screening mammogram (DICOM MG) with known masses.
 
@@ -182,6 +194,7 @@ def make_phantom(
     """
     from mammoscope.phantom import ROWS, PhantomError, screening_study
 
+    new_folder(out, force=force)
     height = ROWS if rows is None else rows
     study = screening_study(seed, masses=masses, rows=height, columns=height * 3 // 4 if columns is None else columns)
     paths = study.save(out)

@@ -6,7 +6,7 @@
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 
     from mammoscope.cluster import RayCluster
     from mammoscope.findings import Algorithm, Reading
-    from mammoscope.imaging import Mammogram, MammogramReader
+    from mammoscope.imaging import MammogramReader, PresentationIntent
     from mammoscope.inference import Detector
+    from mammoscope.reading import Outcome
     from mammoscope.results import ReadMammogram
 
 
@@ -58,9 +59,12 @@ def detect(
     could be started.
     """
     from mammoscope.inference import Detector
+    from mammoscope.logging import configure_no_logging
 
+    configure_no_logging()  # what there is to tell is told in readings.json and at the end
     files = _mammogram_files(paths, out)
-    run = Run(out, Detector(bundle, threads=threads), threshold)
+    detector = Detector(bundle, threads=threads)
+    run = Run(out, detector, threshold, detector.bundle.metadata.input.intents)
     started = time.monotonic()
     with _written_to(out), _spread_over(ray, bundle, threads or 1) as elsewhere:
         (out / "pictures").mkdir(parents=True, exist_ok=True)
@@ -91,6 +95,7 @@ class Run:
     out: Path
     detector: "Detector"
     threshold: float | None
+    intents: "Collection[PresentationIntent]"
     entries: list[Entry] = field(default_factory=list)
     problems: list[tuple[str, str]] = field(default_factory=list)
     picture_names: set[str] = field(default_factory=set)
@@ -115,28 +120,37 @@ class Run:
                         progress.advance(bar, len(batch.entries))
                     return False
                 for study in studies:
-                    for _ in self.read_study(study, reader):
-                        progress.advance(bar)
+                    self.read_study(study, reader, lambda: progress.advance(bar))
         except KeyboardInterrupt:
             return True
         finally:
             _write_json(self.out / "readings.json", [entry.to_json() for entry in self.entries])
         return False
 
-    def read_study(self, files: Sequence[Path], reader: "MammogramReader") -> Iterator[Path]:
-        """Read the files of one study and give each back when done; its DICOM images get result objects at the end.
+    def read_study(
+        self, files: Sequence[Path], reader: "MammogramReader", on_read: Callable[[], None] = lambda: None
+    ) -> None:
+        """Read the files of one study; its DICOM images get result objects.
 
-        An image that could not be read is among them, for the study's results must say so.
-        Pixels are kept for one study only: its result objects show all its views.
+        Parameters
+        ----------
+        on_read
+            Called when a file is done.
         """
-        dicom: list[ReadMammogram] = []
-        for path in files:
-            read = self._read(path, reader)
-            if read is not None:
-                dicom.append(read)
-            yield path
-        if dicom:
-            self._write_objects(dicom)
+        from mammoscope.reading import ImageReader, read_study
+
+        def take(file: Path, outcome: "Outcome") -> None:
+            self._take_outcome(file, outcome)
+            on_read()
+
+        read = read_study(
+            files,
+            ImageReader(self.detector, reader, self.threshold, self.intents),
+            names=[_printable(file.name) for file in files],
+            on_read=take,
+        )
+        self.problems.extend(read.problems)
+        self._write_objects(() if read.results is None else read.results.objects)
 
     def take(self, batch: "ReadBatch") -> None:
         """Add what another machine read as if it had been read here."""
@@ -151,57 +165,29 @@ class Run:
                 (self.out / name).parent.mkdir(parents=True, exist_ok=True)
                 (self.out / name).write_bytes(content)
 
-    def _read(self, path: Path, reader: "MammogramReader") -> "ReadMammogram | None":
-        """What the study's result objects are made of; ``None`` for a picture and what no object can refer to."""
-        from mammoscope.results import ReadMammogram
-
-        mammogram: Mammogram | None = None
-        try:
-            mammogram = reader.read(path, _printable(path.name))
-            reading = self.detector.read(mammogram, self.threshold)
-            read = ReadMammogram(mammogram, reading) if mammogram.header is not None else None
-        except Exception as error:  # one file must not end the others' reading
-            return self._not_read(path, _sentence(error, "reading it failed"), mammogram, reader)
-        self.entries.append(Entry(path, reading, self._picture(path, mammogram, reading)))
-        if reading.reason is not None:
-            self.problems.append((str(path), reading.reason))
-        return read
-
-    def _not_read(
-        self, path: Path, reason: str, mammogram: "Mammogram | None", reader: "MammogramReader"
-    ) -> "ReadMammogram | None":
+    def _take_outcome(self, file: Path, outcome: "Outcome") -> None:
         from mammoscope.findings import Reading
-        from mammoscope.results import ReadMammogram
 
-        name = _printable(path.name)
-        self.entries.append(Entry(path, Reading.not_processed(name, reason)))
-        self.problems.append((str(path), reason))
-        try:
-            header = reader.read_header(path, name) if mammogram is None else mammogram.header
-            return None if header is None else ReadMammogram.not_processed(header, reason, name=name)
-        except Exception:  # whatever a damaged header raises: the reason above is the one to keep
-            return None
+        if isinstance(outcome, Reading) or outcome.reading.reason is not None:
+            reading = outcome if isinstance(outcome, Reading) else outcome.reading
+            self.entries.append(Entry(file, reading))
+            self.problems.append((str(file), reading.reason or ""))
+        else:
+            self.entries.append(Entry(file, outcome.reading, self._picture(file, outcome)))
 
-    def _picture(self, path: Path, mammogram: "Mammogram", reading: "Reading") -> str | None:
+    def _picture(self, file: Path, read: "ReadMammogram") -> str | None:
         from mammoscope.results import draw_reading
 
         try:
-            drawn = draw_reading(mammogram, reading)
+            drawn = draw_reading(read.mammogram, read.reading)
         except Exception as error:
-            self.problems.append((str(path), _sentence(error, "its picture could not be drawn")))
+            self.problems.append((str(file), _sentence(error, "its picture could not be drawn")))
             return None
-        name = f"pictures/{free_name(path.stem, self.picture_names)}.png"
+        name = f"pictures/{free_name(file.stem, self.picture_names)}.png"
         _write_picture(self.out / name, drawn)
         return name
 
-    def _write_objects(self, images: Sequence["ReadMammogram"]) -> None:
-        try:
-            images = self._referable(images)
-            objects = self._objects(images)
-        except Exception as error:
-            names = ", ".join(image.mammogram.name for image in images)
-            self.problems.append((names, _sentence(error, "the result objects of their study could not be made")))
-            return
+    def _write_objects(self, objects: "Iterable[FileDataset]") -> None:
         for dataset in objects:
             folder = self.out / "objects" / str(dataset.StudyInstanceUID)
             folder.mkdir(parents=True, exist_ok=True)
@@ -215,42 +201,6 @@ class Run:
                 self.problems.append(
                     (f"objects/{folder.name}/{file.name}", _sentence(error, "it could not be written"))
                 )
-
-    def _objects(self, images: Sequence["ReadMammogram"]) -> "list[FileDataset]":
-        from mammoscope.results import study_results
-
-        if not images:
-            return []
-        results = study_results(images, self.detector.algorithm)
-        study = f"study {images[0].header.StudyInstanceUID}"
-        self.problems.extend((study, problem) for problem in results.problems)
-        return list(results.objects)
-
-    def _referable(self, images: Sequence["ReadMammogram"]) -> "list[ReadMammogram]":
-        """The images that objects can refer to, each once; the others are named at the end.
-
-        Of several copies the first is kept, but one that was read rather than one that was not.
-        """
-        from pydicom.uid import UID
-
-        kept: dict[str, ReadMammogram] = {}
-        for image in sorted(images, key=lambda image: not image.processed):
-            name = image.mammogram.name
-            try:
-                uid = image.sop_instance_uid
-            except MammoscopeError as error:
-                self.problems.append((name, f"no result objects: {error}"))
-                continue
-            if not UID(str(image.header.StudyInstanceUID)).is_valid:
-                self.problems.append((name, "no result objects, for it has no valid Study Instance UID"))
-            elif uid in kept:
-                first = kept[uid].mammogram.name
-                self.problems.append(
-                    (name, f"not in the result objects: it has the same SOP Instance UID as {first}, which is.")
-                )
-            else:
-                kept[uid] = image
-        return list(kept.values())
 
     def print_summary(self, *, total: int, seconds: float) -> None:
         """Name what could not be done, then print the closing table."""
@@ -470,11 +420,10 @@ def _read_batch(
             f"{algorithm.name} {algorithm.version}: give all the same file"
         )
     with TemporaryDirectory() as folder, MammogramReader() as reader:
-        run = Run(Path(folder), detector, threshold)
+        run = Run(Path(folder), detector, threshold, detector.bundle.metadata.input.intents)
         (run.out / "pictures").mkdir()
         for study in studies:
-            for _ in run.read_study(study, reader):
-                pass
+            run.read_study(study, reader)
         made = {
             path.relative_to(run.out).as_posix(): path.read_bytes() for path in run.out.rglob("*.*") if path.is_file()
         }

@@ -1,18 +1,9 @@
-"""`mammoscope evaluate`: a bundle's figures on annotated mammograms, with a picture of each case.
-
-`mammoscope compare`: evaluated models in one table, and whether their differences are more than chance.
-
-`mammoscope report`: an evaluation as one HTML page.
-
-`mammoscope model-card`: what a model is, what it reached and what it is not good for, on one page.
-
-`mammoscope calibrate`: a bundle whose scores are probabilities on the images of a report.
-"""
+"""`mammoscope evaluate`, `compare`, `report`, `model-card`, `calibrate`: how good a model is, and what says so."""
 
 import importlib.util
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,11 +12,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from mammoscope.cli.outputs import new_file, new_folder
 from mammoscope.errors import MammoscopeError
 
 if TYPE_CHECKING:
     from mammoscope.datasets import AnnotatedDataset, AnnotatedImage
     from mammoscope.evaluation import Metrics, Report
+    from mammoscope.evaluation.prediction_files import Predictions
+    from mammoscope.evaluation.run import CandidateSource
+    from mammoscope.inference import KnownData
 
 
 _TRAINING = "All splits were evaluated together, images for training among them."
@@ -33,7 +28,7 @@ _NO_PATIENTS = "No patient is known: each image is taken for another patient, so
 
 
 def evaluate(
-    out: Annotated[Path, typer.Option(help="Folder for figures, predictions, cases, report and pictures.")],
+    out: Annotated[Path, typer.Option(help="Folder for figures, predictions, cases, report, curves and pictures.")],
     bundle: Annotated[Path | None, typer.Option(help="The model; the shipped one by default.")] = None,
     dataset: Annotated[Path | None, typer.Option(help="A data set's folder.")] = None,
     split: Annotated[str | None, typer.Option(help="Only that split of the data set.")] = None,
@@ -41,6 +36,29 @@ def evaluate(
     images: Annotated[Path | None, typer.Option(help="The folder of its images.")] = None,
     patient_pattern: Annotated[
         str | None, typer.Option(help="With --coco: regular expression on file names with the group 'patient'.")
+    ] = None,
+    predictions: Annotated[
+        Path | None,
+        typer.Option(
+            help="Another program's predictions instead of a bundle: COCO results, Ultralytics, CSV, Parquet."
+        ),
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="With --predictions: what reports call the model.")] = None,
+    pixels: Annotated[
+        str, typer.Option(help="With --predictions: the boxes' pixels: original, relative (0 to 1) or ROWSxCOLUMNS.")
+    ] = "original",
+    letterbox: Annotated[
+        bool, typer.Option("--letterbox", help="ROWSxCOLUMNS kept the image's aspect, between bars.")
+    ] = False,
+    classes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--class", help="With --predictions: NAME=LABEL of the data set (may be repeated); NAME=- leaves it out."
+        ),
+    ] = None,
+    trained_on: Annotated[
+        list[str] | None,
+        typer.Option(help="With --predictions: DATASET or DATASET:SPLIT that its model learnt from (may be repeated)."),
     ] = None,
     label: Annotated[
         list[str] | None,
@@ -58,26 +76,47 @@ def evaluate(
     threshold: Annotated[
         float | None, typer.Option(min=0, max=1, help="Operating point, instead of the bundle's own.")
     ] = None,
-    pictures: Annotated[str, typer.Option(help="How many cases to draw: a number, 'all' or 'none'.")] = "all",
-    resamples: Annotated[int, typer.Option(min=0, help="Bootstrap resamples for the intervals.")] = 1000,
+    threshold_from: Annotated[
+        Path | None,
+        typer.Option(
+            help="Choose it (highest F1) on validation: a report's folder, or with --predictions a file of predictions "
+            "on --threshold-split."
+        ),
+    ] = None,
+    threshold_split: Annotated[str, typer.Option(help="The data set's split that such a file is on.")] = "val",
+    pictures: Annotated[
+        str,
+        typer.Option(help="How many cases to draw beside the worst: a number, 'all' or 'none'."),
+    ] = "all",
+    resamples: Annotated[int, typer.Option(min=0, help="Bootstrap resamples for the intervals.")] = 2000,
     seed: Annotated[int, typer.Option(min=0, help="Draws the resamples.")] = 0,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of the model.")] = None,
     source: Annotated[str | None, typer.Option(help="What the data are and how to cite them, for the report.")] = None,
     licence: Annotated[str | None, typer.Option(help="Under which licence they may be used, for the report.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all figures as JSON instead of the table.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an evaluation that is there.")] = False,
 ) -> None:
-    """Evaluate a model: AP, precision, recall, F1, FROC, with 95 % intervals and a picture per case.
+    """Evaluate a model or a file of predictions: AP, precision, recall, F1, FROC, with 95 % intervals.
 
     Exit code 1 says that some images could not be read: they count as images without findings.
     """
     from mammoscope.evaluation.run import DEFAULT_GROUPS, EvaluationOptions, evaluate_into
-    from mammoscope.inference import Detector
 
     most_pictures = _number_of_pictures(pictures)
+    new_folder(out, force=force)
     data, notes = annotated_data(dataset, split, coco, images, patient_pattern)
+    foreign = _Foreign(predictions, model, pixels, letterbox, classes or [], trained_on or [])
+    subject = foreign.source(data, bundle) if predictions else _of_a_bundle(bundle, threads, foreign)
+    chosen = threshold, "given with --threshold"
+    if threshold_from is not None:
+        if threshold is not None:
+            raise MammoscopeError("give either --threshold or --threshold-from.")
+        chosen = _chosen_threshold(threshold_from, threshold_split, dataset, foreign)
     if label:
         data = _with_labels(data, label)
     options = EvaluationOptions(
-        threshold=threshold,
+        threshold=chosen[0],
+        threshold_rule=chosen[1],
         groups=by or DEFAULT_GROUPS,
         labels=label or (),
         most_pictures=most_pictures,
@@ -86,16 +125,101 @@ def evaluate(
         notes=notes,
         about={"source": source, "licence": licence},
     )
-    metrics, cases = evaluate_into(out, Detector(bundle, threads=threads), data, options)
-    _tell(metrics, out)
-    unreadable = [case for case in cases if case.result.unreadable is not None]
+    evaluated = evaluate_into(out, subject, data, options)
+    if as_json:
+        typer.echo(json.dumps(evaluated.to_json(), indent=1))
+    else:
+        _tell(evaluated.metrics, out)
+    for overlap in evaluated.overlaps:
+        typer.echo(f"warning: {overlap.sentence()}", err=True)
+    unreadable = [case for case in evaluated.cases if case.result.unreadable is not None]
     for case in unreadable:
         typer.echo(f"unreadable: {case.result.unreadable}", err=True)
     if unreadable:
         typer.echo(
-            f"{len(unreadable)} of {len(cases)} images were not read; they count as images without findings.", err=True
+            f"{len(unreadable)} of {len(evaluated.cases)} images were not read; they count as images without findings.",
+            err=True,
         )
         raise typer.Exit(1)
+
+
+def _of_a_bundle(bundle: Path | None, threads: int | None, foreign: "_Foreign") -> "CandidateSource":
+    from mammoscope.evaluation.run import DetectorSource
+    from mammoscope.inference import Detector
+
+    if foreign.is_described:
+        raise MammoscopeError(
+            "--model, --pixels, --letterbox, --class and --trained-on describe a file of predictions: give it with "
+            "--predictions."
+        )
+    return DetectorSource(Detector(bundle, threads=threads))
+
+
+@dataclass(frozen=True)
+class _Foreign:
+    """What the command line says of a file of predictions."""
+
+    file: Path | None
+    model: str | None
+    pixels: str
+    letterbox: bool
+    classes: list[str]
+    trained_on: list[str]
+
+    @property
+    def is_described(self) -> bool:
+        return bool(self.model or self.pixels != "original" or self.letterbox or self.classes or self.trained_on)
+
+    def source(self, data: "AnnotatedDataset", bundle: Path | None) -> "CandidateSource":
+        from mammoscope.evaluation.run import PredictionSource
+
+        if self.file is None or bundle is not None:
+            raise MammoscopeError("give either --bundle or --predictions: one model is evaluated at a time.")
+        read = self.read(self.file, data)
+        return PredictionSource(read, self.model or self.file.stem, known=[self._known(one) for one in self.trained_on])
+
+    def read(self, file: Path, data: "AnnotatedDataset") -> "Predictions":
+        from mammoscope.evaluation.prediction_files import PixelSpace, read_predictions
+
+        space = PixelSpace.parse(self.pixels, letterbox=self.letterbox)
+        return read_predictions(file, data, pixels=space, classes=dict(map(_named_class, self.classes)))
+
+    @staticmethod
+    def _known(text: str) -> "KnownData":
+        from mammoscope.datasets import load_dataset
+        from mammoscope.evaluation.data_overlap import known_data
+        from mammoscope.inference import DataRole
+
+        folder, colon, split = text.rpartition(":")
+        whole = not colon or Path(text).is_dir()
+        return known_data(DataRole.TRAINED, load_dataset(Path(text if whole else folder), None if whole else split))
+
+
+def _named_class(text: str) -> tuple[str, str]:
+    name, equals, label = text.rpartition("=")
+    if not equals or not name.strip() or not label.strip():
+        raise MammoscopeError(f"--class is NAME=LABEL, for example 0=Mass, or NAME=- to leave it out, not {text!r}.")
+    return name.strip(), label.strip()
+
+
+def _chosen_threshold(file: Path, split: str, dataset: Path | None, foreign: _Foreign) -> tuple[float, str]:
+    """(threshold, how it came about), chosen on a report of validation or on predictions there."""
+    from mammoscope.datasets import load_dataset
+    from mammoscope.evaluation import case_of, choose_threshold, read_report, report_folder
+
+    if file.is_dir():
+        report = read_report(report_folder(file))
+        named = f"{report.metrics['dataset']}{f', split {of}' if (of := report.metrics['split']) else ''}"
+        return choose_threshold(report.results), f"highest F1 on {named}, IoU 0.5"
+    if dataset is None or foreign.file is None:
+        raise MammoscopeError(
+            "--threshold-from takes a report's folder, or with --predictions and --dataset a file of predictions on "
+            "the data set's validation split."
+        )
+    validation = load_dataset(dataset, split)
+    read = foreign.read(file, validation)
+    results = [case_of(image, read.candidates(image)).result for image in validation]
+    return choose_threshold(results), f"highest F1 on {validation.name}, split {split}, IoU 0.5"
 
 
 def _number_of_pictures(text: str) -> int | None:
@@ -155,13 +279,14 @@ def _with_labels(data: "AnnotatedDataset", labels: Sequence[str]) -> "AnnotatedD
 
 
 def _tell(metrics: "Metrics", out: Path) -> None:
-    from mammoscope.evaluation import named_figures
+    """The ten figures that decide, and where all of them are."""
+    from mammoscope.evaluation import decisive_figures
+    from mammoscope.evaluation.metrics import interval_text
     from mammoscope.evaluation.run import REPORT
 
     table = Table("figure", "value", "95 % interval")
-    for name, value, key in named_figures(metrics.to_json()):
-        interval = metrics.intervals.get(key)
-        shown = f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else ""
+    for name, value, key in decisive_figures(metrics.to_json()):
+        shown = interval_text(metrics.intervals.get(key), metrics.resamples)
         table.add_row(name, "undefined" if value is None else f"{value:.3f}", shown)
     Console().print(table)
     typer.echo(
@@ -170,7 +295,7 @@ def _tell(metrics: "Metrics", out: Path) -> None:
     )
     if metrics.note:
         typer.echo(metrics.note)
-    typer.echo(f"Report: {out / REPORT}")
+    typer.echo(f"Report: {out / REPORT}; as one page: mammoscope report {out}")
 
 
 def compare(
@@ -184,13 +309,14 @@ def compare(
     paper: Annotated[bool, typer.Option(help="With the paper's own figures, of other data, for scale.")] = True,
     resamples: Annotated[int, typer.Option(min=1, help="Bootstrap resamples for the differences.")] = 2000,
     seed: Annotated[int, typer.Option(min=0, help="Draws the resamples.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print figures and differences as JSON.")] = False,
 ) -> None:
     """Compare models: precision, recall, F1, AP50 with intervals, and paired differences to the first.
 
     A run stands with its figures on validation. A bundle is evaluated first, which takes a while.
     Exit code 1 says that some were evaluated on other images or another truth than the first: those have no difference.
     """
-    from mammoscope.evaluation import TableFormat, differences_table, figures_table, same_truth
+    from mammoscope.evaluation import TableFormat, comparison_json, differences_table, figures_table, same_truth
 
     if form not in list(TableFormat):
         raise MammoscopeError(f"--format is text, markdown, latex or html, not {form!r}.")
@@ -205,10 +331,13 @@ def compare(
             typer.echo(f"{report.folder} counts other boxes as truth than {first.folder}.", err=True)
         else:
             others.append(report)
-    tables = [figures_table(read, paper=paper)]
-    if others:
-        tables.append(differences_table([first, *others], resamples=resamples, seed=seed))
-    typer.echo("\n".join(table.written(TableFormat(form)) for table in tables), nl=False)
+    if as_json:
+        typer.echo(json.dumps(comparison_json(read, [first, *others], resamples=resamples, seed=seed), indent=1))
+    else:
+        tables = [figures_table(read, paper=paper)]
+        if others:
+            tables.append(differences_table([first, *others], resamples=resamples, seed=seed))
+        typer.echo("\n".join(table.written(TableFormat(form)) for table in tables), nl=False)
     if len(others) + 1 < len(read):
         typer.echo(
             "Figures on different images do not say which model is better; no difference is given there.", err=True
@@ -227,10 +356,11 @@ def _report(model: Path, dataset: Path | None, split: str | None, scratch: Path)
     if dataset is None:
         raise MammoscopeError(f"to compare the bundle {model}, give --dataset, the data set to evaluate it on.")
     from mammoscope.datasets import load_dataset
-    from mammoscope.evaluation.run import EvaluationOptions, evaluate_into
+    from mammoscope.evaluation.run import DetectorSource, EvaluationOptions, evaluate_into
     from mammoscope.inference import Detector
 
-    evaluate_into(scratch, Detector(model), load_dataset(dataset, split), EvaluationOptions(groups=()))
+    options = EvaluationOptions(groups=(), worst=0)
+    evaluate_into(scratch, DetectorSource(Detector(model)), load_dataset(dataset, split), options)
     return replace(read_report(scratch), folder=model)
 
 
@@ -242,6 +372,7 @@ def report(
         int,
         typer.Option(min=0, help="How many misses, and false alarms, to show at most; 0: no images at all."),
     ] = 12,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
 ) -> None:
     """Write an evaluation as one HTML page with everything in it: figures, curves, errors, the worst cases, the data.
 
@@ -249,6 +380,7 @@ def report(
     """
     from mammoscope.evaluation import read_report, read_run, report_folder, report_html
 
+    new_file(out, force=force)
     evaluated = read_report(report_folder(folder))
     if run is None and evaluated.folder != folder:
         run = folder
@@ -270,11 +402,13 @@ def model_card(
     run: Annotated[Path | None, typer.Option(help="Its run, for a bundle that does not hold its recipe.")] = None,
     speed: Annotated[Path | None, typer.Option(help="What 'benchmarks/latency.py --out' wrote.")] = None,
     caveats: Annotated[Path | None, typer.Option(help="Markdown list of what else a user has to know.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
 ) -> None:
     """Write a bundle's model card (Mitchell et al. 2019) from its figures; no number in it is typed by hand."""
     from mammoscope.evaluation import model_card_markdown, read_metrics, read_run
     from mammoscope.inference import Bundle
 
+    new_file(out, force=force)
     opened = Bundle.open(bundle)
     text = model_card_markdown(
         opened.metadata,
@@ -312,6 +446,7 @@ def calibrate(
     folder: Annotated[Path, typer.Argument(help="The folder that 'mammoscope evaluate' made with this bundle.")],
     out: Annotated[Path, typer.Option(help="The bundle to write.", dir_okay=False)],
     bundle: Annotated[Path | None, typer.Option(help="The bundle; the shipped one by default.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
 ) -> None:
     """Fit a bundle's scores to an evaluation of it, so that a score is the probability that a mark hits a lesion.
 
@@ -327,10 +462,14 @@ def calibrate(
         )
     from mammoscope.evaluation import calibrated, calibration_error, match, read_report, recalibrated_metadata
     from mammoscope.evaluation import uncalibrated as with_raw_scores
+    from mammoscope.evaluation.data_overlap import Overlap, data_known_to
     from mammoscope.inference import Bundle, rewrite_metadata
 
+    new_file(out, force=force)
     opened, report = Bundle.open(bundle), read_report(folder)
-    metadata = recalibrated_metadata(report, opened.metadata)
+    for one in report.metrics.get("overlaps") or ():
+        typer.echo(f"warning: {Overlap.from_json(one).sentence()}", err=True)
+    metadata = recalibrated_metadata(report, opened.metadata, data_known_to(opened))
     rewrite_metadata(opened.path, metadata, out)
     raw = with_raw_scores(report.results, opened.metadata.calibration)
     errors = [

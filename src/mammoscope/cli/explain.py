@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from mammoscope.cli.outputs import new_folder
 from mammoscope.cli.train import needs_torch
 from mammoscope.errors import MammoscopeError
 
@@ -70,6 +71,7 @@ def explain(
         bool, typer.Option("--sanity", help="Also explain with shuffled weights: the map has to change.")
     ] = False,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of the model.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
 ) -> None:
     """Show why the model proposes each finding: a heat map as picture, 16-bit map and DICOM object.
 
@@ -81,6 +83,7 @@ def explain(
     from mammoscope.results import ReadMammogram
 
     _check_method(method, bundle, run)
+    new_folder(out, force=force)
     mammogram = read_mammogram(image)
     if dicom and mammogram.header is None:
         raise MammoscopeError(

@@ -1,26 +1,26 @@
-"""`mammoscope train`: from a recipe to a run, and on after it was killed.
-
-`mammoscope pretrain`: a backbone's first weights from patches, where there are none of ImageNet.
-
-`mammoscope export`: from a run to a bundle.
-
-`mammoscope import-checkpoint`, and `import-detectron2`: another program's model becomes a bundle.
-
-The one sentence for a command that needs torch where the core alone is installed.
-"""
+"""`mammoscope train`, `pretrain`, `export`, `import-checkpoint`: from a recipe, or a checkpoint, to a bundle."""
 
 import importlib.util
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
+from mammoscope.cli.outputs import new_file
 from mammoscope.errors import MammoscopeError
 
 if TYPE_CHECKING:
     from mammoscope.training import PatchFigures, Recipe, Step
+
+
+RECIPE = typer.Argument(
+    help="The recipe: a TOML file, or the name of one that comes with Mammoscope, as cpu.", show_default=False
+)
+INTERRUPTED = 130
+"""The exit code after Ctrl-C, as shells have it."""
+FORCE = typer.Option("--force", help="Replace a file that is there.")
 
 
 def needs_torch(command: str) -> None:
@@ -38,7 +38,7 @@ def needs_torch(command: str) -> None:
 
 
 def train(
-    recipe: Annotated[Path, typer.Argument(help="The recipe, a TOML file.", show_default=False)],
+    recipe: Annotated[Path, RECIPE],
     changes: Annotated[
         list[str] | None, typer.Option("--set", help="section.key=value instead of the recipe's (may be repeated).")
     ] = None,
@@ -55,24 +55,42 @@ def train(
     needs_torch("train")
     from mammoscope.training import distributed as processes
     from mammoscope.training import in_fold, load_recipe
+    from mammoscope.training.recipe import recipe_file
 
-    parsed = load_recipe(recipe, tuple(changes or ()))
+    parsed = load_recipe(recipe_file(recipe), tuple(changes or ()))
     if fold is not None and fold != "all":
         if not fold.isdecimal() or int(fold) < 1:
             raise MammoscopeError(f"--fold is a fold's number, counted from 1, or 'all', not {fold!r}.")
         parsed = in_fold(parsed, int(fold))
     console = Console(stderr=True)
+    _tell_of_the_cpu(parsed, console)
     try:
         if fold == "all":
             _train_folds(parsed, console)
         else:
             _train_once(parsed, console)
     except KeyboardInterrupt:
-        raise MammoscopeError(
-            f"stopped; the same command goes on from the last checkpoint in {parsed.run_folder}"
-        ) from None
+        _tell_stopped(console, parsed.run_folder)
     finally:
         processes.end()
+
+
+def _tell_stopped(console: Console, run: Path) -> NoReturn:
+    console.print(f"stopped; the same command resumes from the last checkpoint in {run}", highlight=False)
+    raise typer.Exit(INTERRUPTED) from None
+
+
+def _tell_of_the_cpu(recipe: "Recipe", console: Console) -> None:
+    """A recipe in half precision was written for a GPU: on a CPU it takes days, and its user has to know."""
+    import torch
+
+    if recipe.schedule.precision != "fp32" and not torch.cuda.is_available():
+        console.print(
+            f"warning: the recipe {recipe.name} is for a GPU (precision {recipe.schedule.precision}) and there is "
+            "none: it trains on the CPU in fp32, many times slower",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def _train_once(recipe: "Recipe", console: Console) -> None:
@@ -170,7 +188,7 @@ class _Display:
 
 
 def pretrain(
-    recipe: Annotated[Path, typer.Argument(help="The recipe, a TOML file.", show_default=False)],
+    recipe: Annotated[Path, RECIPE],
     changes: Annotated[
         list[str] | None, typer.Option("--set", help="section.key=value instead of the recipe's (may be repeated).")
     ] = None,
@@ -182,15 +200,14 @@ def pretrain(
     needs_torch("pretrain")
     from mammoscope.training import load_pretrain_recipe
     from mammoscope.training import pretrain as run_pretraining
+    from mammoscope.training.recipe import recipe_file
 
-    parsed = load_pretrain_recipe(recipe, tuple(changes or ()))
+    parsed = load_pretrain_recipe(recipe_file(recipe), tuple(changes or ()))
     console = Console(stderr=True)
     try:
         done = run_pretraining(parsed, _Lines(console))
     except KeyboardInterrupt:
-        raise MammoscopeError(
-            f"stopped; the same command goes on from the last checkpoint in {parsed.run_folder}"
-        ) from None
+        _tell_stopped(console, parsed.run_folder)
     figures = done.figures
     interval = "" if figures.auc_interval is None else " ({:.3f} to {:.3f})".format(*figures.auc_interval)
     console.print(
@@ -251,12 +268,15 @@ def export(
     version: Annotated[
         str | None, typer.Option(help="Its version; by default Mammoscope's and a hash of the model.")
     ] = None,
+    dataset: Annotated[Path | None, typer.Option(help="Where the runs' data set lies now, if it was moved.")] = None,
+    force: Annotated[bool, FORCE] = False,
 ) -> None:
     """Make a bundle of a trained run, or of several: one ONNX file with all that 'detect' and 'node' need.
 
     The operating point is chosen on the validation images, and the bundle is compared with the network in torch.
     """
     needs_torch("export")
+    new_file(out, force=force)
     from mammoscope.training import RunFolder, export_bundle
 
     columns = (TextColumn("validating"), BarColumn(), MofNCompleteColumn())
@@ -269,6 +289,7 @@ def export(
             averaged=average,
             name=name,
             version=version,
+            dataset=dataset,
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
     metadata = detector.bundle.metadata
@@ -312,12 +333,14 @@ def import_checkpoint(
     bn_eps: Annotated[
         float, typer.Option(min=0, help="Of torchvision's batch norms; 0 for its COCO weights and what came of them.")
     ] = 1e-5,
+    force: Annotated[bool, FORCE] = False,
 ) -> None:
     """Make a bundle of a model trained with Detectron2, torchvision or orthanc-mammography.
 
     The bundle is compared with the network in torch: same boxes to half a pixel, same scores to 0.001.
     """
     needs_torch("import-checkpoint")
+    new_file(out, force=force)
     from mammoscope.detectors.import_checkpoint import Origin
     from mammoscope.imaging import Crop
     from mammoscope.training.import_checkpoint import ImportOptions

@@ -2,10 +2,11 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, Self, overload
+from typing import TYPE_CHECKING, Any, Protocol, Self, overload
 
 from mammoscope.datasets.coco import CocoDocument, CocoImage, read_coco
 from mammoscope.datasets.errors import DatasetError, PatientUnknownError
@@ -14,6 +15,9 @@ from mammoscope.datasets.identity import FileNamePattern, ImageIdentity, lateral
 from mammoscope.datasets.review_log import ReviewEvent, ReviewState, boxes_hash, latest_states, read_events, state_of
 from mammoscope.findings import Box
 from mammoscope.imaging import Laterality, View
+
+if TYPE_CHECKING:
+    import pandas
 
 ANNOTATIONS = "annotations.json"
 """The COCO file of a data set's folder."""
@@ -81,7 +85,22 @@ class AnnotatedImage:
         return self.path.name
 
 
-@dataclass(frozen=True, slots=True)
+def needs_pandas() -> Any:
+    """The package pandas.
+
+    Raises
+    ------
+    DatasetError
+        If it is not installed.
+    """
+    try:
+        import pandas
+    except ImportError:
+        raise DatasetError("a table needs pandas, which the core does not install: run pip install pandas.") from None
+    return pandas
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class AnnotatedDataset:
     """Annotated mammograms, ordered by image id.
 
@@ -93,7 +112,7 @@ class AnnotatedDataset:
         COCO category id by label.
     clipped
         How many boxes reached over an image's edge and were cut there on reading.
-    split
+    split_name
         The split it was narrowed to, or ``None`` for all images.
     """
 
@@ -101,7 +120,7 @@ class AnnotatedDataset:
     images: tuple[AnnotatedImage, ...]
     category_ids: Mapping[str, int]
     clipped: int = 0
-    split: str | None = None
+    split_name: str | None = None
 
     @classmethod
     def from_coco(
@@ -182,6 +201,59 @@ class AnnotatedDataset:
         """The category names, by category id."""
         return tuple(sorted(self.category_ids, key=lambda label: self.category_ids[label]))
 
+    def split(self, name: str) -> Self:
+        """Only the images of that split: ``train``, ``val`` or ``test``.
+
+        Raises
+        ------
+        DatasetError
+            If it has none.
+        """
+        return self.narrowed(name)
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """A row an image, indexed by image id; needs pandas.
+
+        Returns
+        -------
+        DataFrame
+            ``file_name``, ``path``, ``patient``, ``laterality``, ``view``, ``rows``, ``columns`` (pixels), ``split``,
+            ``fold``, ``n_boxes``, ``boxes`` (x0, y0, x1, y1 in stored pixels) and ``labels``.
+
+        Raises
+        ------
+        DatasetError
+            If pandas is not installed.
+        """
+        rows = [
+            {
+                "image_id": image.id,
+                "file_name": str(image.facts.get("file_name", image.name)),
+                "path": str(image.path),
+                "patient": image.patient,
+                "laterality": image.laterality and str(image.laterality),
+                "view": image.view and str(image.view),
+                "rows": image.rows,
+                "columns": image.columns,
+                "split": image.split,
+                "fold": image.fold,
+                "n_boxes": len(image.boxes),
+                "boxes": [box.as_tuple() for box in image.boxes],
+                "labels": list(image.labels),
+            }
+            for image in self.images
+        ]
+        return needs_pandas().DataFrame(rows).set_index("image_id")
+
+    def __repr__(self) -> str:
+        counts = Counter(image.split for image in self.images if image.split)
+        splits = ", ".join(f"{name} {n}" for name, n in sorted(counts.items()))
+        split = f", split {self.split_name}" if self.split_name else ""
+        return (
+            f"<AnnotatedDataset {self.name}{split}: {len(self)} images of {len(self.patients)} patients, "
+            f"{self.n_boxes} boxes ({', '.join(self.labels)}){f'; splits: {splits}' if splits and not split else ''}>"
+        )
+
     def narrowed(self, split: str) -> Self:
         """Only the images of that split.
 
@@ -195,7 +267,7 @@ class AnnotatedDataset:
             there = sorted({image.split for image in self.images if image.split})
             hint = f"it has {', '.join(there)}" if there else "split it with 'mammoscope dataset split' first"
             raise DatasetError(f"data set {self.name} has no images in the split '{split}': {hint}.")
-        return replace(self, images=images, split=split)
+        return replace(self, images=images, split_name=split)
 
     def fingerprint(self) -> str:
         """SHA-256 over image ids, patients, splits, the bytes of every image file, boxes and labels.

@@ -123,21 +123,36 @@ class FileHashes:
     pixel_sha256: str | None = None
 
 
-def hash_files(
-    paths: Sequence[Path],
-    known: Mapping[str, FileHashes],
-    folder: Path,
-    hashes: Hashes,
-    processes: int | None = None,
-    progress: Progress | None = None,
-    spread: Spread | None = None,
-) -> list[FileHashes]:
-    """Sizes, times and hashes of files, those asked for made where they are not known.
+def stat_files(paths: Sequence[Path], known: Mapping[str, FileHashes], folder: Path) -> list[FileHashes]:
+    """Sizes and times of files, with the hashes that are known.
 
     Parameters
     ----------
     known
         By name relative to ``folder``; it holds for files of that size and time.
+
+    Raises
+    ------
+    DatasetError
+        If a file cannot be read.
+    """
+    return [_facts(path, known.get(path.relative_to(folder).as_posix())) for path in paths]
+
+
+def hash_files(
+    paths: Sequence[Path],
+    found: list[FileHashes],
+    hashes: Hashes,
+    processes: int | None = None,
+    progress: Progress | None = None,
+    spread: Spread | None = None,
+) -> None:
+    """Make the hashes asked for where they are missing.
+
+    Parameters
+    ----------
+    found
+        Of the same files, from `stat_files`; what is made is put in at once and is there whatever ends the rest.
     spread
         Other machines that make them; ``None`` for this one.
 
@@ -146,13 +161,12 @@ def hash_files(
     DatasetError
         If a file cannot be read.
     """
-    found = [_facts(path, known.get(path.relative_to(folder).as_posix())) for path in paths]
     if hashes is Hashes.NONE:
-        return found
+        return
     todo = [n for n, facts in enumerate(found) if _lacks(facts, hashes)]
     if spread is not None:
         _hash_elsewhere(paths, found, todo, hashes, spread, progress)
-        return found
+        return
     workers = processes or os.cpu_count() or 1
     with MammogramReader(workers) as reader, ThreadPoolExecutor(workers) as pool:
         done = pool.map(lambda n: _hashed(paths[n], found[n], hashes, reader), todo)
@@ -160,7 +174,6 @@ def hash_files(
             found[position] = facts
             if progress:
                 progress(count, len(todo))
-    return found
 
 
 def _hash_elsewhere(

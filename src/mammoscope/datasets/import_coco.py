@@ -21,7 +21,7 @@ from mammoscope.datasets.dataset import ANNOTATIONS, IMAGES, checked_size, clipp
 from mammoscope.datasets.errors import DatasetError
 from mammoscope.datasets.files import check_unpacked, write_json
 from mammoscope.datasets.identity import FileNamePattern, ImageIdentity
-from mammoscope.datasets.index import write_index
+from mammoscope.datasets.index import refresh_index
 from mammoscope.datasets.writer import ImagesAs, bring_image, check_target, new_folder
 from mammoscope.findings import Box
 
@@ -285,7 +285,7 @@ def _write(
         if progress:
             progress(done, len(plan))
     write_json(folder / ANNOTATIONS, _coco(document, plan))
-    write_index(folder)
+    refresh_index(folder)
     return copied
 
 

@@ -6,6 +6,7 @@ and adds hashes of the files. It knows which ``annotations.json`` it was made of
 The columns of the index: those that every data set has, and one for each attribute that images of this one have.
 """
 
+import importlib.util
 import json
 import math
 import re
@@ -28,7 +29,7 @@ from mammoscope.datasets.dataset import (
     split_hash,
 )
 from mammoscope.datasets.errors import DatasetError
-from mammoscope.datasets.files import FileHashes, Hashes, Progress, hash_files, read_json, sha256_of_file
+from mammoscope.datasets.files import FileHashes, Hashes, Progress, hash_files, read_json, sha256_of_file, stat_files
 from mammoscope.datasets.review_log import REVIEWS, boxes_hash
 
 if TYPE_CHECKING:
@@ -136,6 +137,21 @@ class IndexedDataset:
     fold_hash: str
 
 
+def require_pyarrow() -> None:
+    """Refuse where an index cannot be read or made.
+
+    Raises
+    ------
+    DatasetError
+        If pyarrow is not installed.
+    """
+    if importlib.util.find_spec("pyarrow") is None:
+        raise DatasetError(
+            "the index of a data set, and so show, card, index and --where, needs pyarrow: install it with "
+            "pip install 'mammoscope[datasets]'"
+        )
+
+
 def write_index(
     folder: Path,
     *,
@@ -162,20 +178,35 @@ def write_index(
     Raises
     ------
     DatasetError
-        If it is not a data set's folder, or cannot be written.
+        If it is not a data set's folder, cannot be written, or pyarrow is not installed.
     """
+    require_pyarrow()
     folder = Path(folder)
     dataset = read_folder(folder)
-    known = _known_hashes(folder)
-    found = hash_files([image.path for image in dataset], known, folder / IMAGES, hashes, processes, progress, spread)
-    return _store(folder, dataset, found)
+    paths = [image.path for image in dataset]
+    found = stat_files(paths, _known_hashes(folder), folder / IMAGES)
+    try:
+        hash_files(paths, found, hashes, processes, progress, spread)
+    finally:  # what was hashed stays, whatever ended the hashing: an image, Ctrl-C, the cluster
+        index = _store(folder, dataset, found)
+    return index
 
 
-def refresh_index(folder: Path, dataset: AnnotatedDataset) -> IndexedDataset:
-    """As `write_index` without new hashes, for a data set that is loaded already."""
-    known = _known_hashes(folder)
-    found = hash_files([image.path for image in dataset], known, folder / IMAGES, Hashes.NONE)
-    return _store(folder, dataset, found)
+def refresh_index(folder: Path, dataset: AnnotatedDataset | None = None) -> None:
+    """As `write_index` without new hashes, after whatever changed a data set; nothing where there is no pyarrow.
+
+    An index that is left as it was is not believed beside the changed files.
+
+    Parameters
+    ----------
+    dataset
+        Where it is loaded already.
+    """
+    if importlib.util.find_spec("pyarrow") is None:
+        return
+    dataset = read_folder(folder) if dataset is None else dataset
+    found = stat_files([image.path for image in dataset], _known_hashes(folder), folder / IMAGES)
+    _store(folder, dataset, found)
 
 
 def read_index(folder: Path, columns: list[str] | None = None) -> IndexedDataset | None:
@@ -189,8 +220,9 @@ def read_index(folder: Path, columns: list[str] | None = None) -> IndexedDataset
     Raises
     ------
     DatasetError
-        If it is not a data set's folder, or its index is damaged.
+        If it is not a data set's folder, its index is damaged, or pyarrow is not installed.
     """
+    require_pyarrow()
     import pyarrow
     import pyarrow.parquet
 
@@ -221,14 +253,14 @@ def open_index(folder: Path, columns: list[str] | None = None) -> IndexedDataset
     Raises
     ------
     DatasetError
-        If the data set cannot be read.
+        If the data set cannot be read, or pyarrow is not installed.
     """
     index = read_index(folder, columns)
     if index is not None:
         return index
     folder = Path(folder)
     dataset = read_folder(folder)
-    found = hash_files([image.path for image in dataset], _known_hashes(folder), folder / IMAGES, Hashes.NONE)
+    found = stat_files([image.path for image in dataset], _known_hashes(folder), folder / IMAGES)
     table = _table(dataset, found)
     return IndexedDataset(
         folder, table if columns is None else table.select(columns), split_hash(dataset), fold_hash(dataset)

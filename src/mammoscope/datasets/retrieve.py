@@ -25,7 +25,7 @@ from mammoscope.datasets.collections.source import spacing_of
 from mammoscope.datasets.dataset import ANNOTATIONS, FOLDS, IMAGES, SPLITS
 from mammoscope.datasets.errors import DatasetError
 from mammoscope.datasets.files import read_json, write_json
-from mammoscope.datasets.index import write_index
+from mammoscope.datasets.index import refresh_index
 from mammoscope.datasets.records import ImportedImage
 from mammoscope.datasets.review_log import ReviewState
 from mammoscope.datasets.writer import image_entry
@@ -56,7 +56,7 @@ def add_pulled(folder: Path) -> tuple[str, ...]:
     coco["images"] += [image_entry(_image(header, images), number) for number, header in enumerate(usable, start=first)]
     if usable or (coco["images"] and not annotations.is_file()):
         write_json(annotations, coco)
-        write_index(folder)
+        refresh_index(folder)
     return tuple(
         header.problem or f"{header.path.name} has no rows and columns: it is no image."
         for header in headers

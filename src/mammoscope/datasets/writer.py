@@ -18,7 +18,7 @@ from mammoscope import __version__
 from mammoscope.datasets.dataset import ANNOTATIONS, IMAGES
 from mammoscope.datasets.errors import DatasetError
 from mammoscope.datasets.files import write_json
-from mammoscope.datasets.index import write_index
+from mammoscope.datasets.index import refresh_index
 from mammoscope.datasets.records import ImportedBox, ImportedImage
 from mammoscope.findings import Box
 
@@ -199,7 +199,7 @@ def write_dataset(
         write_json(folder / ANNOTATIONS, _coco(plan, categories, info))
         if finish:
             finish(folder)
-        write_index(folder)
+        refresh_index(folder)
     return _summary(plan, copied)
 
 

@@ -26,14 +26,14 @@ from mammoscope.detectors.retinanet import AdaptiveRetinaNet
 from mammoscope.detectors.spec import Layout
 from mammoscope.explain import ExplainError, HeatMap
 from mammoscope.findings import Finding
-from mammoscope.imaging import InputGeometry, Mammogram, PreparedImage, prepare
+from mammoscope.imaging import Mammogram, PreparedImage, Preprocessing, prepare
 
 _SMOOTHING = 0.25
 """Standard deviation of the smoothing of the gradients over the side of the detection's box."""
 
 
 def gradient_maps(
-    detector: MassDetector, geometry: InputGeometry, mammogram: Mammogram, findings: Sequence[Finding]
+    detector: MassDetector, geometry: Preprocessing, mammogram: Mammogram, findings: Sequence[Finding]
 ) -> list[HeatMap]:
     """A heat map for each finding of a mammogram: gradient times feature, summed over channels, where positive.
 

@@ -5,6 +5,7 @@ from mammoscope.evaluation.comparison import (
     Difference,
     FigureTable,
     TableFormat,
+    comparison_json,
     differences_table,
     figures_table,
     model_names,
@@ -45,9 +46,14 @@ from mammoscope.evaluation.predictions import (
     read_report,
     report_folder,
 )
-from mammoscope.evaluation.reports.charts import draw_froc, draw_precision_recall
 from mammoscope.evaluation.reports.html import report_html
-from mammoscope.evaluation.reports.markdown import model_card_markdown, named_figures, read_metrics, report_markdown
+from mammoscope.evaluation.reports.markdown import (
+    decisive_figures,
+    model_card_markdown,
+    named_figures,
+    read_metrics,
+    report_markdown,
+)
 from mammoscope.evaluation.reports.run_record import RunRecord, read_run, recipe_lines
 from mammoscope.evaluation.roc import RatedUnits, Unit, rate, roc_auc, roc_curve
 from mammoscope.evaluation.subgroups import Subgroup, check_attributes, figures_by
@@ -87,11 +93,11 @@ __all__ = [
     "cases_to_coco",
     "check_attributes",
     "choose_threshold",
+    "comparison_json",
     "count_at",
     "count_errors",
+    "decisive_figures",
     "differences_table",
-    "draw_froc",
-    "draw_precision_recall",
     "evaluate",
     "figures_by",
     "figures_table",

@@ -1,20 +1,26 @@
-"""Models side by side: the paper's Table 2, and what the bootstrap says about their differences.
-
-A table of figures as plain text, Markdown, LaTeX or HTML.
-"""
+"""Models side by side: the paper's Table 2, and what the bootstrap says about their differences."""
 
 import html
 import re
 import textwrap
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 
 from mammoscope.evaluation.matching import EvaluationError, ImageResult, match
-from mammoscope.evaluation.metrics import Floats, average_precision, bootstrap_weights, count_at, interval_of
+from mammoscope.evaluation.metrics import (
+    Floats,
+    average_precision,
+    bootstrap_weights,
+    count_at,
+    interval_digits,
+    interval_of,
+    interval_text,
+)
 from mammoscope.evaluation.predictions import Report
 
 _LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"} | {
@@ -194,13 +200,28 @@ def figures_table(reports: Sequence[Report], *, paper: bool = False) -> FigureTa
         f"{first['n_boxes']} boxes. 95 % intervals by bootstrap over patients. Precision, recall and F1 at the "
         f"operating point. Thresholds: {told}. Research use only."
     )
+    marks = _marks(reports)
+    if any(marks):
+        known = (
+            f"{name} ({overlap['role']}: {overlap['patients']} of {overlap['of_patients']} patients)"
+            for name, report in zip(model_names(reports), reports, strict=True)
+            for overlap in report.metrics.get("overlaps") or ()
+        )
+        caption += f" {_KNOWN} {'; '.join(known)}."
     if paper:
         caption += f" {_OF_THE_PAPER}"
     rows = tuple(
-        (name, *(_figure(report, key) for _, key in _COLUMNS))
-        for name, report in zip(model_names(reports), reports, strict=True)
+        (name + mark, *(_figure(report, key) for _, key in _COLUMNS))
+        for name, mark, report in zip(model_names(reports), marks, reports, strict=True)
     )
     return FigureTable(caption, ("Model", *(name for name, _ in _COLUMNS)), rows + (_PAPER if paper else ()))
+
+
+_KNOWN = "Rows marked * were evaluated on patients that the model knows already:"
+
+
+def _marks(reports: Sequence[Report]) -> list[str]:
+    return [" *" if report.metrics.get("overlaps") else "" for report in reports]
 
 
 def differences_table(reports: Sequence[Report], *, resamples: int = 2000, seed: int = 0) -> FigureTable:
@@ -217,13 +238,54 @@ def differences_table(reports: Sequence[Report], *, resamples: int = 2000, seed:
         differences = paired_differences(
             _at_its_point(reports[0]), _at_its_point(report), resamples=resamples, seed=seed
         )
-        cells = [cell for key in ("ap50", "f1") for cell in _told(differences[key])]
+        cells = [cell for key in ("ap50", "f1") for cell in _told(differences[key], resamples)]
         rows.append((name, *cells))
     caption = (
         f"Minus {names[0]}: paired bootstrap, {resamples} resamples over patients, seed {seed}; "
         "95 % interval, two-sided p."
     )
     return FigureTable(caption, ("Model", "AP50", "p", "F1", "p"), tuple(rows))
+
+
+def comparison_json(
+    reports: Sequence[Report], comparable: Sequence[Report], *, resamples: int = 2000, seed: int = 0
+) -> dict[str, Any]:
+    """Figures of each model, and differences to the first of those that can be compared, as plain JSON types.
+
+    Parameters
+    ----------
+    comparable
+        The first report and those on the same images with the same truth.
+    """
+    names = dict(zip(map(id, reports), model_names(reports), strict=True))
+    first = comparable[0]
+    differences = {
+        names[id(report)]: paired_differences(
+            _at_its_point(first), _at_its_point(report), resamples=resamples, seed=seed
+        )
+        for report in comparable[1:]
+    }
+    return {
+        "models": [
+            {
+                "name": names[id(report)],
+                "folder": str(report.folder),
+                "threshold": report.metrics["threshold"],
+                "overlaps": list(report.metrics.get("overlaps") or ()),
+                **{key: report.metrics[key] for _, key in _COLUMNS},
+                "intervals": {
+                    key: report.metrics["intervals"][key] for _, key in _COLUMNS if key in report.metrics["intervals"]
+                },
+            }
+            for report in reports
+        ],
+        "compared_with": names[id(first)],
+        "differences": {
+            name: {key: asdict(difference) for key, difference in found.items()} for name, found in differences.items()
+        },
+        "resamples": resamples,
+        "seed": seed,
+    }
 
 
 def model_names(reports: Sequence[Report]) -> list[str]:
@@ -252,12 +314,17 @@ def _figure(report: Report, key: str) -> str:
     value, interval = report.metrics[key], report.metrics["intervals"].get(key)
     if value is None:
         return "undefined"
-    return f"{value:.3f}" if interval is None else f"{value:.3f} ({interval[0]:.3f} to {interval[1]:.3f})"
+    return (
+        f"{value:.3f}" if interval is None else f"{value:.3f} ({interval_text(interval, report.metrics['resamples'])})"
+    )
 
 
-def _told(difference: Difference) -> tuple[str, str]:
+def _told(difference: Difference, resamples: int) -> tuple[str, str]:
     if difference.value is None or difference.p is None:
         return "undefined", ""
     interval = difference.interval
-    spread = "" if interval is None else f" ({interval[0]:+.3f} to {interval[1]:+.3f})"
+    spread = ""
+    if interval is not None:
+        digits = interval_digits(interval, resamples)
+        spread = f" ({interval[0]:+.{digits}f} to {interval[1]:+.{digits}f})"
     return f"{difference.value:+.3f}{spread}", f"{difference.p:.3f}" if difference.p >= 0.001 else f"{difference.p:.1e}"

@@ -7,6 +7,7 @@ recall without lesions) is NaN. Matching does not depend on the weights, so it i
 The bootstrap over patients: what is drawn, and the interval of what comes of it.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -75,6 +76,36 @@ def sensitivity_at(matches: Matches, fppi: Sequence[float], weights: Floats | No
         last = np.searchsorted(false[row], np.asarray(fppi) * n_images[row], side="right")
         sensitivity[row] = np.concatenate([[0.0], found[row]])[last] / n_truth[row]
     return sensitivity
+
+
+def precision_at(matches: Matches, recalls: Sequence[float], weights: Floats | None = None) -> Floats:
+    """Precision at the highest threshold that reaches each recall, as measured there: no envelope.
+
+    Returns
+    -------
+    Shape (resamples, len(recalls)); NaN where the recall is not reached.
+    """
+    n_truth, found, taken = _drawn_up_to(matches, np.flatnonzero(matches.hit), weights)
+    precision = np.full((len(n_truth), len(recalls)), np.nan)
+    for row in np.flatnonzero(n_truth):
+        first = np.searchsorted(found[row] / n_truth[row], np.asarray(recalls) - 1e-12, side="left")
+        reached = first < found.shape[1]
+        precision[row, reached] = (found[row] / np.maximum(taken[row], 1.0))[first[reached]]
+    return precision
+
+
+def band_of(values: Floats) -> tuple[Floats, Floats]:
+    """2.5th and 97.5th percentile of each column over the resamples that define it; NaN where that is fewer than half.
+
+    Parameters
+    ----------
+    values
+        Shape (resamples, points).
+    """
+    low, high = np.full((2, values.shape[1]), np.nan)
+    for column in np.flatnonzero((~np.isnan(values)).mean(axis=0) >= 0.5):
+        low[column], high[column] = np.nanpercentile(values[:, column], _LEVEL)
+    return low, high
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -239,6 +270,26 @@ def bootstrap_weights(n_patients: int, resamples: int, seed: int) -> Floats:
     """How often each patient was drawn, shape (resamples, patients)."""
     drawn = np.random.default_rng(seed).multinomial(n_patients, np.full(n_patients, 1 / n_patients), size=resamples)
     return drawn.astype(np.float64)
+
+
+def interval_digits(interval: Sequence[float], resamples: int) -> int:
+    """How many decimals of an interval's ends the resamples carry, 1 to 3.
+
+    The standard error of the ends, percentiles of ``resamples`` draws, is about 0.682 widths over the root of the
+    resamples where the draws are normal: sqrt(0.025 * 0.975 / n) / density. A decimal is given where one of its units
+    is at least two standard errors.
+    """
+    width = float(interval[1]) - float(interval[0])
+    error = 0.682 * width / math.sqrt(max(resamples, 1))
+    return 3 if error <= 0 else max(1, min(3, math.floor(-math.log10(2 * error))))
+
+
+def interval_text(interval: Sequence[float] | None, resamples: int) -> str:
+    """``0.58 to 0.70``, with the decimals that the resamples carry; empty for ``None``."""
+    if interval is None:
+        return ""
+    digits = interval_digits(interval, resamples)
+    return f"{interval[0]:.{digits}f} to {interval[1]:.{digits}f}"
 
 
 def interval_of(values: Floats) -> tuple[float, float] | None:

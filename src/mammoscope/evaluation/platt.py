@@ -9,7 +9,7 @@ import numpy as np
 from mammoscope.evaluation.matching import EvaluationError, ImageResult, match
 from mammoscope.evaluation.metrics import Floats
 from mammoscope.evaluation.predictions import Report
-from mammoscope.inference import BundleMetadata, Calibration, log_odds
+from mammoscope.inference import BundleMetadata, Calibration, DataRole, KnownData, log_odds
 
 _VERSION_ENDING = ".calibrated-"
 _STEPS = 100
@@ -69,10 +69,15 @@ def _rescored(result: ImageResult, curve: Callable[[Floats], Floats]) -> ImageRe
     return replace(result, candidates=found)
 
 
-def recalibrated_metadata(report: Report, metadata: BundleMetadata) -> BundleMetadata:
+def recalibrated_metadata(report: Report, metadata: BundleMetadata, known: Sequence[KnownData] = ()) -> BundleMetadata:
     """A bundle's metadata with a calibration fitted on a report of it; every threshold lets through what it did.
 
     The version gets an ending of its own: a model that gives other scores must not pass for this one.
+
+    Parameters
+    ----------
+    known
+        The data that the bundle knows; the report's take the place of those that it was calibrated on.
 
     Raises
     ------
@@ -88,7 +93,8 @@ def recalibrated_metadata(report: Report, metadata: BundleMetadata) -> BundleMet
     split = f", split {report.metrics['split']}" if report.metrics["split"] else ""
     told = f"{report.metrics['dataset']}{split}, {report.metrics['n_images']} images of"
     raw = uncalibrated(report.results, metadata.calibration)
-    calibration = fit_calibration(raw, fitted_on=f"{told} {report.metrics['n_patients']} patients")
+    fitted_on = f"{told} {report.metrics['n_patients']} patients"
+    calibration = fit_calibration(raw, fitted_on=fitted_on)
     if calibration is None:
         raise EvaluationError(
             f"the report in {report.folder} teaches no calibration: its hits score no higher than its other candidates."
@@ -99,12 +105,24 @@ def recalibrated_metadata(report: Report, metadata: BundleMetadata) -> BundleMet
         update={
             "version": f"{version}{_VERSION_ENDING}{ending}",
             "calibration": calibration,
+            "known_data": (
+                *(one for one in known if one.role is not DataRole.CALIBRATED),
+                _calibrated_on(report, fitted_on),
+            ),
             "operating_points": tuple(
                 point.model_copy(update={"threshold": _moved(point.threshold, metadata.calibration, calibration)})
                 for point in metadata.operating_points
             ),
         }
     )
+
+
+def _calibrated_on(report: Report, fitted_on: str) -> KnownData:
+    """The patients of a report, and its images where the report kept their hashes."""
+    for stored in report.metrics.get("known_data") or ():
+        return KnownData.model_validate(stored).model_copy(update={"role": DataRole.CALIBRATED, "data": fitted_on})
+    patients = {result.patient for result in report.results}
+    return KnownData.of(DataRole.CALIBRATED, fitted_on, patients, salt=str(report.metrics["dataset_fingerprint"]))
 
 
 def _moved(threshold: float, before: Calibration | None, after: Calibration) -> float:

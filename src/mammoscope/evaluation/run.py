@@ -1,26 +1,53 @@
-"""Evaluating a bundle on a data set into a report's folder: what `evaluate` and `compare` share."""
+"""Evaluating a bundle, or another program's predictions, on a data set: figures, and the report's folder."""
 
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
+from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from mammoscope.datasets import AnnotatedDataset, AnnotatedImage, write_json
 from mammoscope.errors import MammoscopeError
-
-if TYPE_CHECKING:
-    from mammoscope.datasets import AnnotatedDataset, AnnotatedImage
-    from mammoscope.evaluation import Case, Metrics, Subgroup
-    from mammoscope.findings import Finding
-    from mammoscope.imaging import Mammogram, MammogramReader
-    from mammoscope.inference import Detector
+from mammoscope.evaluation.data_overlap import (
+    Overlap,
+    data_known_to,
+    known_data,
+    overlap_notes,
+    overlaps,
+)
+from mammoscope.evaluation.evaluator import RESAMPLES, Metrics, evaluate
+from mammoscope.evaluation.prediction_files import Predictions
+from mammoscope.evaluation.predictions import (
+    CASES,
+    METRICS,
+    PREDICTIONS,
+    Case,
+    attributes_of,
+    case_of,
+    cases_to_coco,
+    predictions_to_coco,
+)
+from mammoscope.evaluation.reports.chart_files import chart_pdf, chart_svg, curves_csv
+from mammoscope.evaluation.reports.charts import curve_charts
+from mammoscope.evaluation.reports.html import worst_false_alarms, worst_misses
+from mammoscope.evaluation.reports.markdown import report_markdown
+from mammoscope.evaluation.subgroups import Subgroup, check_attributes, figures_by
+from mammoscope.findings import Finding, Reading, ReadingStatus
+from mammoscope.imaging import Mammogram, MammogramReader
+from mammoscope.inference import DataRole, Detector, KnownData
+from mammoscope.results import draw_reading
 
 REPORT, _PICTURES = "report.md", "pictures"
+_CURVES = {"FROC": "froc", "Precision and recall": "precision_recall"}
 DEFAULT_GROUPS = ("size", "view", "laterality")
 """The attributes that figures are split by where none is asked for."""
+WORST = 12
+"""Of how many misses, and of how many false alarms, a picture is drawn in any case: as many as the page shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,72 +57,232 @@ class EvaluationOptions:
     Parameters
     ----------
     threshold
-        Operating point; ``None`` for the bundle's own.
+        Operating point; ``None`` for the model's own.
+    threshold_rule
+        How the given threshold came about.
     groups
         Attributes to split figures by.
     labels
         Of a model with several classes only the candidates that say one of these count; all for none.
     most_pictures
-        How many cases to draw; ``None`` for all.
+        How many cases to draw in the data set's order; ``None`` for all.
+    worst
+        How many of the worst misses, and of the worst false alarms, to draw beside those.
     notes
         What a reader of the figures has to know.
     about
         ``source`` and ``licence`` of the data, as far as they are known.
+    known
+        The data that a model knows which does not say it itself.
     """
 
     threshold: float | None = None
+    threshold_rule: str = "given with --threshold"
     groups: Sequence[str] = DEFAULT_GROUPS
     labels: Sequence[str] = ()
     most_pictures: int | None = 0
-    resamples: int = 1000
+    worst: int = WORST
+    resamples: int = RESAMPLES
     seed: int = 0
     notes: Sequence[str] = ()
     about: Mapping[str, str | None] | None = None
+    known: Sequence[KnownData] = ()
 
 
-def evaluate_into(
-    out: Path, detector: "Detector", data: "AnnotatedDataset", options: EvaluationOptions
-) -> "tuple[Metrics, list[Case]]":
-    """Read every image and leave figures, predictions, cases, report and pictures in a folder.
+class CandidateSource(Protocol):
+    """What is evaluated: a bundle, or predictions that another program made."""
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+
+    @property
+    def version(self) -> str:
+        """Its version; empty where that is not known."""
+
+    @property
+    def threshold(self) -> float:
+        """Its operating point."""
+
+    @property
+    def threshold_rule(self) -> str:
+        """How that came about."""
+
+    @property
+    def several_classes(self) -> bool:
+        """Whether its candidates say more than one class."""
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What it says of itself, for ``metrics.json``."""
+
+    @property
+    def known(self) -> Sequence[KnownData]:
+        """The data that it knows; empty where it does not say."""
+
+    @property
+    def needs_pixels(self) -> bool:
+        """Whether it has to be shown the mammogram."""
+
+    def candidates(self, image: AnnotatedImage, mammogram: Mammogram | None) -> tuple[Finding, ...]:
+        """The candidates on one image; the mammogram is there where ``needs_pixels`` says so."""
+
+    def notes(self, data: AnnotatedDataset) -> list[str]:
+        """What a reader of the figures has to know."""
+
+
+class DetectorSource:
+    """A bundle that reads every image."""
+
+    needs_pixels = True
+
+    def __init__(self, detector: Detector) -> None:
+        metadata = detector.bundle.metadata
+        self._detector = detector
+        self.name, self.version = detector.algorithm.name, detector.algorithm.version
+        self.threshold, self.threshold_rule = float(detector.threshold), detector.threshold_rule
+        self.several_classes = len(metadata.classes) > 1
+        self.facts = {"bundle": metadata.model_dump(mode="json", exclude={"known_data"})}
+        self.known = data_known_to(detector.bundle)
+
+    def candidates(self, image: AnnotatedImage, mammogram: Mammogram | None) -> tuple[Finding, ...]:  # noqa: ARG002
+        """What the network proposes."""
+        if mammogram is None:
+            raise ValueError("a detector needs the mammogram")
+        return self._detector.candidates(mammogram)
+
+    def notes(self, data: AnnotatedDataset) -> list[str]:  # noqa: ARG002
+        """Nothing."""
+        return []
+
+
+@dataclass
+class PredictionSource:
+    """Predictions of any program; images are read for pictures only.
+
+    Parameters
+    ----------
+    threshold
+        An operating point that the options can replace.
+    """
+
+    predictions: Predictions
+    name: str
+    version: str = ""
+    threshold: float = 0.5
+    threshold_rule: str = "none was given, so 0.5 was taken"
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    known: Sequence[KnownData] = ()
+    needs_pixels = False
+
+    @property
+    def several_classes(self) -> bool:
+        """Whether the predictions say more than one class."""
+        return len({finding.label for found in self.predictions.by_image.values() for finding in found}) > 1
+
+    def candidates(self, image: AnnotatedImage, mammogram: Mammogram | None) -> tuple[Finding, ...]:  # noqa: ARG002
+        """What the file says."""
+        return self.predictions.candidates(image)
+
+    def notes(self, data: AnnotatedDataset) -> list[str]:
+        """Images without predictions, and what was left out."""
+        return self.predictions.notes(data)
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """All that an evaluation found: figures, what they are made of, and on which known data."""
+
+    metrics: Metrics
+    cases: tuple[Case, ...]
+    subgroups: tuple[Subgroup, ...]
+    overlaps: tuple[Overlap, ...]
+    data: AnnotatedDataset
+    facts: Mapping[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of ``metrics.json``."""
+        own = known_data(DataRole.EVALUATED, self.data, salt=self.metrics.dataset_fingerprint)
+        return {
+            **self.metrics.to_json(),
+            "subgroups": [group.to_json() for group in self.subgroups],
+            **self.facts,
+            "overlaps": [overlap.to_json() for overlap in self.overlaps],
+            "known_data": [own.model_dump(mode="json")],
+        }
+
+
+def evaluate_into(out: Path, source: CandidateSource, data: AnnotatedDataset, options: EvaluationOptions) -> Evaluated:
+    """Evaluate, and leave figures, predictions, cases, report, curves and pictures in a folder.
 
     Raises
     ------
     MammoscopeError
         If an attribute is not there, or the folder cannot be written.
     """
-    from mammoscope.evaluation import attributes_of, check_attributes, figures_by
-    from mammoscope.evaluation import evaluate as figures_of
-
     check_attributes(options.groups, map(attributes_of, data), data.name)
-    given = options.threshold
-    point = float(detector.threshold if given is None else given)
     _prepare(out)
-    cases = _read_all(data, detector, point, out / _PICTURES, options.most_pictures)
-    if options.labels and len(detector.bundle.metadata.classes) > 1:
+    pictures = _Pictures(out / _PICTURES, _point(source, options))
+    evaluated = evaluate_source(source, data, options, pictures)
+    _write(out, evaluated)
+    return evaluated
+
+
+def write_evaluated(out: Path, evaluated: Evaluated) -> None:
+    """Leave what `evaluate_into` leaves, of an evaluation that was made without a folder: no pictures.
+
+    Raises
+    ------
+    MammoscopeError
+        If the folder cannot be written.
+    """
+    _prepare(out)
+    _write(out, evaluated)
+
+
+def evaluate_source(
+    source: CandidateSource, data: AnnotatedDataset, options: EvaluationOptions, pictures: "_Pictures | None" = None
+) -> Evaluated:
+    """The figures of a bundle or of predictions, without a folder.
+
+    Raises
+    ------
+    EvaluationError
+        If an attribute is not there.
+    """
+    check_attributes(options.groups, map(attributes_of, data), data.name)
+    known = [*source.known, *options.known]
+    found = overlaps(known, data)
+    cases = _read_all(data, source, options, pictures)
+    if options.labels and source.several_classes:
         cases = [_saying(case, options.labels) for case in cases]
-    metrics = figures_of(
+    point = _point(source, options)
+    metrics = evaluate(
         [case.result for case in cases],
         point,
-        detector.threshold_rule if given is None else "given with --threshold",
+        source.threshold_rule if options.threshold is None else options.threshold_rule,
         resamples=options.resamples,
         seed=options.seed,
         dataset=data.name,
-        split=data.split,
+        split=data.split_name,
         dataset_fingerprint=data.fingerprint(),
-        model=detector.algorithm.name,
-        model_version=detector.algorithm.version,
-        note=" ".join(options.notes),
+        model=source.name,
+        model_version=source.version,
+        note=" ".join((*overlap_notes(found, known=bool(known)), *source.notes(data), *options.notes)),
     )
-    subgroups = figures_by(cases, options.groups, point, resamples=options.resamples, seed=options.seed)
-    facts = {"bundle": detector.bundle.metadata.model_dump(mode="json"), "data": dict(options.about or {})}
-    _write(out, data, metrics, cases, subgroups, facts)
-    return metrics, cases
+    if pictures is not None:
+        cases = _with_worst(cases, data, pictures, options.worst, metrics)
+    groups = figures_by(cases, options.groups, point, resamples=options.resamples, seed=options.seed)
+    facts = {**source.facts, "data": dict(options.about or {})}
+    return Evaluated(metrics, tuple(cases), groups, found, data, facts)
+
+
+def _point(source: CandidateSource, options: EvaluationOptions) -> float:
+    return float(source.threshold if options.threshold is None else options.threshold)
 
 
 def _prepare(out: Path) -> None:
     """Make the folder; pictures of an earlier evaluation go, so that none stands beside another's figures."""
-    from mammoscope.evaluation import METRICS
-
     try:
         out.mkdir(parents=True, exist_ok=True)
         if (out / METRICS).is_file():
@@ -107,36 +294,65 @@ def _prepare(out: Path) -> None:
 
 
 def _read_all(
-    data: "AnnotatedDataset", detector: "Detector", threshold: float, folder: Path, most_pictures: int | None
-) -> "list[Case]":
-    from mammoscope.evaluation import case_of
-    from mammoscope.imaging import MammogramReader
-
-    columns = (TextColumn("reading"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    data: AnnotatedDataset, source: CandidateSource, options: EvaluationOptions, pictures: "_Pictures | None"
+) -> list[Case]:
+    most = (len(data) if options.most_pictures is None else options.most_pictures) if pictures else 0
     cases: list[Case] = []
-    with MammogramReader() as reader, Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with MammogramReader() as reader, _progress("reading") as progress:
         for image in progress.track(data.images):
             candidates: tuple[Finding, ...] = ()
-            unreadable = picture = None
+            unreadable = picture = mammogram = None
+            drawn = len(cases) < most
             try:
-                mammogram = _read(image, reader)
-                candidates = detector.candidates(mammogram)
+                if source.needs_pixels or drawn:
+                    mammogram = _read(image, reader)
+                candidates = source.candidates(image, mammogram)
             except MammoscopeError as error:
-                unreadable = str(error)
-            else:
-                if most_pictures is None or len(cases) < most_pictures:
-                    picture = _draw(mammogram, image, candidates, threshold, folder)
+                if source.needs_pixels:
+                    unreadable = str(error)
+                else:  # predictions stand without the picture
+                    candidates = source.candidates(image, None)
+            if pictures and drawn and mammogram is not None:
+                picture = pictures.draw(mammogram, image, candidates)
             cases.append(case_of(image, candidates, unreadable=unreadable, picture=picture))
     return cases
 
 
-def _saying(case: "Case", labels: Sequence[str]) -> "Case":
+@contextmanager
+def _progress(what: str) -> Iterator[Progress]:
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        yield progress
+
+
+def _saying(case: Case, labels: Sequence[str]) -> Case:
     """Only the candidates of those classes: another class's is no false alarm of theirs."""
     candidates = tuple(finding for finding in case.result.candidates if finding.label in labels)
     return replace(case, result=replace(case.result, candidates=candidates))
 
 
-def _read(image: "AnnotatedImage", reader: "MammogramReader") -> "Mammogram":
+def _with_worst(
+    cases: Sequence[Case], data: AnnotatedDataset, pictures: "_Pictures", most: int, metrics: Metrics
+) -> list[Case]:
+    """The cases, those with the worst misses and false alarms drawn where they are not yet."""
+    images = {image.id: image for image in data}
+    drawn: dict[int, str] = {}
+    with MammogramReader() as reader:
+        for worst in (worst_misses, worst_false_alarms):
+            for mistake in worst(cases, metrics.threshold, metrics.iou, most):
+                case = mistake.case
+                number = case.result.image_id
+                if case.picture or case.result.unreadable or number in drawn:
+                    continue
+                try:
+                    mammogram = _read(images[number], reader)
+                except MammoscopeError:
+                    continue
+                drawn[number] = pictures.draw(mammogram, images[number], case.result.candidates)
+    return [replace(case, picture=drawn.get(case.result.image_id, case.picture)) for case in cases]
+
+
+def _read(image: AnnotatedImage, reader: MammogramReader) -> Mammogram:
     mammogram = reader.read(image.path)
     if (mammogram.rows, mammogram.columns) != (image.rows, image.columns):
         raise MammoscopeError(
@@ -146,60 +362,49 @@ def _read(image: "AnnotatedImage", reader: "MammogramReader") -> "Mammogram":
     return mammogram
 
 
-def _draw(
-    mammogram: "Mammogram", image: "AnnotatedImage", candidates: "Sequence[Finding]", threshold: float, folder: Path
-) -> str:
-    """Draw a case; its picture's path relative to the report's folder."""
-    from PIL import Image
+@dataclass(frozen=True, slots=True)
+class _Pictures:
+    """Draws cases into a folder, findings at a threshold beside the truth."""
 
-    from mammoscope.findings import Reading, ReadingStatus
-    from mammoscope.results import draw_reading
+    folder: Path
+    threshold: float
 
-    found = tuple(finding for finding in candidates if finding.score >= threshold)
-    status = ReadingStatus.FOUND if found else ReadingStatus.NOTHING_FOUND
-    reading = Reading(
-        mammogram.name, status, found, rows=mammogram.rows, columns=mammogram.columns, threshold=threshold
-    )
-    name = folder / f"{image.path.stem}.jpg"
-    if name.exists():  # two images of one name in different folders
-        name = folder / f"{image.path.stem}_{image.id}.jpg"
-    picture = Image.fromarray(draw_reading(mammogram, reading, image.boxes))
-    picture.save(name, quality=90, subsampling=0)  # thin coloured lines fade when colour is stored at half size
-    return f"{folder.name}/{name.name}"
+    def draw(self, mammogram: Mammogram, image: AnnotatedImage, candidates: Sequence[Finding]) -> str:
+        """Draw a case; its picture's path relative to the report's folder."""
+        found = tuple(finding for finding in candidates if finding.score >= self.threshold)
+        reading = Reading(
+            mammogram.name,
+            ReadingStatus.FOUND if found else ReadingStatus.NOTHING_FOUND,
+            found,
+            rows=mammogram.rows,
+            columns=mammogram.columns,
+            threshold=self.threshold,
+        )
+        name = self.folder / f"{image.path.stem}.jpg"
+        if name.exists():  # two images of one name in different folders
+            name = self.folder / f"{image.path.stem}_{image.id}.jpg"
+        picture = Image.fromarray(draw_reading(mammogram, reading, image.boxes))
+        try:
+            picture.save(name, quality=90, subsampling=0)  # thin coloured lines fade when colour is stored at half size
+        except OSError as error:
+            raise MammoscopeError(f"{name} cannot be written: {error.strerror}.") from None
+        return f"{self.folder.name}/{name.name}"
 
 
-def _write(
-    out: Path,
-    data: "AnnotatedDataset",
-    metrics: "Metrics",
-    cases: "Sequence[Case]",
-    subgroups: "Sequence[Subgroup]",
-    facts: dict[str, Any],
-) -> None:
-    from PIL import Image
-
-    from mammoscope.datasets import write_json
-    from mammoscope.evaluation import (
-        CASES,
-        METRICS,
-        PREDICTIONS,
-        cases_to_coco,
-        draw_froc,
-        draw_precision_recall,
-        match,
-        predictions_to_coco,
-        report_markdown,
-    )
-
+def _write(out: Path, evaluated: Evaluated) -> None:
+    metrics, cases = evaluated.metrics, evaluated.cases
     results = [case.result for case in cases]
-    matches = match(results, metrics.iou)
+    charts = curve_charts(results, metrics.iou, metrics.resamples, metrics.seed)
+    category_ids = evaluated.data.category_ids
     try:
-        Image.fromarray(draw_precision_recall(matches)).save(out / "precision_recall.png")
-        Image.fromarray(draw_froc(matches)).save(out / "froc.png")
-        curves = "\n![Precision-recall](precision_recall.png)\n![FROC](froc.png)\n"
-        (out / REPORT).write_text(report_markdown(metrics, results, subgroups) + curves, encoding="utf-8")
-        write_json(out / PREDICTIONS, predictions_to_coco(cases, data.category_ids))
-        write_json(out / CASES, cases_to_coco(cases, data.category_ids))
-        write_json(out / METRICS, metrics.to_json() | {"subgroups": [group.to_json() for group in subgroups]} | facts)
+        for chart in charts:
+            (out / f"{_CURVES[chart.title]}.svg").write_text(chart_svg(chart), encoding="utf-8")
+            (out / f"{_CURVES[chart.title]}.pdf").write_bytes(chart_pdf(chart))
+        (out / "curves.csv").write_text(curves_csv(charts), encoding="utf-8")
+        shown = "".join(f"\n![{chart.title}]({_CURVES[chart.title]}.svg)" for chart in charts) + "\n"
+        (out / REPORT).write_text(report_markdown(metrics, results, evaluated.subgroups) + shown, encoding="utf-8")
+        write_json(out / PREDICTIONS, predictions_to_coco(cases, category_ids))
+        write_json(out / CASES, cases_to_coco(cases, category_ids))
+        write_json(out / METRICS, evaluated.to_json())
     except OSError as error:
         raise MammoscopeError(f"{out} cannot be written: {error.strerror}.") from None

@@ -115,7 +115,7 @@ def figures_by(
     threshold: float,
     *,
     iou: float = 0.5,
-    resamples: int = 1000,
+    resamples: int = 2000,
     seed: int = 0,
 ) -> tuple[Subgroup, ...]:
     """The figures of each group of images or lesions, by the values of each attribute in turn.

@@ -146,7 +146,7 @@ def drise(
         If a finding's label is none of the bundle's classes.
     """
     occlusion = occlusion or Occlusion()
-    prepared = prepare(mammogram, bundle.metadata.input.geometry)
+    prepared = prepare(mammogram, bundle.metadata.input.preprocessing)
     similarity = similarity_to(bundle, findings, prepared.placement)
     maps = occlusion_maps(prepared.pixels, similarity, occlusion, progress)
     return [

@@ -8,31 +8,43 @@ from mammoscope.imaging.mammogram import (
     Laterality,
     Mammogram,
     MammogramError,
+    MammogramUnavailableError,
     PixelSpacing,
     Placement,
     PresentationIntent,
     View,
 )
-from mammoscope.imaging.preprocessing import Crop, InputGeometry, PreparedImage, prepare
-from mammoscope.imaging.reader import MammogramReader, read_mammogram
+from mammoscope.imaging.preprocessing import Crop, PreparedImage, Preprocessing, ReducedMammogram, prepare
+from mammoscope.imaging.reader import (
+    DecoderLostError,
+    MammogramReader,
+    MammogramRefusedError,
+    read_mammogram,
+    read_mammogram_header,
+)
 
 __all__ = [
     "WHITE",
     "Acquisition",
     "BreastRegion",
     "Crop",
-    "InputGeometry",
+    "DecoderLostError",
     "Laterality",
     "Mammogram",
     "MammogramError",
     "MammogramReader",
+    "MammogramRefusedError",
+    "MammogramUnavailableError",
     "PixelSpacing",
     "Placement",
     "PreparedImage",
+    "Preprocessing",
     "PresentationIntent",
+    "ReducedMammogram",
     "View",
     "find_breast_region",
     "find_files",
     "prepare",
     "read_mammogram",
+    "read_mammogram_header",
 ]

@@ -85,15 +85,16 @@ _LATERALITY_CODES = {
 _BREAST_CODES = frozenset(("76752008", "T-04000", "80248007", "T-04030", "73056007", "T-04020"))
 
 _VIEW_POSITION = re.compile(rf"(?:[LR][ _-]?)?({'|'.join(sorted(View, key=len, reverse=True))})([ _-]?ID)?")
+_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 _DIGITISED_FILM = frozenset(("DF", "SI"))  # Conversion Type: digitised film, scanned image
 
 
 def is_mammographic(header: Dataset) -> bool:
     """Whether the header of an image that need not be one says that it shows a breast by X-ray."""
     return (
-        text(header, "Modality") == "MG"
-        or "BREAST" in (text(header, "BodyPartExamined"), text(header, "OrganExposed"))
-        or (text(header, "PositionerType") or "").startswith("MAMMOGRAPHIC")
+        word(header, "Modality") == "MG"
+        or "BREAST" in (word(header, "BodyPartExamined"), word(header, "OrganExposed"))
+        or word(header, "PositionerType").startswith("MAMMOGRAPHIC")
         or any(code(item) in _BREAST_CODES for item in items(header, "AnatomicRegionSequence"))
         or any(code(item) in _VIEW_CODES for item in items(header, "ViewCodeSequence"))
     )
@@ -118,7 +119,7 @@ def laterality(header: Dataset) -> Laterality | None:
         (header, "Laterality"),
         *((f, "FrameLaterality") for f in frames),
     ]:
-        said = text(holder, keyword)
+        said = word(holder, keyword)
         if said in ("L", "R"):
             return Laterality(said)
     modifiers = [m for region in anatomy for m in items(region, "AnatomicRegionModifierSequence")]
@@ -135,7 +136,7 @@ def view(header: Dataset) -> View | None:
         if (value := code(item)) in _VIEW_CODES:
             return _VIEW_CODES[value]
     for keyword in ("ViewPosition", "PatientOrientation"):
-        match = _VIEW_POSITION.fullmatch((text(header, keyword) or "").upper())
+        match = _VIEW_POSITION.fullmatch(word(header, keyword))
         if match:
             return View(match[1])
     return None
@@ -149,7 +150,7 @@ def view_modifiers(header: Dataset) -> tuple[str, ...]:
         for item in items(holder, "ViewModifierCodeSequence")
         if (value := code(item)) in _MODIFIER_CODES
     ]
-    match = _VIEW_POSITION.fullmatch((text(header, "ViewPosition") or "").upper())
+    match = _VIEW_POSITION.fullmatch(word(header, "ViewPosition"))
     if match and match[2]:
         found.append("implant displaced")
     return tuple(dict.fromkeys(found))
@@ -174,7 +175,7 @@ def spacing(header: Dataset) -> PixelSpacing | None:
 
 def intent(header: Dataset, sop_class: UID) -> PresentationIntent | None:
     """For presentation or for processing, from the attribute or else from the SOP class."""
-    said = (text(header, "PresentationIntentType") or sop_class.name).upper()
+    said = word(header, "PresentationIntentType") or sop_class.name.upper()
     for candidate in PresentationIntent:
         if candidate in said:
             return candidate
@@ -191,15 +192,20 @@ def acquisition(header: Dataset, sop_class: UID) -> Acquisition:
         manufacturer=text(header, "Manufacturer"),
         model=text(header, "ManufacturerModelName"),
         intent=intent(header, sop_class),
-        digitised_film=text(header, "ConversionType") in _DIGITISED_FILM
+        digitised_film=word(header, "ConversionType") in _DIGITISED_FILM
         or pair(header, "NominalScannedPixelSpacing") is not None,
         kvp=number(header, "KVP"),
         exposure_uas=exposure,
         compression_force_n=number(header, "CompressionForce"),
         body_part_thickness_mm=number(header, "BodyPartThickness"),
-        implant=text(header, "BreastImplantPresent") == "YES",
+        implant=word(header, "BreastImplantPresent") == "YES",
         bits_stored=None if bits is None else int(bits),
     )
+
+
+def word(holder: Dataset, keyword: str) -> str:
+    """The first value of an attribute of enumerated or defined terms in capitals, without padding; empty if absent."""
+    return (text(holder, keyword) or "").strip("\0 ").upper()
 
 
 def text(holder: Dataset, keyword: str) -> str | None:
@@ -265,6 +271,11 @@ def pair(header: Dataset, keyword: str) -> PixelSpacing | None:
         return None
     row, column = (_finite(v) for v in value)
     return PixelSpacing(row, column) if row and column and min(row, column) > 0 else None
+
+
+def is_uid(value: str) -> bool:
+    """Whether a text is a UID (PS3.5 section 9.1); leading zeros, which some makers write, are let pass."""
+    return len(value) <= 64 and _UID.fullmatch(value) is not None
 
 
 def code(item: Dataset) -> str | None:

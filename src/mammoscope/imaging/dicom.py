@@ -4,12 +4,16 @@ import io
 import struct
 import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
+from pydicom.filebase import DicomBytesIO
+from pydicom.filereader import read_dataset
+from pydicom.filewriter import write_data_element
 from pydicom.uid import (
     UID,
     BreastProjectionXRayImageStorageForPresentation,
@@ -29,8 +33,10 @@ from pydicom.uid import (
     MultiFrameTrueColorSecondaryCaptureImageStorage,
     SecondaryCaptureImageStorage,
 )
+from pydicom.valuerep import VR
 
 from mammoscope.imaging import attributes
+from mammoscope.imaging.header import inflated, is_deflated
 from mammoscope.imaging.mammogram import Mammogram, MammogramError
 from mammoscope.imaging.pixel_data import PixelFormat, stored_values
 from mammoscope.imaging.voi_lut import displayed
@@ -49,7 +55,7 @@ _MAYBE_MAMMOGRAPHY = frozenset(
         DigitalXRayImageStorageForProcessing,
     )
 )
-_SECONDARY_MODALITIES = frozenset(("MG", "RG", "CR", "DX", "OT", "SC", "XC", None))
+_SECONDARY_MODALITIES = frozenset(("MG", "RG", "CR", "DX", "OT", "SC", "XC", ""))
 _VOLUMES = frozenset(
     (
         BreastTomosynthesisImageStorage,
@@ -57,8 +63,97 @@ _VOLUMES = frozenset(
         BreastProjectionXRayImageStorageForProcessing,
     )
 )
+MOST_HEADER_BYTES = 512 * 1024
+MOST_ELEMENT_BYTES = 256 * 1024
+"""Of an attribute that results may need: a VOI LUT of 16 bits has half of that."""
+MOST_ELEMENTS = 4096
+
+_VRS = frozenset(str(vr) for vr in VR)
 _PIXEL_DATA = 0x7FE00010
 _PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedHeader:
+    """The attributes of a file as the bytes of a data set in its own encoding, fit for a process that trusts nobody.
+
+    Parameters
+    ----------
+    implicit, little_endian
+        How they are encoded (PS3.5 section 7).
+    """
+
+    data: bytes
+    implicit: bool
+    little_endian: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DicomFile:
+    """A DICOM file whose attributes were parsed and whose pixels were not.
+
+    Parameters
+    ----------
+    data
+        Its bytes; those of a deflated file inflated.
+    header
+        Its attributes before the pixel data.
+    encoded
+        The same as bytes (`encoded_header`), made before anything in them was interpreted.
+    """
+
+    path: Path
+    name: str
+    data: bytes
+    header: Dataset
+    encoded: EncodedHeader
+
+    @classmethod
+    def open(cls, path: Path, name: str) -> Self:
+        """Parse a file, with or without its preamble.
+
+        Raises
+        ------
+        MammogramError
+            If it cannot be parsed.
+        OSError
+            If it cannot be opened.
+        """
+        data = inflated(path.read_bytes(), name)
+        header = _parsed(io.BytesIO(data), name, pixels=False)
+        return cls(path, name, data, header, encoded_header(header))
+
+    @property
+    def sop_class(self) -> UID:
+        """SOP Class UID, of the data set or else of its File Meta Information; empty where neither has one."""
+        return UID(attributes.text(self.header, "SOPClassUID") or _meta(self.header, "MediaStorageSOPClassUID") or "")
+
+    def check_kind(self) -> None:
+        """Refuse everything that is not one mammogram, from its header alone.
+
+        Raises
+        ------
+        MammogramError
+            If it is another kind of object.
+        """
+        _check_kind(self.header, self.sop_class, self.name)
+
+    def mammogram(self) -> Mammogram:
+        """The mammogram that it holds.
+
+        Raises
+        ------
+        MammogramError
+            If it is another kind of object, or is encrypted, multi-frame, cut short or damaged.
+        """
+        self.check_kind()
+        pixel_format = PixelFormat.of(self.header, self.name)
+        stored = _stored(self.data, pixel_format, self.name)
+        intent = attributes.intent(self.header, self.sop_class)
+        pixels = displayed(stored, self.header, pixel_format, intent, self.name)
+        return Mammogram(
+            pixels, self.name, header=_without_pixels(self.header), path=self.path, **facts(self.header, self.sop_class)
+        )
 
 
 def read_dicom(path: Path, name: str) -> Mammogram:
@@ -72,28 +167,70 @@ def read_dicom(path: Path, name: str) -> Mammogram:
     MammogramError
         If it is another kind of object, or is encrypted, multi-frame, cut short or damaged.
     """
-    data = path.read_bytes()
-    header = _parsed(io.BytesIO(data), name, pixels=False)
-    sop_class = UID(attributes.text(header, "SOPClassUID") or _meta(header, "MediaStorageSOPClassUID") or "")
-    _check_kind(header, sop_class, name)
-    pixel_format = PixelFormat.of(header, name)
-    stored = _stored(data, pixel_format, name)
-    intent = attributes.intent(header, sop_class)
-    return Mammogram(
-        pixels=displayed(stored, header, pixel_format, intent, name),
-        name=name,
-        laterality=attributes.laterality(header),
-        view=attributes.view(header),
-        view_modifiers=attributes.view_modifiers(header),
-        spacing=attributes.spacing(header),
-        acquisition=attributes.acquisition(header, sop_class),
-        header=_without_pixels(header),
-        path=path,
-    )
+    return DicomFile.open(path, name).mammogram()
+
+
+def facts(header: Dataset, sop_class: UID) -> dict[str, Any]:
+    """What a header says of a mammogram, by the fields of `Mammogram`."""
+    return {
+        "laterality": attributes.laterality(header),
+        "view": attributes.view(header),
+        "view_modifiers": attributes.view_modifiers(header),
+        "spacing": attributes.spacing(header),
+        "acquisition": attributes.acquisition(header, sop_class),
+    }
+
+
+def encoded_header(header: Dataset) -> EncodedHeader:
+    """The attributes of a file that was just parsed, without those that are larger than any result needs.
+
+    Elements of more than `MOST_ELEMENT_BYTES` are left out, and all after `MOST_HEADER_BYTES` or `MOST_ELEMENTS`.
+    """
+    implicit, little_endian = header.original_encoding
+    out = DicomBytesIO()
+    out.is_implicit_VR, out.is_little_endian = bool(implicit), little_endian is not False
+    taken = 0
+    for tag in sorted(header.keys()):
+        if tag >> 16 == 0x7FE0:
+            break
+        element = DicomBytesIO()
+        element.is_implicit_VR, element.is_little_endian = out.is_implicit_VR, out.is_little_endian
+        try:
+            write_data_element(element, header.get_item(tag), _character_set(header))
+        except Exception:  # an element whose bytes make no sense to anybody
+            continue
+        encoded = element.getvalue()
+        if len(encoded) <= MOST_ELEMENT_BYTES:
+            taken += 1
+            if taken > MOST_ELEMENTS or out.tell() + len(encoded) > MOST_HEADER_BYTES:
+                break
+            out.write(encoded)
+    return EncodedHeader(out.getvalue(), out.is_implicit_VR, out.is_little_endian)
+
+
+def _character_set(header: Dataset) -> list[str]:
+    named = header.original_character_set
+    return [named] if isinstance(named, str) else list(named)
+
+
+def decoded_header(encoded: EncodedHeader) -> Dataset:
+    """The attributes that `encoded_header` made bytes of.
+
+    Raises
+    ------
+    MammogramError
+        If they are more than it makes, or no data set.
+    """
+    if len(encoded.data) > MOST_HEADER_BYTES:
+        raise MammogramError("the header is larger than any that is taken: send the file again from its source.")
+    try:
+        return read_dataset(io.BytesIO(encoded.data), encoded.implicit, encoded.little_endian)
+    except Exception as error:
+        raise MammogramError("the header is damaged: send the file again from its source.") from error
 
 
 def read_header(path: Path, name: str, keywords: Sequence[str] = ()) -> Dataset:
-    """Read the attributes of a DICOM file of any kind, without pixel data.
+    """Read the attributes of a DICOM file of any kind, without pixel data, and its File Meta Information.
 
     Parameters
     ----------
@@ -105,8 +242,12 @@ def read_header(path: Path, name: str, keywords: Sequence[str] = ()) -> Dataset:
     MammogramError
         If it cannot be parsed.
     """
-    with path.open("rb") as file:
-        return _without_pixels(_parsed(file, name, pixels=False, keywords=keywords))
+    if is_deflated(path):
+        file: BinaryIO = io.BytesIO(inflated(path.read_bytes(), name))
+    else:
+        file = path.open("rb")
+    with file:
+        return _parsed(file, name, pixels=False, keywords=keywords)
 
 
 def read_stored_values(path: Path, name: str) -> NDArray[np.integer[Any]]:
@@ -117,7 +258,7 @@ def read_stored_values(path: Path, name: str) -> NDArray[np.integer[Any]]:
     MammogramError
         If it is no image, or is encrypted, multi-frame, cut short or damaged.
     """
-    data = path.read_bytes()
+    data = inflated(path.read_bytes(), name)
     return _stored(data, PixelFormat.of(_parsed(io.BytesIO(data), name, pixels=False), name), name)
 
 
@@ -139,7 +280,7 @@ def _parsed(file: BinaryIO, name: str, *, pixels: bool, keywords: Sequence[str] 
         ) from error
     except Exception as error:
         raise MammogramError(
-            f"{name} cannot be parsed as DICOM ({type(error).__name__}): copy or send it again from its source."
+            f"{name} cannot be parsed as DICOM, it is damaged: copy or send it again from its source."
         ) from error
 
 
@@ -174,7 +315,7 @@ def _check_kind(header: Dataset, sop_class: UID, name: str) -> None:
 
 def says_mammogram(header: Dataset) -> bool:
     """Whether an object of a class that need not hold a mammogram says that it does."""
-    return attributes.text(header, "Modality") in _SECONDARY_MODALITIES and attributes.is_mammographic(header)
+    return attributes.word(header, "Modality") in _SECONDARY_MODALITIES and attributes.is_mammographic(header)
 
 
 def _check_pixel_data(dataset: Dataset, data: bytes, name: str) -> None:
@@ -184,9 +325,24 @@ def _check_pixel_data(dataset: Dataset, data: bytes, name: str) -> None:
         raise MammogramError(f"{name} is encrypted: decrypt it, or send it again without encryption.")
     if any(keyword in dataset for keyword in _PIXEL_KEYWORDS[1:]):
         raise MammogramError(f"{name} holds floating-point pixels: convert it to 16-bit unsigned integers.")
+    if (unknown := _unknown_vr(dataset)) is not None:
+        tag, vr = unknown
+        raise MammogramError(
+            f"{name} has an element ({tag >> 16:04X},{tag & 0xFFFF:04X}) of the unknown value representation '{vr}', "
+            "beyond which nothing can be read: send or convert it as Implicit VR Little Endian."
+        )
     if _PIXEL_DATA.to_bytes(4, "big") in data or b"\xe0\x7f\x10\x00" in data:
         raise MammogramError(f"{name} is cut short within its pixel data: copy or send it again from its source.")
     raise MammogramError(f"{name} holds no pixel data: copy or send it again from its source.")
+
+
+def _unknown_vr(dataset: Dataset) -> tuple[int, str] | None:
+    """The first element of a VR that PS3.5 table 6.2-1 does not have, and that VR."""
+    for tag in sorted(dataset.keys()):
+        vr = getattr(dataset.get_item(tag), "VR", None)
+        if vr is not None and vr not in _VRS:
+            return int(tag), vr if vr.isalnum() else "?"
+    return None
 
 
 def _transfer_syntax(dataset: Dataset, name: str) -> UID:

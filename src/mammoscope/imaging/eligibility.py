@@ -4,11 +4,10 @@ A model learned from whole breasts in standard views. An image of another kind i
 reason; in a CAD report its detection is (111225, DCM, "Not Attempted") of PS3.16 CID 6042 Status of Results.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from enum import StrEnum
 
 from pydicom import Dataset
-from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from pydicom.uid import (
     UID,
@@ -37,13 +36,18 @@ _TOMOSYNTHESIS = frozenset(
 _BIOPSY = ("STEREO_", "PREFIRE", "POSTFIRE", "POSTBIOPSY", "POSTMARKER")
 _SLICE = ("TOMO_PROJ", "TOMOSYNTHESIS", "TOMO_SCOUT")
 _GENERATED_2D = "GENERATED_2D"
-_CONTRAST_ONLY = frozenset(("ADDITION", "SUBTRACTION", "HIGH_ENERGY"))
+# What makes an image of a contrast-enhanced examination no plain mammogram, in the standard's words (tables C.8-74d and
+# C.8-74e) and in those of makers, who put them into any value from the third on. A low-energy image is a plain one.
+_CONTRAST_ONLY = ("ADDITION", "SUBTRACT", "RECOMBIN", "HIGHENERGY", "IODINE")
+_HOLOGIC_PAYLOAD = 0x7E01
+"""Group of a tomosynthesis that Hologic packs into private elements of a secondary capture without pixel data."""
 
 
 class Ineligibility(StrEnum):
     """Why an image is not read."""
 
     TOMOSYNTHESIS = "tomosynthesis"
+    SYNTHESISED_IN_TOMOSYNTHESIS = "synthesised 2D in a tomosynthesis object"
     SPECIMEN = "specimen"
     BIOPSY = "biopsy"
     CONTRAST = "contrast"
@@ -70,11 +74,21 @@ class Ineligibility(StrEnum):
         magnification, of CID 4014 View for a specimen. The image quality findings of CID 6041 do not serve: they are
         about what is burnt into the image, not about its header.
         """
-        return _CODES.get(self)
+        from pydicom.sr.codedict import codes  # large, and not needed to tell why
+
+        return {
+            Ineligibility.IMPLANT: codes.cid6040.Implant,
+            Ineligibility.MAGNIFICATION: codes.cid4015.Magnification,
+            Ineligibility.SPOT_COMPRESSION: codes.cid4015.SpotCompression,
+            Ineligibility.SPECIMEN: codes.cid4014.TissueSpecimenFromBreast,
+        }.get(self)
 
 
 _SENTENCES = {
     Ineligibility.TOMOSYNTHESIS: "The image is part of a tomosynthesis, which this model does not read.",
+    Ineligibility.SYNTHESISED_IN_TOMOSYNTHESIS: (
+        "The image is a synthesised 2D image in a tomosynthesis object: have it sent as a digital mammogram."
+    ),
     Ineligibility.SPECIMEN: "The image shows a tissue specimen.",
     Ineligibility.BIOPSY: "The image was made for a biopsy or a localisation.",
     Ineligibility.CONTRAST: "The image is of a contrast-enhanced examination and shows no plain mammogram.",
@@ -88,12 +102,17 @@ _SENTENCES = {
     Ineligibility.NO_LATERALITY: "The image does not say which breast it shows.",
     Ineligibility.NO_VIEW: "The image does not say which view it is.",
 }
-_CODES = {
-    Ineligibility.IMPLANT: codes.cid6040.Implant,
-    Ineligibility.MAGNIFICATION: codes.cid4015.Magnification,
-    Ineligibility.SPOT_COMPRESSION: codes.cid4015.SpotCompression,
-    Ineligibility.SPECIMEN: codes.cid4014.TissueSpecimenFromBreast,
-}
+OTHER_KINDS = frozenset(
+    (
+        Ineligibility.TOMOSYNTHESIS,
+        Ineligibility.SYNTHESISED_IN_TOMOSYNTHESIS,
+        Ineligibility.SPECIMEN,
+        Ineligibility.BIOPSY,
+        Ineligibility.CONTRAST,
+        Ineligibility.SIZE,
+    )
+)
+"""Of what is no plain mammogram at all, whatever else its file is."""
 
 
 def why_not_read(
@@ -137,16 +156,38 @@ def expected_views_present(
     return bool(expected) and there.issuperset(expected)
 
 
+def is_synthesised_2d(image_type: Collection[str]) -> bool:
+    """Whether the values of Image Type say that a 2D image was computed from a tomosynthesis."""
+    return any(value.strip().upper() == _GENERATED_2D for value in image_type)
+
+
+def _of_a_tomosynthesis(header: Dataset, image_type: Sequence[str]) -> Ineligibility | None:
+    synthesised = is_synthesised_2d(image_type)
+    if _sop_class(header) in _TOMOSYNTHESIS:
+        return Ineligibility.SYNTHESISED_IN_TOMOSYNTHESIS if synthesised else Ineligibility.TOMOSYNTHESIS
+    is_slice = any(value.startswith(_SLICE) for value in image_type[2:3])
+    return Ineligibility.TOMOSYNTHESIS if _holds_hologic_volume(header) or (is_slice and not synthesised) else None
+
+
+def _holds_hologic_volume(header: Dataset) -> bool:
+    return any(tag >> 16 == _HOLOGIC_PAYLOAD for tag in header.keys())  # noqa: SIM118 - iterating parses each element
+
+
+def _bare(value: str) -> str:
+    """A word as makers spell it with a space, a hyphen or an underscore, or with none."""
+    return "".join(character for character in value if character.isalnum())
+
+
 def _not_a_mammogram(header: Dataset) -> Ineligibility | None:
     image_type = [value.strip().upper() for value in attributes.texts(header, "ImageType")]
     kind = image_type[2] if len(image_type) > 2 else ""
-    if _sop_class(header) in _TOMOSYNTHESIS or (kind.startswith(_SLICE) and _GENERATED_2D not in image_type):
-        return Ineligibility.TOMOSYNTHESIS
+    if (tomosynthesis := _of_a_tomosynthesis(header, image_type)) is not None:
+        return tomosynthesis
     if attributes.is_specimen(header):
         return Ineligibility.SPECIMEN
     if kind.startswith(_BIOPSY) or attributes.items(header, "BiopsyTargetSequence"):
         return Ineligibility.BIOPSY
-    if not _CONTRAST_ONLY.isdisjoint(image_type[3:5]):
+    if any(word in _bare(value) for value in image_type[2:] for word in _CONTRAST_ONLY):
         return Ineligibility.CONTRAST
     rows, columns = attributes.number(header, "Rows"), attributes.number(header, "Columns")
     if rows and columns and (min(rows, columns) < SMALLEST_SIDE or rows * columns > MAX_PIXELS):
@@ -163,14 +204,14 @@ def _not_for_this_model(header: Dataset, intents: Collection[PresentationIntent]
 
 def _not_a_whole_breast(header: Dataset) -> Ineligibility | None:
     modifiers = attributes.view_modifiers(header)
-    if attributes.text(header, "BreastImplantPresent") == "YES" and "implant displaced" not in modifiers:
+    if attributes.word(header, "BreastImplantPresent") == "YES" and "implant displaced" not in modifiers:
         return Ineligibility.IMPLANT
     magnification = attributes.number(header, "EstimatedRadiographicMagnificationFactor") or 1.0
     if "magnification" in modifiers or magnification >= MAGNIFIED_FROM:
         return Ineligibility.MAGNIFICATION
     if "spot compression" in modifiers:
         return Ineligibility.SPOT_COMPRESSION
-    if attributes.text(header, "PartialView") == "YES":
+    if attributes.word(header, "PartialView") == "YES":
         return Ineligibility.PARTIAL_VIEW
     return None
 

@@ -1,8 +1,7 @@
 """`Mammogram`: one image as displayed, with what its file says about how it was made.
 
-Where a prepared picture lies in its mammogram, and the way back.
-
-Why a file or object cannot be read as a mammogram.
+With it `Placement`, where a prepared picture lies in its mammogram, and the way back; and why a file or object cannot
+be read as a mammogram.
 """
 
 from dataclasses import dataclass, field
@@ -151,3 +150,7 @@ class Placement:
 
 class MammogramError(MammoscopeError):
     """A mammogram that cannot be read."""
+
+
+class MammogramUnavailableError(MammogramError):
+    """The machine's trouble, not the file's: the file cannot be opened, or no process starts to read it in."""

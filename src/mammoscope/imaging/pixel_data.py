@@ -35,7 +35,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from mammoscope.imaging.attributes import number, text
+from mammoscope.imaging.attributes import number, word
 from mammoscope.imaging.mammogram import MammogramError
 
 _J2K_START = b"\xff\x4f\xff\x51"
@@ -227,7 +227,7 @@ class PixelFormat:
         samples = _count(header, "SamplesPerPixel") or 1
         if samples not in (1, 3):
             raise MammogramError(f"{name} has {samples} samples per pixel: convert it to a single grey channel.")
-        photometric = (text(header, "PhotometricInterpretation") or "").upper()
+        photometric = word(header, "PhotometricInterpretation")
         if photometric not in _PHOTOMETRIC[samples]:
             raise MammogramError(
                 f"{name} has no usable Photometric Interpretation, so black cannot be told from white: "

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
-from mammoscope.imaging.attributes import items, number, numbers, text
+from mammoscope.imaging.attributes import items, number, numbers, word
 from mammoscope.imaging.mammogram import WHITE, MammogramError, PresentationIntent
 from mammoscope.imaging.pixel_data import PixelFormat
 
@@ -70,7 +70,7 @@ def displayed(
     padding = _padding(header, pixel_format)
     values = np.arange(pixel_format.lowest, pixel_format.lowest + pixel_format.levels, dtype=np.float64)
     values = _modality(values, header, pixel_format, name)
-    inverted = pixel_format.photometric == "MONOCHROME1" or text(header, "PresentationLUTShape") == "INVERSE"
+    inverted = pixel_format.photometric == "MONOCHROME1" or word(header, "PresentationLUTShape") == "INVERSE"
     counts = np.bincount(index.ravel(), minlength=pixel_format.levels)
     counts[padding] = 0
     present = counts > 0
@@ -135,7 +135,7 @@ def _voi(values: _Values, header: Dataset, pixel_format: PixelFormat, name: str)
             unreadable = unreadable or error
         else:
             yield table.data[table.positions(values)] / table.white
-    function = text(header, "VOILUTFunction") or "LINEAR"
+    function = word(header, "VOILUTFunction") or "LINEAR"
     for center, width in zip(numbers(header, "WindowCenter"), numbers(header, "WindowWidth"), strict=False):
         if center is not None and width is not None and width > 0:
             yield windowed(values, center, width, function)
@@ -177,7 +177,7 @@ def _full_range(values: _Values, counts: NDArray[np.int64], inverted: bool) -> _
 
 
 def _detector_window(values: _Values, header: Dataset, counts: NDArray[np.int64], inverted: bool) -> _Values:
-    if (text(header, "PixelIntensityRelationship") or "LIN").upper() != "LOG":
+    if word(header, "PixelIntensityRelationship") != "LOG":
         values = np.log(np.maximum(values, 1.0))
     inverted = inverted or number(header, "PixelIntensityRelationshipSign") == 1
     grey = -values if inverted else values

@@ -13,7 +13,8 @@ from mammoscope.inference.bundle import (
     shipped_bundle,
 )
 from mammoscope.inference.calibration import Calibration, log_odds
-from mammoscope.inference.detector import Detector, as_findings, reading_at
+from mammoscope.inference.data_roles import DataRole, KnownData
+from mammoscope.inference.detector import Detector, ModelError, as_findings, reading_at
 
 __all__ = [
     "METADATA_KEY",
@@ -22,8 +23,11 @@ __all__ = [
     "BundleInput",
     "BundleMetadata",
     "Calibration",
+    "DataRole",
     "Detector",
     "Figures",
+    "KnownData",
+    "ModelError",
     "OperatingPoint",
     "TrainingData",
     "as_findings",

@@ -1,6 +1,8 @@
 """The bundle: one ONNX file whose metadata holds everything that running it needs."""
 
 import importlib.resources
+import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -9,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from mammoscope.errors import MammoscopeError
+from mammoscope.errors import MammoscopeError, what_is_wrong
 from mammoscope.findings import Algorithm
-from mammoscope.imaging import Crop, InputGeometry, PresentationIntent
+from mammoscope.imaging import Crop, Preprocessing, PresentationIntent
 from mammoscope.inference.calibration import Calibration
+from mammoscope.inference.data_roles import KnownData
 
 if TYPE_CHECKING:  # at run time only where a bundle is opened: what merely talks of bundles stays small
     import onnxruntime
@@ -20,8 +23,10 @@ if TYPE_CHECKING:  # at run time only where a bundle is opened: what merely talk
 METADATA_KEY = "mammoscope"
 """Under it the metadata lies in the ONNX file's metadata properties, as JSON."""
 
-PixelConvention = Literal["breast percentiles 1 to 99.8 as 0 to 1, region fills the input"]
-"""What `mammoscope.imaging.preprocessing` does. A bundle with another convention was made for another program."""
+FORMAT = 2
+"""Of the metadata that this version writes. It reads format 1 too, in which preprocessing was one English sentence."""
+
+_FORMAT_1_PIXELS = "breast percentiles 1 to 99.8 as 0 to 1, region fills the input"
 
 
 class BundleError(MammoscopeError):
@@ -33,10 +38,12 @@ class _Part(BaseModel):
 
 
 class BundleInput(_Part):
-    """The network's input in pixels and how pixels get there.
+    """The network's input and how a mammogram's pixels get there, as data that `mammoscope.imaging.prepare` reads.
 
     Parameters
     ----------
+    rows, columns, crop, percentiles, aspect
+        As of `mammoscope.imaging.Preprocessing`.
     intents
         What images must be for, if they say it; a bundle that does not say reads those for presentation and for
         processing.
@@ -45,13 +52,25 @@ class BundleInput(_Part):
     rows: int
     columns: int
     crop: Crop
-    pixels: PixelConvention = "breast percentiles 1 to 99.8 as 0 to 1, region fills the input"
+    percentiles: tuple[float, float] = Preprocessing(32, 32).percentiles
+    aspect: tuple[float, float] = Preprocessing(32, 32).aspect
     intents: tuple[PresentationIntent, ...] = Field(default=tuple(PresentationIntent), min_length=1)
 
+    @model_validator(mode="after")
+    def _is_a_preprocessing(self) -> Self:
+        _ = self.preprocessing
+        return self
+
     @property
-    def geometry(self) -> InputGeometry:
+    def preprocessing(self) -> Preprocessing:
         """The same in imaging's words."""
-        return InputGeometry(self.rows, self.columns, self.crop)
+        return Preprocessing(self.rows, self.columns, self.crop, self.percentiles, self.aspect)
+
+    @property
+    def pixels(self) -> str:
+        """What becomes of grey values, in words."""
+        low, high = (f"{percentile:g}" for percentile in self.percentiles)
+        return f"breast percentiles {low} to {high} as 0 to 1, region fills the input"
 
 
 class OperatingPoint(_Part):
@@ -95,9 +114,11 @@ class BundleMetadata(_Part):
         What makes probabilities of the network's scores; thresholds are on their scale. ``None``: scores as they are.
     recipe
         How the network was trained, without places on the machine that did it; empty where that is not known.
+    known_data
+        Hashes of the patients that it learnt from, was chosen on and was calibrated on; empty where that is not known.
     """
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     name: str = Field(min_length=1)
     version: str = Field(min_length=1)
     input: BundleInput
@@ -107,8 +128,19 @@ class BundleMetadata(_Part):
     figures: tuple[Figures, ...] = ()
     calibration: Calibration | None = None
     recipe: dict[str, Any] = {}
+    known_data: tuple[KnownData, ...] = ()
     made_with: str
     notice: str = "Research use only; not a medical device."
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_format_1(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or data.get("format") != 1 or not isinstance(data.get("input"), dict):
+            return data
+        given = dict(data["input"])
+        if given.pop("pixels", _FORMAT_1_PIXELS) != _FORMAT_1_PIXELS:
+            raise ValueError("the input's pixels are of a convention that nobody has written")
+        return data | {"format": FORMAT, "input": given}
 
     @model_validator(mode="after")
     def _points_have_names_of_their_own(self) -> Self:
@@ -142,7 +174,8 @@ class Bundle:
         Parameters
         ----------
         threads
-            How many the network may use; ``None`` for one a core.
+            How many the network may use; ``None`` for one a core, or one alone where the cores are busy already:
+            threads that wait for each other then take longer than one.
 
         Raises
         ------
@@ -156,6 +189,7 @@ class Bundle:
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
+        threads = threads or (1 if _cores_are_busy() else None)
         if threads:
             options.intra_op_num_threads = threads
             options.inter_op_num_threads = 1
@@ -228,18 +262,31 @@ def rewrite_metadata(bundle: Path, metadata: BundleMetadata, out: Path) -> None:
             draft.unlink(missing_ok=True)
 
 
+def _cores_are_busy() -> bool:
+    """Whether as many processes ran in the last minute as there are cores."""
+    try:
+        return os.getloadavg()[0] >= (os.cpu_count() or 1)
+    except OSError:
+        return False
+
+
 def _metadata(path: Path, session: "onnxruntime.InferenceSession") -> BundleMetadata:
     stored = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
     if stored is None:
         raise BundleError(f"{path} is an ONNX model but no Mammoscope bundle: make one with 'mammoscope export'")
+    if (later := _later_format(stored)) is not None:
+        raise BundleError(
+            f"{path} was made by a later version of Mammoscope (bundle format {later}; this one reads up to {FORMAT}): "
+            "use that version, or export the model again with this one"
+        )
     try:
         metadata = BundleMetadata.model_validate_json(stored)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "as a whole"
         raise BundleError(
-            f"the metadata of {path} is not one this version understands ({field}: {first['msg']}): export the model "
-            "again, or use the version of Mammoscope that made it"
+            f"the metadata of {path} is not one this version understands ({field}: {what_is_wrong(first)}): export the "
+            "model again, or use the version of Mammoscope that made it"
         ) from error
     expected = [1, 1, metadata.input.rows, metadata.input.columns]
     if session.get_inputs()[0].shape != expected:
@@ -248,3 +295,12 @@ def _metadata(path: Path, session: "onnxruntime.InferenceSession") -> BundleMeta
             f"{metadata.input.columns} pixels that its metadata states; export the model again"
         )
     return metadata
+
+
+def _later_format(stored: str) -> int | None:
+    """The format of metadata that a later version wrote, whatever else it holds."""
+    try:
+        number = json.loads(stored)["format"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return number if isinstance(number, int) and number > FORMAT else None

@@ -6,9 +6,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mammoscope.errors import MammoscopeError
 from mammoscope.findings import Algorithm, Box, Finding, Reading, ReadingStatus
-from mammoscope.imaging import Mammogram, Placement, prepare
-from mammoscope.inference.bundle import Bundle
+from mammoscope.imaging import Mammogram, Placement, PreparedImage, Preprocessing, ReducedMammogram, prepare
+from mammoscope.inference.bundle import Bundle, BundleMetadata
+
+_TOLERANCE = 1e-3
+"""How far outside 0 to 1 rounding may put a score."""
+
+
+class ModelError(MammoscopeError):
+    """The model gave no reading of a mammogram."""
 
 
 class Detector:
@@ -48,24 +56,76 @@ class Detector:
         point = self.bundle.operating_point()
         return f"the bundle's operating point '{point.name}': {point.rule} ({point.chosen_on})"
 
-    def candidates(self, mammogram: Mammogram) -> tuple[Finding, ...]:
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What the bundle wants made of a mammogram's pixels."""
+        return self.bundle.metadata.input.preprocessing
+
+    def candidates(self, mammogram: Mammogram | ReducedMammogram) -> tuple[Finding, ...]:
         """Everything the network proposes, however unlikely, by falling score.
 
         Where the bundle holds a calibration, scores are probabilities.
-        """
-        metadata = self.bundle.metadata
-        prepared = prepare(mammogram, metadata.input.geometry)
-        boxes, raw, labels = self.bundle.run(prepared.pixels)
-        scores = raw if metadata.calibration is None else metadata.calibration.probability(raw)
-        return as_findings(boxes, scores, labels, metadata.classes, prepared.placement, mammogram)
 
-    def read(self, mammogram: Mammogram, threshold: float | None = None) -> Reading:
-        """The reading of a mammogram at a threshold, or at the default operating point."""
+        Raises
+        ------
+        ModelError
+            If the network's output is no boxes and scores.
+        """
+        prepared = network_input(mammogram, self.preprocessing)
+        return findings_of(self.bundle.run(prepared.pixels), self.bundle.metadata, prepared.placement, mammogram)
+
+    def read(self, mammogram: Mammogram | ReducedMammogram, threshold: float | None = None) -> Reading:
+        """The reading of a mammogram at a threshold, or at the default operating point.
+
+        Raises
+        ------
+        ModelError
+            If the network's output is no boxes and scores.
+        """
         threshold = self.threshold if threshold is None else threshold
         return reading_at(threshold, mammogram, self.candidates(mammogram), self.algorithm)
 
 
-def reading_at(threshold: float, mammogram: Mammogram, candidates: Sequence[Finding], algorithm: Algorithm) -> Reading:
+def network_input(mammogram: Mammogram | ReducedMammogram, preprocessing: Preprocessing) -> PreparedImage:
+    """What a network sees of a mammogram: prepared where it was decoded, or here where all its pixels are.
+
+    Raises
+    ------
+    ValueError
+        If only a reduced picture is left of it.
+    """
+    if isinstance(mammogram, Mammogram):
+        return prepare(mammogram, preprocessing)
+    if mammogram.network_input is None:
+        raise ValueError(f"{mammogram.name} was not prepared for a model")
+    return mammogram.network_input
+
+
+def findings_of(
+    output: tuple[NDArray[np.floating], NDArray[np.floating], NDArray[np.integer]],
+    metadata: BundleMetadata,
+    placement: Placement,
+    mammogram: Mammogram | ReducedMammogram,
+) -> tuple[Finding, ...]:
+    """A bundle's output (`Bundle.run`) as findings, calibrated where the bundle holds a calibration.
+
+    Raises
+    ------
+    ModelError
+        As `as_findings`.
+    """
+    boxes, raw, labels = output
+    _check_output(boxes, raw, labels, len(metadata.classes), mammogram.name)  # a calibration hides what is no score
+    scores = raw if metadata.calibration is None else metadata.calibration.probability(raw)
+    return as_findings(boxes, scores, labels, metadata.classes, placement, mammogram)
+
+
+def reading_at(
+    threshold: float,
+    mammogram: Mammogram | ReducedMammogram,
+    candidates: Sequence[Finding],
+    algorithm: Algorithm,
+) -> Reading:
     """The reading that a threshold makes of an algorithm's candidates."""
     findings = tuple(finding for finding in candidates if finding.score >= threshold)
     return Reading(
@@ -87,7 +147,7 @@ def as_findings(
     labels: NDArray[np.integer],
     classes: tuple[str, ...],
     placement: Placement,
-    mammogram: Mammogram,
+    mammogram: Mammogram | ReducedMammogram,
 ) -> tuple[Finding, ...]:
     """A network's raw output as findings on the mammogram, by falling score.
 
@@ -97,7 +157,14 @@ def as_findings(
         Shapes (n, 4) in input pixels, (n,), and (n,) with indices into ``classes``.
     placement
         Where the network's input lies in the mammogram.
+
+    Raises
+    ------
+    ModelError
+        If a box or score is not finite, a score is not between 0 and 1, or a label has no class: whatever such a
+        network found, "nothing found" must not be said of it.
     """
+    _check_output(boxes, scores, labels, len(classes), mammogram.name)
     found = []
     for edges, score, label in zip(placement.to_file(boxes).tolist(), scores, labels, strict=True):
         x0, y0, x1, y1 = edges
@@ -106,3 +173,19 @@ def as_findings(
         if box is not None:
             found.append(Finding(box, min(max(float(score), 0.0), 1.0), classes[int(label)]))
     return tuple(sorted(found, key=lambda finding: finding.score, reverse=True))
+
+
+def _check_output(
+    boxes: NDArray[np.floating], scores: NDArray[np.floating], labels: NDArray[np.integer], classes: int, name: str
+) -> None:
+    wrong = None
+    if boxes.shape != (len(scores), 4) or scores.ndim != 1 or labels.shape != scores.shape:
+        wrong = "other arrays than boxes, scores and labels"
+    elif not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
+        wrong = "a box or a score that is not a finite number"
+    elif ((scores < -_TOLERANCE) | (scores > 1 + _TOLERANCE)).any():
+        wrong = "a score that is not between 0 and 1"
+    elif ((labels < 0) | (labels >= classes)).any():
+        wrong = "a label that none of its classes has"
+    if wrong is not None:
+        raise ModelError(f"the model gave {wrong} for {name}: export the model again, or use another bundle")

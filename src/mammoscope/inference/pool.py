@@ -1,63 +1,36 @@
-"""`ModelPool`: the bundle in processes of its own, so that nothing that the model does ends the node.
+"""`ModelPool`: the bundle in processes of its own, so that nothing that the model does ends the caller.
 
-The process that runs a bundle for others, where a model may die alone.
-
-It greets with the bundle's metadata, or with the sentence of an error as a ``str``, and answers each `ReadRequest` with
-a `Reading` or again a sentence.
+Such a process greets with the bundle's metadata, and answers the input of the network, prepared elsewhere, with its
+output: boxes, scores and labels as arrays.
 """
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import cv2
+import numpy as np
 import structlog
+from numpy.typing import NDArray
 
-from mammoscope.errors import MammoscopeError
 from mammoscope.findings import Algorithm, Reading
-from mammoscope.imaging import Mammogram
-from mammoscope.inference.bundle import BundleError, BundleMetadata
-from mammoscope.inference.detector import Detector
-from mammoscope.subprocesses.pool import Child, ChildDiedError, ChildHungError, ChildPool, ChildStartError
-from mammoscope.subprocesses.protocol import serve
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ReadRequest:
-    """Read a mammogram; ``seconds`` after which nobody waits for the answer any more."""
-
-    mammogram: Mammogram
-    threshold: float | None
-    seconds: float
-
-
-def main(bundle: str | None, threads: int) -> None:
-    """Answer requests until the standard input ends."""
-    serve(lambda: _prepare(bundle, threads))
-
-
-def _prepare(bundle: str | None, threads: int) -> tuple[BundleMetadata | str, Callable[[ReadRequest], Reading | str]]:
-    cv2.setNumThreads(threads)
-    try:
-        detector = Detector(None if bundle is None else Path(bundle), threads=threads)
-    except BundleError as error:
-        sentence = str(error)
-        return sentence, lambda _: sentence
-    return detector.bundle.metadata, lambda request: _answer(detector, request)
-
-
-def _answer(detector: Detector, request: ReadRequest) -> Reading | str:
-    name = request.mammogram.name
-    try:
-        return detector.read(request.mammogram, request.threshold)
-    except MemoryError:
-        return f"the model needs more memory than there is to read {name}: give the machine more, or fewer processes"
-    except Exception as error:  # onnxruntime has no public base of its errors
-        return f"the model failed on {name} ({type(error).__name__}): check the bundle with 'mammoscope detect'"
-
+from mammoscope.imaging import Mammogram, Preprocessing, ReducedMammogram
+from mammoscope.inference.bundle import Bundle, BundleError, BundleMetadata
+from mammoscope.inference.detector import ModelError, findings_of, network_input, reading_at
+from mammoscope.subprocesses import (
+    Child,
+    ChildDiedError,
+    ChildHungError,
+    ChildPool,
+    ChildStartError,
+    Message,
+    forbid_system_calls,
+    limit_memory,
+    machine_memory,
+    serve,
+)
 
 MODEL_SECONDS = 300.0
 """How long the reading of one mammogram may take; large models take ten seconds on a machine that is idle."""
@@ -65,16 +38,30 @@ MODEL_SECONDS = 300.0
 log = structlog.get_logger(__name__)
 
 
-class ModelError(MammoscopeError):
-    """The model gave no reading of a mammogram."""
+MOST_BYTES = 64 << 20
+"""Of the arrays of a request or an answer: an input of 4096 x 4096 pixels, a million boxes."""
+
+
+class ModelUnavailableError(ModelError):
+    """The machine's trouble, not the mammogram's: there is too little memory to run the model."""
 
 
 class ModelLostError(ModelError):
-    """The model's process died or hung on a mammogram. Another try, in a new process, may do."""
+    """The model's process died or hung on a mammogram. Another try, in a new process, may do.
+
+    Parameters
+    ----------
+    killed
+        Whether it was killed from outside, as a system does that has no memory left.
+    """
+
+    def __init__(self, sentence: str, *, killed: bool = False) -> None:
+        super().__init__(sentence)
+        self.killed = killed
 
 
 class ModelPool:
-    """A `mammoscope.node.MammogramDetector` that runs a bundle in child processes.
+    """A `mammoscope.reading.MammogramDetector` that runs a bundle in child processes.
 
     A process that crashes or hangs ends the try of the one mammogram that it had; it is replaced, and the others go on.
     Safe to use from several threads; as many mammograms are read at once as there are processes. This process itself
@@ -142,17 +129,24 @@ class ModelPool:
         return self.metadata.operating_points[0].threshold if self._threshold is None else self._threshold
 
     @property
+    def preprocessing(self) -> Preprocessing:
+        """What the bundle wants made of a mammogram's pixels."""
+        return self.metadata.input.preprocessing
+
+    @property
     def process_ids(self) -> tuple[int, ...]:
         """The processes that are there now, for monitoring."""
         return self._pool.process_ids
 
-    def read(self, mammogram: Mammogram, threshold: float | None = None) -> Reading:
+    def read(self, mammogram: Mammogram | ReducedMammogram, threshold: float | None = None) -> Reading:
         """Read one mammogram, waiting for a process that is free.
 
         Raises
         ------
         ModelLostError
             If the process died or hung.
+        ModelUnavailableError
+            If the machine has too little memory.
         ModelError
             If the model failed on this mammogram; it would again.
         BundleError
@@ -160,8 +154,9 @@ class ModelPool:
         ValueError
             If the pool is closed.
         """
-        bare = replace(mammogram, header=None, path=None)  # all that the model sees, and nothing of the patient
-        request = ReadRequest(bare, self.threshold if threshold is None else threshold, self._timeout)
+        prepared = network_input(mammogram, self.preprocessing)
+        # All that the model sees, and nothing of the patient
+        request = Message({"seconds": self._timeout}, {"image": prepared.pixels})
         try:
             answer = self._pool.ask(request, self._timeout)
         except ChildHungError as error:
@@ -172,12 +167,13 @@ class ModelPool:
         except ChildDiedError as error:
             raise ModelLostError(
                 f"the model's process ended while it read {mammogram.name} ({error.ending}): if it was killed for want"
-                " of memory, set fewer 'processes' in [model]"
+                " of memory, set fewer 'processes' in [model]",
+                killed=error.killed,
             ) from error
-        if isinstance(answer, str):
-            raise ModelError(answer)
-        assert isinstance(answer, Reading)
-        return answer
+        _check_answer(answer, mammogram.name)
+        output = (_array(answer, "boxes", "f"), _array(answer, "scores", "f"), _array(answer, "labels", "i"))
+        findings = findings_of(output, self.metadata, prepared.placement, mammogram)
+        return reading_at(self.threshold if threshold is None else threshold, mammogram, findings, self.algorithm)
 
     def close(self) -> None:
         """End the processes."""
@@ -193,7 +189,8 @@ class ModelPool:
 
     def _start(self) -> Child:
         try:
-            child = Child("mammoscope.inference.pool", (self._bundle and str(self._bundle.absolute()), self.threads))
+            arguments = (self._bundle and str(self._bundle.absolute()), self.threads)
+            child = Child(__name__, arguments, most_bytes=MOST_BYTES)
         except ChildStartError as error:
             raise BundleError(
                 "the model's process does not start: check that this Python can import mammoscope and onnxruntime, and"
@@ -207,14 +204,34 @@ class ModelPool:
         log.info("model process started", process=child.pid, threads=self.threads)
         return child
 
-    def _check(self, greeting: BundleMetadata | str) -> None:
-        if isinstance(greeting, str):
-            raise BundleError(greeting)
+    def _check(self, greeting: Message) -> None:
+        problem, metadata = greeting.fields.get("problem"), greeting.fields.get("metadata")
+        if problem is not None:
+            raise BundleError(str(problem))
+        given = BundleMetadata.model_validate(metadata)
         if self._metadata is None:
-            self._metadata = greeting
-        elif greeting != self._metadata:
+            self._metadata = given
+        elif given != self._metadata:
             # Its findings would go out under the name of the bundle that was there at the start.
             raise BundleError(f"the bundle {self._bundle} is not the one that was there at the start: start again")
+
+
+def _check_answer(answer: Message, name: str) -> None:
+    problem = answer.fields.get("problem")
+    if problem == "memory":
+        raise ModelUnavailableError(
+            f"the model needs more memory than there is to read {name}: give the machine more, or fewer processes"
+        )
+    if problem is not None:
+        log.warning("model failed", image=name, error=str(problem)[:200])
+        raise ModelError(f"the model failed on {name}: check the bundle with 'mammoscope detect'")
+
+
+def _array(answer: Message, name: str, kind: str) -> NDArray[Any]:
+    array = answer.arrays.get(name)
+    if array is None or array.dtype.kind != kind:
+        raise ModelError("the model's process gave an answer that is none: check the bundle with 'mammoscope detect'")
+    return array
 
 
 def shares(cores: int, processes: int | None, threads: int | None) -> tuple[int, int]:
@@ -231,3 +248,41 @@ def _cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+# In the child process ---------------------------------------------------------------------------------------------
+
+
+def main(bundle: str | None, threads: int) -> None:
+    """Answer requests until the standard input ends."""
+    serve(lambda: _prepare(bundle, threads), MOST_BYTES)
+
+
+def _prepare(path: str | None, threads: int) -> tuple[Message, Callable[[Message], Message]]:
+    cv2.setNumThreads(threads)
+    limit_memory(machine_memory() * 3 // 4)
+    forbid_system_calls()  # before the bundle, which may be a stranger's too
+    try:
+        bundle = Bundle.open(None if path is None else Path(path), threads=threads)
+    except BundleError as error:
+        sentence = str(error)
+        return Message({"problem": sentence}), lambda _: Message({"problem": sentence})
+    return Message({"metadata": bundle.metadata.model_dump(mode="json")}), lambda request: _answer(bundle, request)
+
+
+def _answer(bundle: Bundle, request: Message) -> Message:
+    try:
+        boxes, scores, labels = bundle.run(request.arrays["image"])
+        arrays = {"boxes": _plain(boxes, "f"), "scores": _plain(scores, "f"), "labels": _plain(labels, "i")}
+        return Message({}, arrays)
+    except MemoryError:
+        return Message({"problem": "memory"})
+    except Exception as error:  # onnxruntime has no public base of its errors
+        return Message({"problem": type(error).__name__})
+
+
+def _plain(array: NDArray[Any], kind: str) -> NDArray[Any]:
+    """An array of a type that messages have, without loss."""
+    if array.dtype.str in ("<f4", "<f8", "<i4", "<i8"):
+        return array
+    return array.astype(np.float64 if kind == "f" else np.int64)

@@ -27,7 +27,7 @@ from mammoscope.network.received import ObjectRefusal, Receipt, ReceivedObject, 
 from mammoscope.network.sop_classes import (
     IGNORED_SOP_CLASSES,
     READ_SOP_CLASSES,
-    REFUSED_SOP_CLASSES,
+    REPORTED_SOP_CLASSES,
     TRANSFER_SYNTAXES,
 )
 from mammoscope.network.storage_commitment import (
@@ -44,7 +44,7 @@ from mammoscope.network.transports import Sender, StudySource
 __all__ = [
     "IGNORED_SOP_CLASSES",
     "READ_SOP_CLASSES",
-    "REFUSED_SOP_CLASSES",
+    "REPORTED_SOP_CLASSES",
     "TRANSFER_SYNTAXES",
     "AssociationRejectedError",
     "Caller",

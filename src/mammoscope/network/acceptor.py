@@ -32,7 +32,7 @@ from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAsso
 
 from mammoscope.network.access_control import CallerRefusal, CallerRules, OnCallerRefused, handshake_failure
 from mammoscope.network.errors import ObjectRefusedError
-from mammoscope.network.received import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, refuse_sop_class
+from mammoscope.network.received import CANNOT_UNDERSTAND, OUT_OF_RESOURCES
 
 WRITE = 2
 """SYNC_FILE_RANGE_WRITE of Linux: begin to write what is not on its way yet, and do not wait for it."""
@@ -257,13 +257,9 @@ class GuardedDimse(DIMSEServiceProvider):
             return
         if begun is not None:  # a second command in the middle of an object begins another
             discard(begun)
-        command = message.command_set
         incoming = IncomingFile(message._data_set_file, self._largest)
         message._data_set_file = incoming  # type: ignore[assignment]
         try:
-            refuse_sop_class(
-                str(command.get("AffectedSOPClassUID", "")), str(command.get("AffectedSOPInstanceUID", ""))
-            )
             refuse_when_full(self._back_pressure)
         except ObjectRefusedError as refusal:
             incoming.refuse(refusal)

@@ -10,7 +10,7 @@ response. The sender then waits in vain, and sends again what the peer has alrea
 import socket
 import ssl
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -66,6 +66,11 @@ def pause(association: Association) -> None:
             return
 
 
+MaySend = Callable[[], bool]
+"""Whether what is to be sent is still ours to send; asked before each piece of it."""
+
+CONNECT_SECONDS = 30.0
+
 ALERT_WAIT_SECONDS = 2.0
 """How long a peer that takes our TLS handshake is given to say that it does not like our certificate (TLS 1.3)."""
 
@@ -78,14 +83,15 @@ class Caller:
     ae_title
         What we call ourselves.
     timeout_seconds
-        How long to wait for a connection, for the answer to the association request and for each response.
+        How long to wait for the answer to the association request and for each response; for a connection at most
+        `CONNECT_SECONDS`.
     tls
         Our certificate, for peers that are called by TLS.
     """
 
     def __init__(self, ae_title: str, timeout_seconds: float = 30.0, tls: TLSConfig | None = None) -> None:
         self._ae = AE(ae_title)
-        self._ae.connection_timeout = timeout_seconds
+        self._ae.connection_timeout = min(timeout_seconds, CONNECT_SECONDS)
         self._ae.acse_timeout = timeout_seconds
         self._ae.dimse_timeout = timeout_seconds
         self._ae.maximum_pdu_size = MAX_PDU
@@ -105,6 +111,7 @@ class Caller:
         *,
         roles: Sequence[Any] = (),
         handlers: Sequence[evt.EventHandlerType] = (),
+        may_send: MaySend | None = None,
     ) -> Iterator[Association]:
         """Open an association and release it at the end.
 
@@ -112,6 +119,9 @@ class Caller:
         ----------
         roles
             Role selection items (DICOM PS3.7 D.3.3.4), where we are not the one who asks.
+        may_send
+            Once it says no, not one more byte goes out: the connection is closed, and the peer drops what it has of an
+            object.
 
         Raises
         ------
@@ -141,6 +151,8 @@ class Caller:
         if not association.is_established:
             raise self._why_not(association, peer, context, connected=bool(connected))
         make_pausable(association)
+        if may_send is not None:
+            _close_when_not(may_send, association)
         try:
             yield association
         finally:
@@ -175,6 +187,21 @@ class Caller:
             f"{peer} let us connect but did not answer the association request; check that a DICOM service listens on"
             f" that port, {'by TLS' if peer.tls else 'without TLS'}"
         )
+
+
+def _close_when_not(may_send: MaySend, association: Association) -> None:
+    transport = association.dul.socket
+    if transport is None:  # it ended already
+        return
+    send = transport.send
+
+    def send_if_allowed(bytestream: bytes) -> None:
+        if may_send():
+            send(bytestream)
+        else:
+            transport.close()
+
+    transport.send = send_if_allowed  # type: ignore[method-assign]
 
 
 def why_no_tls(peer: DimsePeer, context: ssl.SSLContext, timeout_seconds: float) -> NetworkError | None:

@@ -9,7 +9,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext, build_context
 
-from mammoscope.network.association import Caller, pause
+from mammoscope.network.association import Caller, MaySend, pause
 from mammoscope.network.errors import (
     ContextNotAcceptedError,
     NetworkError,
@@ -20,6 +20,8 @@ from mammoscope.network.sop_classes import VERIFICATION
 from mammoscope.network.tls import TLSConfig
 
 MAX_CONTEXTS = 128
+DUPLICATE_SOP_INSTANCE = 0x0111
+"""DICOM PS3.7 C.4.2. The UIDs of what we send follow from its content: a duplicate is the same object."""
 _NATIVE = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 
 
@@ -75,15 +77,20 @@ class StorageClient:
         objects: Sequence[Dataset | Path],
         destination: Destination,
         on_sent: Callable[[str], None] | None = None,
+        may_send: MaySend | None = None,
     ) -> tuple[Sending, ...]:
         """Send objects over one association, in order.
 
-        Each is sent as it is encoded; only implicit and explicit little endian are turned into one another.
+        Each is sent as it is encoded; only implicit and explicit little endian are turned into one another. A peer that
+        has an object of that SOP Instance UID already (0x0111) counts as one that took it: its answer to an earlier try
+        was lost.
 
         Parameters
         ----------
         on_sent
             Called with the SOP Instance UID of each object as soon as it is acknowledged, before the next is sent.
+        may_send
+            See `Caller.associated`.
 
         Returns
         -------
@@ -100,7 +107,7 @@ class StorageClient:
             return ()
         sendings: list[Sending] = []
         try:
-            with self._caller.associated(destination, _contexts(datasets)) as association:
+            with self._caller.associated(destination, _contexts(datasets), may_send=may_send) as association:
                 for dataset in datasets:
                     sendings.append(self._send_one(association, dataset, destination))
                     if on_sent is not None and sendings[-1].error is None:
@@ -118,7 +125,8 @@ class StorageClient:
                 raise lost(destination, f"object {uid}")
             pause(association)
             answer = association.send_c_store(dataset, originator_aet=self._move_originator)
-            check_status(answer, destination, f"object {uid}")
+            if answer.get("Status") != DUPLICATE_SOP_INSTANCE:
+                check_status(answer, destination, f"object {uid}")
         except NetworkError as error:
             return Sending(uid, error)
         except RuntimeError:  # pynetdicom's word for an association that ended since we looked

@@ -3,6 +3,7 @@
 import json
 import secrets
 import ssl
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date
@@ -44,6 +45,8 @@ PAGE = 100
 """Studies asked for at once."""
 PIECE = 1 << 18
 """Bytes read from a file or a connection at once."""
+MOST_ANSWER_BYTES = 8 << 20
+"""Of the body of an answer in JSON; one of a hundred studies has some hundred kilobytes."""
 _JSON = "application/dicom+json"
 
 
@@ -129,10 +132,13 @@ class WebClient:
             given to ``receive``.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        accept = f'multipart/related; type="{DICOM}"; transfer-syntax=*'
+        headers = {
+            "Accept": f'multipart/related; type="{DICOM}"; transfer-syntax=*',
+            "Accept-Encoding": "identity",
+        }
         with (
             self._client(source) as client,
-            client.stream("GET", f"/studies/{study}", headers={"Accept": accept}) as answer,
+            client.stream("GET", f"/studies/{study}", headers=headers) as answer,
         ):
             _check(answer, source, f"the retrieval of study {study}")
             boundary = boundary_of(answer.headers.get("content-type", ""))
@@ -189,13 +195,15 @@ class WebClient:
 
     def _page(self, client: httpx.Client, source: WebPeer, query: Mapping[str, str], offset: int) -> list[FoundStudy]:
         params = {**query, "limit": str(PAGE), "offset": str(offset)}
-        answer = client.get("/studies", params=params, headers={"Accept": _JSON})
-        _check(answer, source, "a query")
-        if answer.status_code == 204 or not answer.content:
+        headers = {"Accept": _JSON, "Accept-Encoding": "gzip"}
+        with client.stream("GET", "/studies", params=params, headers=headers) as answer:
+            _check(answer, source, "a query")
+            content = _content(answer, source)
+        if answer.status_code == 204 or not content:
             return []
         try:
-            found = _found(answer.json())
-        except (ValueError, TypeError, KeyError, AttributeError):
+            found = _found(json.loads(content))
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             raise WebStatusError(f"{source} answered a query with something else than DICOM JSON", 415) from None
         return found
 
@@ -236,8 +244,9 @@ class WebClient:
                     yield piece
             yield tail
 
-        answer = client.post("/studies", content=body(), headers=headers)
-        failure = _failure_reason(answer)
+        with client.stream("POST", "/studies", content=body(), headers=headers) as answer:
+            content = _content(answer, destination)
+        failure = _failure_reason(content)
         if failure is not None:
             raise StatusError(
                 f"{destination} refused object {uid} with status 0x{failure:04X}: {in_words(failure)}", failure
@@ -292,14 +301,42 @@ def _check(answer: httpx.Response, peer: WebPeer, what: str) -> None:
     raise WebStatusError(f"{peer} refused {what} with HTTP status {status}: {words}", status)
 
 
-def _failure_reason(answer: httpx.Response) -> int | None:
+def _content(answer: httpx.Response, peer: WebPeer) -> bytes:
+    """The body of an answer, decompressed piece by piece: some kilobytes may stand for gigabytes.
+
+    Raises
+    ------
+    WebStatusError
+        If it is larger than any answer to what we ask, or compressed in a way that nobody asked for.
+    """
+    encoding = answer.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("identity", "gzip", "x-gzip"):
+        raise WebStatusError(f"{peer} answered in a compression that was not asked for", 415)
+    content = bytearray()
+    inflater = None if encoding == "identity" else zlib.decompressobj(16 + zlib.MAX_WBITS)
+    try:
+        for piece in answer.iter_raw():
+            room = MOST_ANSWER_BYTES + 1 - len(content)
+            content += piece[:room] if inflater is None else inflater.decompress(piece, room)
+            if len(content) > MOST_ANSWER_BYTES:
+                raise WebStatusError(
+                    f"{peer} answered with more than {MOST_ANSWER_BYTES >> 20} MiB, which no answer to a query has; "
+                    "check what is at its address",
+                    413,
+                )
+    except zlib.error:
+        raise WebStatusError(f"{peer} answered with damaged compressed data", 415) from None
+    return bytes(content)
+
+
+def _failure_reason(content: bytes) -> int | None:
     """Read the status of the one object that was stored, in the same numbers as C-STORE's (PS3.18 Table I.2-2)."""
     try:
-        dataset: dict[str, Any] = json.loads(answer.content)
+        dataset: dict[str, Any] = json.loads(content)
         for tag in ("00081198", "0008119A"):
             for item in dataset.get(tag, {}).get("Value", []):
                 return int(item["00081197"]["Value"][0])
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError):
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
         return None  # no answer of that kind: HTTP's own status says what happened
     return None
 

@@ -91,15 +91,14 @@ def check_status(answer: Dataset, peer: Peer, what: str) -> None:
     ConnectionLostError
         If there is none.
     StatusError
-        If it is a failure; with the peer's own words if it gave any.
+        If it is a failure; in our words, since the peer's own may name a patient.
     """
     status = answer.get("Status")
     if status is None:
         raise lost(peer, what)
     if code_to_category(status) not in ("Success", "Warning"):
-        comment = str(answer.get("ErrorComment") or "").strip()
-        words = f'it says "{comment}"' if comment else in_words(status)
-        raise StatusError(f"{peer} refused {what} with status 0x{status:04X}: {words}", status)
+        # Not its Error Comment, which may quote the patient: messages go into the log, the audit trail and the records.
+        raise StatusError(f"{peer} refused {what} with status 0x{status:04X}: {in_words(status)}", status)
 
 
 def in_words(status: int) -> str:

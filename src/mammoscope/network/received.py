@@ -1,16 +1,16 @@
 """`ReceivedObject`: one object that arrived, whichever way it came."""
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from pydicom import dcmread
 from pydicom.uid import UID
 
+from mammoscope.imaging import MammogramError
+from mammoscope.imaging.attributes import is_uid
+from mammoscope.imaging.header import find_attributes
 from mammoscope.network.errors import ObjectRefusedError
-from mammoscope.network.sop_classes import REFUSED_SOP_CLASSES
 
 SUCCESS = 0x0000
 SOP_CLASS_NOT_SUPPORTED = 0x0122
@@ -18,7 +18,7 @@ OUT_OF_RESOURCES = 0xA700
 DOES_NOT_MATCH_SOP_CLASS = 0xA900
 CANNOT_UNDERSTAND = 0xC000
 
-_UID_TEXT = re.compile(r"[0-9]+(\.[0-9]+)*")
+
 _IDENTITY = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "Modality")
 
 
@@ -84,7 +84,7 @@ class ObjectRefusal:
 
 
 def identify(path: Path, peer: str, address: str = "") -> ReceivedObject:
-    """Tell what an object that just arrived is.
+    """Tell what an object that just arrived is, in bounded memory whatever it holds.
 
     Raises
     ------
@@ -93,36 +93,11 @@ def identify(path: Path, peer: str, address: str = "") -> ReceivedObject:
         names are made from them).
     """
     try:
-        header = dcmread(path, stop_before_pixels=True, specific_tags=list(_IDENTITY))
-        sop_class, sop_instance, study, modality = (str(header.get(keyword) or "") for keyword in _IDENTITY)
-    except Exception as error:  # a damaged data set raises whatever the parser stumbles over
-        if isinstance(error, OSError) and error.errno is not None:  # the disk's trouble, not the parser's
-            raise
-        raise ObjectRefusedError(
-            f"a data set that cannot be parsed was refused ({type(error).__name__})", CANNOT_UNDERSTAND
-        ) from None
+        found = find_attributes(path, _IDENTITY, prefixed=True)
+    except MammogramError:
+        raise ObjectRefusedError("a data set that cannot be parsed was refused", CANNOT_UNDERSTAND) from None
+    sop_class, sop_instance, study, modality = (found.get(keyword) for keyword in _IDENTITY)
     for name, uid in (("SOP Class UID", sop_class), ("SOP Instance UID", sop_instance), ("Study Instance UID", study)):
         if not is_uid(uid):
             raise ObjectRefusedError(f"an object without a valid {name} was refused", CANNOT_UNDERSTAND)
-    refuse_sop_class(sop_class, sop_instance)
     return ReceivedObject(path, UID(sop_class), sop_instance, study, modality, peer, address)
-
-
-def is_uid(text: str) -> bool:
-    """Whether a text is a UID (DICOM PS3.5 section 9.1; leading zeros are let pass)."""
-    return len(text) <= 64 and _UID_TEXT.fullmatch(text) is not None
-
-
-def refuse_sop_class(sop_class: str, sop_instance: str) -> None:
-    """Refuse what nobody here will read though its sender may expect it.
-
-    Raises
-    ------
-    ObjectRefusedError
-        For the `REFUSED_SOP_CLASSES`.
-    """
-    comment = REFUSED_SOP_CLASSES.get(UID(sop_class))
-    if comment is not None:
-        raise ObjectRefusedError(
-            f"object {sop_instance} was refused: {comment}", SOP_CLASS_NOT_SUPPORTED, comment=comment
-        )

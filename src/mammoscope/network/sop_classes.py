@@ -3,6 +3,8 @@
 from pydicom.uid import (
     JPEG2000,
     UID,
+    BreastProjectionXRayImageStorageForPresentation,
+    BreastProjectionXRayImageStorageForProcessing,
     BreastTomosynthesisImageStorage,
     ComputedRadiographyImageStorage,
     DeflatedExplicitVRLittleEndian,
@@ -62,16 +64,19 @@ READ_SOP_CLASSES = (
 )
 """SOP classes that may hold a mammogram; all but the first two only where their attributes say so."""
 
-REFUSED_SOP_CLASSES = {
-    BreastTomosynthesisImageStorage: "tomosynthesis is not read; route two-dimensional mammograms",
-}
-"""SOP classes that a person may expect to be read, and what the sender is told (at most 64 characters, see
-(0000,0902) Error Comment in DICOM PS3.7). The contexts are accepted, so that there is an answer to put it into."""
+REPORTED_SOP_CLASSES = (
+    BreastTomosynthesisImageStorage,
+    BreastProjectionXRayImageStorageForPresentation,
+    BreastProjectionXRayImageStorageForProcessing,
+)
+"""SOP classes that a person may expect to be read and that are not: answered with success, their headers kept, and
+named in the reports as not processed. A failure would end the job of a sender such as Orthanc before the mammograms
+behind them."""
 
 _ALL = tuple(UID(str(context.abstract_syntax)) for context in AllStoragePresentationContexts)
-IGNORED_SOP_CLASSES = tuple(uid for uid in _ALL if uid not in {*READ_SOP_CLASSES, *REFUSED_SOP_CLASSES})
+IGNORED_SOP_CLASSES = tuple(uid for uid in _ALL if uid not in {*READ_SOP_CLASSES, *REPORTED_SOP_CLASSES})
 """Every other storage SOP class: reports, presentation states, other modalities' images, whatever a PACS routes along
 with a study. Answered with success: an error would make it try for ever."""
 
-STORED_SOP_CLASSES = (*READ_SOP_CLASSES, *REFUSED_SOP_CLASSES, *IGNORED_SOP_CLASSES)
+STORED_SOP_CLASSES = (*READ_SOP_CLASSES, *REPORTED_SOP_CLASSES, *IGNORED_SOP_CLASSES)
 """Every SOP class whose presentation contexts are accepted."""

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 
-from mammoscope.network.association import Caller
+from mammoscope.network.association import Caller, MaySend
 from mammoscope.network.c_store_scu import Sending, StorageClient
 from mammoscope.network.dicomweb import WebClient
-from mammoscope.network.peers import Peer, WebPeer
+from mammoscope.network.peers import Peer, WebPeer, lost
 from mammoscope.network.query_retrieve import FoundStudy, QueryClient, Retrieval
 from mammoscope.network.received import Receiver
 from mammoscope.network.tls import TLSConfig
@@ -32,7 +32,11 @@ class Sender:
         self._web = WebClient(timeout_seconds, tls)
 
     def send(
-        self, objects: Sequence[Path], destination: Peer, on_sent: Callable[[str], None] | None = None
+        self,
+        objects: Sequence[Path],
+        destination: Peer,
+        on_sent: Callable[[str], None] | None = None,
+        may_send: MaySend | None = None,
     ) -> tuple[Sending, ...]:
         """Send files, in order; return one outcome for each.
 
@@ -41,6 +45,8 @@ class Sender:
         on_sent
             By DICOM: called with the SOP Instance UID of each object as soon as it is acknowledged. By DICOMweb all are
             acknowledged at once.
+        may_send
+            Asked by DICOM before each piece, by DICOMweb before the request; when it says no, nothing more is sent.
 
         Raises
         ------
@@ -48,8 +54,10 @@ class Sender:
             If the destination cannot be spoken to, and so nothing was sent.
         """
         if isinstance(destination, WebPeer):
+            if may_send is not None and not may_send():
+                raise lost(destination, "the objects")
             return self._web.send(objects, destination)
-        return self._dimse.send(objects, destination, on_sent)
+        return self._dimse.send(objects, destination, on_sent, may_send)
 
     def check(self, peer: Peer) -> None:
         """See that a peer is there and lets us in, by C-ECHO or by a query for one study.

@@ -121,6 +121,8 @@ class StudyRead(Event):
         From the study's last image to the start of its reading.
     supersedes
         Number of the report that this one replaces.
+    absent_views
+        Expected views, such as ``LMLO``, of which no image came.
     """
 
     study: str
@@ -131,6 +133,7 @@ class StudyRead(Event):
     seconds: float
     waited_seconds: float
     supersedes: int | None = None
+    absent_views: tuple[str, ...] = ()
     origin: Origin = Origin.SENT
 
 
@@ -140,6 +143,21 @@ class StudyFailed(Event):
 
     study: str
     reason: str
+    origin: Origin = Origin.SENT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyPutOff(Event):
+    """A study is read later, for trouble of the machine that is nothing to be said of the patient.
+
+    Parameters
+    ----------
+    part
+        What is in trouble: ``model``, ``decoder``, ``memory`` or ``disk``.
+    """
+
+    study: str
+    part: str
     origin: Origin = Origin.SENT
 
 
@@ -235,6 +253,7 @@ _WORDS: dict[type[Event], tuple[str, str]] = {
     ReportSent: ("info", "results sent"),
     SendingFailed: ("warning", "results not sent yet"),
     StudyFailed: ("error", "study failed"),
+    StudyPutOff: ("warning", "study put off"),
     StudyRead: ("info", "study read"),
 }
 """Level and event of the log; who is refused, the network's own log tells."""

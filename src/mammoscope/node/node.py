@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import IO, Self
 
 import structlog
-from pydicom import dcmread
 from starlette.routing import Route
 
-from mammoscope.imaging import PresentationIntent
+from mammoscope.imaging import MammogramError, PresentationIntent
+from mammoscope.imaging.header import find_attributes
 from mammoscope.network import (
     Caller,
     CallerRefusal,
@@ -27,7 +27,7 @@ from mammoscope.network import (
 from mammoscope.node.db.repository import Records
 from mammoscope.node.events import AssociationRefused, Listener, ObjectReceived, Origin
 from mammoscope.node.jobs.deliver_report import dimse_peers
-from mammoscope.node.jobs.heartbeat import Vigil
+from mammoscope.node.jobs.heartbeat import Heartbeat
 from mammoscope.node.jobs.make_report import MakeResults
 from mammoscope.node.jobs.queue import DurableWork
 from mammoscope.node.retrieve.archives import node_pollers, tls_of
@@ -68,7 +68,7 @@ class Node:
         Why an object that arrived is here.
     phantom_destination
         Who takes the results of phantom studies, and of no other.
-    make_vigil
+    make_heartbeat
         Makes what says that we live and who died.
 
     Examples
@@ -88,7 +88,7 @@ class Node:
         listeners: Sequence[Listener] = (),
         origin_of: Callable[[ReceivedObject], Origin] = lambda _: Origin.SENT,
         phantom_destination: DestinationSettings | None = None,
-        make_vigil: Callable[[DurableWork, Records], Vigil] = Vigil,
+        make_heartbeat: Callable[[DurableWork, Records], Heartbeat] = Heartbeat,
     ) -> None:
         self._settings = settings
         self._storage = settings.node.storage
@@ -108,7 +108,7 @@ class Node:
                 phantom_destination=phantom_destination,
                 receives=True,
                 commitment=self._commitment,
-                make_vigil=make_vigil,
+                make_heartbeat=make_heartbeat,
             )
 
         self._make_worker = make_worker
@@ -196,6 +196,10 @@ class Node:
             back_pressure=self._back_pressure,
             largest_object=int(node.largest_object_gigabytes * 1e9),
         ).routes()
+
+    def reading_trouble(self) -> str | None:
+        """What of the machine keeps studies from being read now, in one sentence; ``None`` when nothing does."""
+        return self._worker.reading_trouble()
 
     def forget(self, study: str) -> None:
         """Delete all that is kept of a study, files and records, for example of a phantom."""
@@ -310,6 +314,6 @@ def _take(storage: Path, undo: ExitStack) -> None:
 
 def _sop_class(file: Path) -> str:
     try:
-        return str(dcmread(file, stop_before_pixels=True, specific_tags=["SOPClassUID"]).get("SOPClassUID", ""))
-    except Exception:  # reading it will say what is wrong
+        return find_attributes(file, ["SOPClassUID"]).get("SOPClassUID")
+    except (OSError, MammogramError):  # reading it will say what is wrong
         return ""

@@ -146,6 +146,7 @@ class OperatedNode:
             "storage": storage_is_writable(node.storage),
             "disk": disk_has_room(node.storage, node.free_gigabytes * 1e9),
             "database": self._database,
+            "reading": self.node.reading_trouble,
             "audit trail": self._audit_trail,
         }
         if self.rounds is not None:

@@ -5,6 +5,7 @@ Keeping the memory of a process that runs for months flat.
 
 import ctypes
 import os
+import shutil
 import socket
 import threading
 import uuid
@@ -16,19 +17,20 @@ from pathlib import Path
 from typing import Self
 
 import structlog
-from pydicom import dcmread
+from pydicom import Dataset
 
-from mammoscope.imaging import MammogramReader, PresentationIntent
+from mammoscope.errors import MammoscopeError
+from mammoscope.imaging import MammogramReader, PresentationIntent, read_mammogram_header
 from mammoscope.imaging.eligibility import expected_views_present
 from mammoscope.network import CommitmentReports
 from mammoscope.node.db.repository import DeliveryOrder, Records
 from mammoscope.node.events import Announcer, ImagesRemoved, Listener, Origin, log_event
 from mammoscope.node.jobs.deliver_report import DeliveryWork, confirmer_for, sender_for
-from mammoscope.node.jobs.heartbeat import Vigil
+from mammoscope.node.jobs.heartbeat import Heartbeat
 from mammoscope.node.jobs.make_report import MakeResults, Reporter
 from mammoscope.node.jobs.queue import DurableWork
 from mammoscope.node.jobs.read_study import StudyWork
-from mammoscope.node.jobs.scheduler import ORPHANS_QUEUE, READING_QUEUE, Agenda, sending_queue
+from mammoscope.node.jobs.scheduler import ORPHANS_QUEUE, READING_QUEUE, Scheduler, sending_queue
 from mammoscope.node.jobs.study_completion import StudyTracker
 from mammoscope.node.monitoring.phantom_check import PHANTOM_RECEIVER
 from mammoscope.node.storage.inbox import Inbox
@@ -57,6 +59,8 @@ def keep_memory_flat() -> None:
 
 STOP_WAIT_SECONDS = 60.0
 SENDERS_AT_ONCE = 2
+MOST_HEADERS = 64
+"""Images of which the attributes are kept, to tell whether a study is complete."""
 
 log = structlog.get_logger(__name__)
 
@@ -90,7 +94,7 @@ class Worker:
     commitment
         Storage commitment as it is reported on our own port. A worker without one leaves destinations that are asked
         for it to one that has.
-    make_vigil
+    make_heartbeat
         Makes what says that we live and who died.
 
     Raises
@@ -112,7 +116,7 @@ class Worker:
         phantom_destination: DestinationSettings | None = None,
         receives: bool = False,
         commitment: CommitmentReports | None = None,
-        make_vigil: Callable[[DurableWork, Records], Vigil] = Vigil,
+        make_heartbeat: Callable[[DurableWork, Records], Heartbeat] = Heartbeat,
     ) -> None:
         keep_memory_flat()
         node, storage = settings.node, settings.node.storage
@@ -127,13 +131,17 @@ class Worker:
         self.inbox = Inbox(storage / "inbox", self.records.knows)
         self._outbox = Outbox(storage / "outbox", name)
         self._mammograms = MammogramReader(at_once)
+        self._headers: dict[Path, Dataset] = {}
+        pictures = storage / "pictures" / name
+        shutil.rmtree(pictures, ignore_errors=True)  # of what an end cut short
         tracker = StudyTracker(node.quiet_seconds, node.answer_minutes * 60)
         self._work = DurableWork(name, storage, database)
-        StudyWork(
+        self._heartbeat = make_heartbeat(self._work, self.records)
+        self._reading = StudyWork(
             self._work,
             self.records,
             self.inbox,
-            ImageReader(detector, self._mammograms, settings.model.threshold, intents),
+            ImageReader(detector, self._mammograms, settings.model.threshold, intents, pictures),
             Reporter(
                 self.records,
                 self._outbox,
@@ -142,6 +150,7 @@ class Worker:
                 self._destinations_of,
                 self.announce,
                 shadow=node.shadow,
+                expected_views=node.expected_views,
             ),
             tracker,
             storage / "failed",
@@ -160,13 +169,14 @@ class Worker:
             self._confirms,
             {destination.name: destination.retry_hours * 3600 for destination in destinations},
             self.announce,
+            self._heartbeat.claim,
         )
         names = [destination.name for destination in destinations]
         self._unconfirmed = {d.name for d in destinations if d.commitment} - self._confirms.keys()
         self._queues = {READING_QUEUE: at_once, ORPHANS_QUEUE: 1} | {
             sending_queue(name): SENDERS_AT_ONCE for name in names
         }
-        self._agenda = Agenda(
+        self._scheduler = Scheduler(
             self._work,
             self.records,
             tracker,
@@ -177,7 +187,6 @@ class Worker:
             # Only who receives knows of an image that is just arriving where others are deleted.
             tidy=self._tidy if receives else lambda: None,
         )
-        self._vigil = make_vigil(self._work, self.records)
 
     @property
     def stopping(self) -> bool:
@@ -197,10 +206,10 @@ class Worker:
             undo.callback(self._mammograms.close)
             self._work.start(self._queues)
             undo.callback(self._work.stop, STOP_WAIT_SECONDS)
-            self._vigil.start()
-            undo.callback(self._vigil.stop)
-            self._agenda.start()
-            undo.callback(self._agenda.stop)
+            self._heartbeat.start()
+            undo.callback(self._heartbeat.stop)
+            self._scheduler.start()
+            undo.callback(self._scheduler.stop)
             undo.callback(self._stopping.set)
             self._open = undo.pop_all()
 
@@ -219,7 +228,11 @@ class Worker:
 
     def wake(self) -> None:
         """See at once what is new."""
-        self._agenda.wake()
+        self._scheduler.wake()
+
+    def reading_trouble(self) -> str | None:
+        """What of the machine keeps studies from being read now, in one sentence; ``None`` when nothing does."""
+        return self._reading.trouble
 
     def forget(self, study: str) -> None:
         """Delete all that is kept of a study, files and records, for example of a phantom."""
@@ -244,13 +257,21 @@ class Worker:
     def _is_complete(self, study: str) -> bool:
         expected = self._settings.node.expected_views
         files = self.inbox.images(study)
-        if not expected or len(files) < len(expected):
-            return False
+        if not len(expected) <= len(files) <= MOST_HEADERS or not expected:
+            return False  # of more than any examination has, silence tells
         try:
-            headers = [dcmread(file, stop_before_pixels=True) for file in files]
+            headers = [self._header(file) for file in files]
             return expected_views_present(headers, expected, self._intents)
-        except Exception:  # a damaged header: when it is quiet, reading it will say what is wrong
+        except MammoscopeError:  # a damaged header: when it is quiet, reading it will say what is wrong
             return False
+
+    def _header(self, file: Path) -> Dataset:
+        """The attributes of an image, read once in a process of its own."""
+        if file not in self._headers:
+            while len(self._headers) >= MOST_HEADERS:
+                del self._headers[next(iter(self._headers))]
+            self._headers[file] = read_mammogram_header(file)
+        return self._headers[file]
 
     def _tidy(self) -> None:
         """Delete images and results that were read and sent long enough ago; the records stay."""

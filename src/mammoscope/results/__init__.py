@@ -11,7 +11,13 @@ from mammoscope.results.rendering import draw_reading
 from mammoscope.results.secondary_capture import draw_heat_map, heat_map_capture, image_capture, secondary_capture
 from mammoscope.results.segmentation import segmentation, segmentation_obstacle
 from mammoscope.results.study import ReadMammogram, ResultError
-from mammoscope.results.study_results import Result, StudyResults, result_objects, study_results
+from mammoscope.results.study_results import (
+    Result,
+    StudyResults,
+    absent_view_sentence,
+    result_objects,
+    study_results,
+)
 from mammoscope.results.verification import verify_against_reading
 
 __all__ = [
@@ -20,6 +26,7 @@ __all__ = [
     "ResultError",
     "ResultReference",
     "StudyResults",
+    "absent_view_sentence",
     "ai_sr",
     "ai_sr_obstacle",
     "cad_sr_obstacle",

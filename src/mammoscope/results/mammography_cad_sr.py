@@ -278,6 +278,7 @@ def mammography_cad_sr(
     *,
     now: datetime | None = None,
     supersedes: Sequence[ResultReference] = (),
+    missing: Sequence[str] = (),
 ) -> FileDataset:
     """The CAD report of one study.
 
@@ -295,6 +296,10 @@ def mammography_cad_sr(
         Content date and time; the clock's unless given.
     supersedes
         The objects of the study's earlier reports, oldest first.
+    missing
+        One sentence each for what the study should have held read and does not: an expected view that is absent, an
+        image that the report cannot refer to. The report then never says that all succeeded, and the sentences stand
+        among the parameters of its detections.
 
     Raises
     ------
@@ -307,7 +312,7 @@ def mammography_cad_sr(
             raise ResultError(f"{read.mammogram.name} cannot be in a mammography CAD report: {obstacle}.")
     analysed = view_pairs(images)
     pairs = [pair for views in analysed for pair in sure_pairs(views)]
-    dataset = new_result(ResultSeries.CAD_SR, images, algorithm, now, content=_pairs_as_text(pairs))
+    dataset = new_result(ResultSeries.CAD_SR, images, algorithm, now, content=[*_pairs_as_text(pairs), *missing])
     dataset.ReferencedPerformedProcedureStepSequence = []
     dataset.PerformedProcedureCodeSequence = []
     dataset.CompletionFlag = "COMPLETE"
@@ -315,7 +320,7 @@ def mammography_cad_sr(
     dataset.CurrentRequestedProcedureEvidenceSequence = [_evidence(images)]
     uids = [read.sop_instance_uid for read in images]
     set_predecessor(dataset, replaced(ResultKind.CAD_SR, dataset.SOPInstanceUID, uids, supersedes))
-    dataset.update(encode(_Report(images, algorithm, analysed, pairs).document()))
+    dataset.update(encode(_Report(images, algorithm, analysed, pairs, missing).document()))
     template = Dataset()
     template.MappingResource, template.TemplateIdentifier = "DCMR", "4000"
     dataset.ContentTemplateSequence = [template]
@@ -330,6 +335,7 @@ class _Report:
     algorithm: Algorithm
     analysed: Sequence[ViewPair]
     pairs: Sequence[FindingPair]
+    missing: Sequence[str]
 
     def document(self) -> Item:
         """TID 4000."""
@@ -348,7 +354,7 @@ class _Report:
             code(
                 Relationship.CONTAINS,
                 concepts.CAD_PROCESSING_AND_FINDINGS_SUMMARY,
-                overall_result(self.images, found=bool(impressions)),
+                overall_result(self.images, found=bool(impressions), complete=not self.missing),
                 *impressions,
             ),
             self._summary_of_detections(library),
@@ -380,15 +386,16 @@ class _Report:
             if not read.processed:
                 failed.setdefault(read.reading.reason or "", []).append(read)
         thresholds = {read.reading.threshold for read in succeeded if read.reading.threshold is not None}
-        parameters = [f"threshold={threshold:.6g}" for threshold in sorted(thresholds)]
+        absent = [f"not read: {sentence}" for sentence in self.missing]
+        parameters = [*(f"threshold={threshold:.6g}" for threshold in sorted(thresholds)), *absent]
         status = concepts.PARTIALLY_SUCCEEDED
-        if not failed:
+        if not failed and not absent:
             status = concepts.SUCCEEDED
         elif not succeeded:
             status = concepts.FAILED
         headings = (
             (concepts.SUCCESSFUL_DETECTIONS, [(succeeded, parameters)] if succeeded else []),
-            (concepts.FAILED_DETECTIONS, [(of, [f"not processed: {why}"]) for why, of in failed.items()]),
+            (concepts.FAILED_DETECTIONS, [(of, [f"not processed: {why}", *absent]) for why, of in failed.items()]),
         )
         return code(
             Relationship.CONTAINS,
@@ -443,12 +450,12 @@ def _pairs_as_text(pairs: Sequence[FindingPair]) -> list[str]:
     ]
 
 
-def overall_result(images: Sequence[ReadMammogram], *, found: bool) -> Code:
-    """The value of TID 4001, row 1."""
+def overall_result(images: Sequence[ReadMammogram], *, found: bool, complete: bool = True) -> Code:
+    """The value of TID 4001, row 1; ``complete`` says whether these images are all that should have been read."""
     processed = sum(read.processed for read in images)
     if processed == 0:
         return concepts.NONE_SUCCEEDED
-    if processed == len(images):
+    if processed == len(images) and complete:
         return concepts.ALL_SUCCEEDED_WITH_FINDINGS if found else concepts.ALL_SUCCEEDED_WITHOUT_FINDINGS
     return concepts.NOT_ALL_SUCCEEDED_WITH_FINDINGS if found else concepts.NOT_ALL_SUCCEEDED_WITHOUT_FINDINGS
 

@@ -72,6 +72,7 @@ def ai_sr(
     *,
     now: datetime | None = None,
     supersedes: Sequence[ResultReference] = (),
+    missing: Sequence[str] = (),
 ) -> FileDataset:
     """The AI report of one study.
 
@@ -83,6 +84,9 @@ def ai_sr(
         Content date and time; the clock's unless given.
     supersedes
         The objects of the study's earlier reports, oldest first.
+    missing
+        One sentence each for what the study should have held read and does not; the report then never says that all
+        succeeded.
 
     Raises
     ------
@@ -94,10 +98,10 @@ def ai_sr(
         if obstacle := ai_sr_obstacle(read):
             raise ResultError(f"{read.mammogram.name} cannot be in an AI report: {obstacle}.")
     series = ResultSeries.AI_SR
-    uid = result_instance_uid(series, images, algorithm)
+    uid = result_instance_uid(series, images, algorithm, missing)
     made = hd.sr.Comprehensive3DSR(
         evidence=[image_reference(read.header) for read in images],
-        content=_content(images, algorithm)[0],
+        content=_content(images, algorithm, missing)[0],
         series_instance_uid=result_series_uid(series, images[0], algorithm),
         series_number=series.value.number,
         sop_instance_uid=uid,
@@ -113,7 +117,7 @@ def ai_sr(
     return report
 
 
-def _content(images: Sequence[ReadMammogram], algorithm: Algorithm) -> hd.sr.MeasurementReport:
+def _content(images: Sequence[ReadMammogram], algorithm: Algorithm, missing: Sequence[str]) -> hd.sr.MeasurementReport:
     """TID 1500."""
     report = hd.sr.MeasurementReport(
         observation_context=_observer(algorithm),
@@ -123,7 +127,7 @@ def _content(images: Sequence[ReadMammogram], algorithm: Algorithm) -> hd.sr.Mea
     )
     items = report[0].ContentSequence
     items.insert(len(items) - 1, _image_library(images))
-    items.append(_evaluations(images))
+    items.append(_evaluations(images, missing))
     return report
 
 
@@ -240,9 +244,9 @@ def _library_entry(read: ReadMammogram) -> hd.sr.ImageContentItem:
     return entry
 
 
-def _evaluations(images: Sequence[ReadMammogram]) -> hd.sr.ContainerContentItem:
-    """TID 1500 row 12: how it went as a whole, for each image that was not read the reason, and what it is not for."""
-    overall = overall_result(images, found=any(read.reading.findings for read in images))
+def _evaluations(images: Sequence[ReadMammogram], missing: Sequence[str]) -> hd.sr.ContainerContentItem:
+    """TID 1500 row 12: how it went as a whole, what was not read and why, and what the report is not for."""
+    overall = overall_result(images, found=any(read.reading.findings for read in images), complete=not missing)
     rows: list[hd.sr.ContentItem] = [
         hd.sr.CodeContentItem(concepts.CAD_PROCESSING_AND_FINDINGS_SUMMARY, overall, _CONTAINS)
     ]
@@ -254,7 +258,7 @@ def _evaluations(images: Sequence[ReadMammogram]) -> hd.sr.ContainerContentItem:
     ]
     rows += [
         hd.sr.TextContentItem(codes.DCM.Comment, printable(words), _CONTAINS)
-        for words in (*said, f"Mammoscope: {RESEARCH_USE}")
+        for words in (*said, *missing, f"Mammoscope: {RESEARCH_USE}")
     ]
     container = hd.sr.ContainerContentItem(_QUALITATIVE_EVALUATIONS, relationship_type=_CONTAINS)
     container.ContentSequence = hd.sr.ContentSequence(rows)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from mammoscope.findings import Algorithm, Box, Finding, Reading, ReadingStatus
-from mammoscope.imaging import Laterality, Mammogram, View
+from mammoscope.imaging import Laterality, Mammogram, ReducedMammogram, View
 from mammoscope.results.base import RESEARCH_USE
 from mammoscope.results.study import ReadMammogram
 
@@ -82,7 +82,10 @@ _LINE_WIDTH = 1 / 450
 
 
 def draw_reading(
-    mammogram: Mammogram, reading: Reading, truth: Sequence[Box] = (), max_side: int | None = 1600
+    mammogram: Mammogram | ReducedMammogram,
+    reading: Reading,
+    truth: Sequence[Box] = (),
+    max_side: int | None = 1600,
 ) -> NDArray[np.uint8]:
     """The mammogram with predictions in yellow with their scores, and the truth in green.
 
@@ -121,7 +124,14 @@ class MammogramPicture:
         How findings are drawn.
     """
 
-    def __init__(self, mammogram: Mammogram, scale: float, font: Font, line_width: int, ink: Ink = COLOUR) -> None:
+    def __init__(
+        self,
+        mammogram: Mammogram | ReducedMammogram,
+        scale: float,
+        font: Font,
+        line_width: int,
+        ink: Ink = COLOUR,
+    ) -> None:
         self.image = Image.fromarray(_rgb(mammogram, scale))
         self._pen = ImageDraw.Draw(self.image)
         self._font = font
@@ -206,12 +216,13 @@ def fitted(text: str, font: Font, width: float) -> str:
     return text.rstrip() + "..."
 
 
-def _rgb(mammogram: Mammogram, scale: float) -> NDArray[np.uint8]:
+def _rgb(mammogram: Mammogram | ReducedMammogram, scale: float) -> NDArray[np.uint8]:
     size = (max(1, round(mammogram.columns * scale)), max(1, round(mammogram.rows * scale)))
-    pixels: NDArray[Any] = mammogram.pixels
-    if size != (mammogram.columns, mammogram.rows):
+    pixels: NDArray[Any] = mammogram.pixels  # those of a reduced one are fewer than its rows and columns
+    if size != pixels.shape[::-1]:
         # INTER_AREA averages: fine detail does not turn into false texture.
-        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+        shrinks = size[0] < pixels.shape[1]
+        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
     grey = (pixels >> 8).astype(np.uint8)
     return np.repeat(grey[:, :, None], 3, axis=2)
 

@@ -9,13 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
-import numpy as np
 from pydicom import Dataset
 from pydicom.uid import UID
 
 from mammoscope.errors import MammoscopeError
 from mammoscope.findings import Algorithm, Box, Finding, Reading, ReadingStatus
-from mammoscope.imaging import Laterality, Mammogram, View
+from mammoscope.imaging import Laterality, Mammogram, ReducedMammogram, View
 
 
 class ResultError(MammoscopeError):
@@ -39,7 +38,7 @@ class ReadMammogram:
         If the reading is of an image of another size, or its mammogram's pixels do not fit the mammogram's header.
     """
 
-    mammogram: Mammogram
+    mammogram: Mammogram | ReducedMammogram
     reading: Reading
 
     def __post_init__(self) -> None:
@@ -74,7 +73,7 @@ class ReadMammogram:
         rows, columns = int(header.get("Rows") or 0), int(header.get("Columns") or 0)
         if rows < 1 or columns < 1:
             raise ResultError(f"The header of {name} does not say how large the image is; the object is damaged.")
-        black = Mammogram(np.zeros((rows, columns), np.uint16), name, header=header)
+        black = ReducedMammogram.black(header, name, rows, columns)
         return cls(black, Reading.not_processed(name, reason, rows=rows, columns=columns))
 
     @property

@@ -77,6 +77,7 @@ def study_results(
     *,
     kinds: Sequence[ResultKind] = DEFAULT_RESULTS,
     supersedes: Sequence[ResultReference] = (),
+    absent_views: Sequence[str] = (),
     now: datetime | None = None,
 ) -> StudyResults:
     """The result objects of one study, each written, read back and checked against its reading.
@@ -100,6 +101,9 @@ def study_results(
         `StudyResults.references` of every earlier report of this study, one after the other, oldest first. Structured
         reports name the one they replace, other objects say in words that they replace something; an object that was
         there before comes again as it was.
+    absent_views
+        Views that were expected and are not among the images, such as ``LMLO``: named in reports and on sheets, and no
+        report says that all succeeded.
     now
         Date and time of creation for all of them; the clock's unless given.
 
@@ -110,7 +114,9 @@ def study_results(
         patients it belongs, or no object at all could be made.
     """
     images, problems = _referable(images)
-    making = _Making(in_hanging_order(images), algorithm, tuple(supersedes), now or datetime.now(), problems)
+    absent = tuple(absent_view_sentence(view) for view in absent_views)
+    problems += absent
+    making = _Making(in_hanging_order(images), algorithm, tuple(supersedes), now or datetime.now(), problems, absent)
     kinds = list(dict.fromkeys(kinds))
     for kind in sorted(kinds, key=lambda kind: kind in _SHEETS):  # the sheets tell of all problems, so they come last
         making.make(kind)
@@ -129,6 +135,7 @@ class _Making:
     supersedes: tuple[ResultReference, ...]
     now: datetime
     problems: list[str]
+    absent: tuple[str, ...] = ()
     made: list[Result] = field(default_factory=list)
 
     def make(self, kind: ResultKind) -> None:
@@ -177,10 +184,19 @@ class _Making:
         return True
 
     def _cad_sr(self, of: Sequence[ReadMammogram]) -> FileDataset:
-        return mammography_cad_sr(of, self.algorithm, now=self.now, supersedes=self.supersedes)
+        return mammography_cad_sr(
+            of, self.algorithm, now=self.now, supersedes=self.supersedes, missing=self._missing(cad_sr_obstacle)
+        )
 
     def _ai_sr(self, of: Sequence[ReadMammogram]) -> FileDataset:
-        return ai_sr(of, self.algorithm, now=self.now, supersedes=self.supersedes)
+        return ai_sr(
+            of, self.algorithm, now=self.now, supersedes=self.supersedes, missing=self._missing(ai_sr_obstacle)
+        )
+
+    def _missing(self, obstacle: Callable[[ReadMammogram], str | None]) -> list[str]:
+        """What was not read and that a report cannot refer to."""
+        unread = [image for image in self.images if not image.processed and obstacle(image) is not None]
+        return [*self.absent, *(f"{image.sop_instance_uid}: {image.reading.reason}" for image in unread)]
 
     def _presentation_state(self, of: Sequence[ReadMammogram]) -> FileDataset:
         return presentation_state(of[0], self.algorithm, now=self.now, supersedes=self.supersedes)
@@ -200,6 +216,11 @@ class _Making:
         unchanged = result_instance_uid(ResultSeries.of(kind), of, self.algorithm, problems)
         uids = [image.sop_instance_uid for image in of]
         return [REPLACES, *problems] if replaced(kind, unchanged, uids, self.supersedes) else list(problems)
+
+
+def absent_view_sentence(view: str) -> str:
+    """What is said of an expected view, such as ``LMLO``, of which no image came."""
+    return f"No image of the expected view {view[:1]} {view[1:]} was received."
 
 
 def _no_object(images: Sequence[ReadMammogram], kinds: Sequence[ResultKind]) -> str:

@@ -163,12 +163,15 @@ class DestinationSettings(_Peer):
         What it is sent, in this order.
     retry_hours
         How long a result that cannot be delivered is tried again before it is put aside.
+    timeout_seconds
+        How long it may take to answer for one object; one that takes longer is sent the same object again.
     commitment
         By DIMSE: ask it for storage commitment, and take a report for sent only when it committed.
     """
 
     results: tuple[ResultKind, ...] = Field(default=DEFAULT_RESULTS, min_length=1)
     retry_hours: float = Field(default=72.0, ge=0, allow_inf_nan=False)
+    timeout_seconds: float = Field(default=120.0, gt=0, allow_inf_nan=False)
     commitment: bool = False
 
 

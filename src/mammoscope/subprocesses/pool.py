@@ -8,11 +8,13 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from io import FileIO
-from typing import Any, cast
+from typing import TypeVar, cast
 
-from mammoscope.subprocesses.protocol import receive, send
+from mammoscope.subprocesses.protocol import Message, ProtocolError, receive, send
+
+_Result = TypeVar("_Result")
 
 _START_SECONDS = 120.0  # a cold, loaded machine imports slowly
 
@@ -49,6 +51,11 @@ class ChildDiedError(ChildError):
         super().__init__(ending)
         self.ending = ending
 
+    @property
+    def killed(self) -> bool:
+        """Whether it was killed from outside, as a system does that has no memory left."""
+        return self.ending == "SIGKILL"
+
 
 class Child:
     """One child process and the two pipes to it.
@@ -59,30 +66,40 @@ class Child:
         Its ``main`` is run with ``arguments`` and calls `mammoscope.subprocesses.protocol.serve`.
     arguments
         Of JSON's types.
+    most_bytes
+        Of the arrays of an answer; a child that answers with more is ended.
 
     Raises
     ------
     ChildStartError
-        If it does not say that it is ready.
+        If it cannot be started, or does not say that it is ready.
     """
 
-    def __init__(self, module: str, arguments: Sequence[object] = ()) -> None:
-        self._process = subprocess.Popen(
+    def __init__(self, module: str, arguments: Sequence[object] = (), *, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
+        try:
+            self._process = self._start(module, arguments)
+        except OSError as error:  # no memory or no process number is left
+            raise ChildStartError from error
+        # With bufsize=0 the pipes are raw files
+        self._requests, self._answers = cast(FileIO, self._process.stdin), cast(FileIO, self._process.stdout)
+        try:
+            with self._ended_after(_START_SECONDS):
+                self.greeting = receive(self._answers, most_bytes)
+        except (EOFError, TimeoutError, ProtocolError) as error:
+            self.kill()
+            raise ChildStartError from error
+
+    @staticmethod
+    def _start(module: str, arguments: Sequence[object]) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen(
             [sys.executable, "-P", "-c", _BOOTSTRAP, module, json.dumps(arguments), *(p for p in sys.path if p)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             bufsize=0,
-            # Decoders and models are told their threads; a pool per child would only cost memory.
-            env=os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+            env=_environment(),
         )
-        # With bufsize=0 the pipes are raw files
-        self._requests, self._answers = cast(FileIO, self._process.stdin), cast(FileIO, self._process.stdout)
-        try:
-            self.greeting: Any = self._receive(_START_SECONDS)
-        except (EOFError, TimeoutError) as error:
-            self.kill()
-            raise ChildStartError from error
 
     @property
     def alive(self) -> bool:
@@ -94,7 +111,7 @@ class Child:
         """Its process."""
         return self._process.pid
 
-    def ask(self, request: Any, seconds: float) -> Any:
+    def ask(self, request: Message, seconds: float) -> Message:
         """The answer to a request.
 
         Raises
@@ -103,11 +120,15 @@ class Child:
             If there is none; the child is gone then.
         """
         try:
-            send(self._requests, request)
-            return self._receive(seconds)
+            with self._ended_after(seconds):
+                send(self._requests, request)
+                return receive(self._answers, self._most_bytes)
         except TimeoutError as error:
             self.kill()
             raise ChildHungError from error
+        except ProtocolError as error:
+            self.kill()
+            raise ChildDiedError("an answer that is no message") from error
         except (EOFError, OSError) as error:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(5)  # the pipe closes a little before the process has its exit code
@@ -134,8 +155,9 @@ class Child:
         self._requests.close()
         self._answers.close()
 
-    def _receive(self, seconds: float) -> Any:
-        """The next message; a child that lets it wait too long is killed, which ends the waiting on every system."""
+    @contextlib.contextmanager
+    def _ended_after(self, seconds: float) -> Iterator[None]:
+        """Kill a child that lets an exchange wait too long, which ends the waiting on every system."""
         late = threading.Event()
 
         def end() -> None:
@@ -146,8 +168,8 @@ class Child:
         timer.daemon = True
         timer.start()
         try:
-            return receive(self._answers)
-        except EOFError as error:
+            yield
+        except (EOFError, OSError) as error:
             if late.is_set():
                 raise TimeoutError from error
             raise
@@ -160,6 +182,13 @@ class Child:
             with contextlib.suppress(ValueError):
                 return signal.Signals(-code).name
         return f"exit code {code}"
+
+
+def _environment() -> dict[str, str]:
+    """The caller's without its settings, among which are tokens and the database's password."""
+    kept = {name: value for name, value in os.environ.items() if not name.upper().startswith("MAMMOSCOPE")}
+    # Decoders and models are told their threads; a pool per child would only cost memory.
+    return kept | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 class ChildPool:
@@ -186,7 +215,7 @@ class ChildPool:
         """The children that are there now, for monitoring."""
         return tuple(child.pid for child in tuple(self._started) if child.alive)
 
-    def ask(self, request: Any, seconds: float) -> Any:
+    def ask(self, request: Message, seconds: float) -> Message:
         """The answer of a child that is free, or will be.
 
         Raises
@@ -224,7 +253,7 @@ class ChildPool:
                 child.close()
             self._idle.put(child)
 
-    def _with_child(self, use: Callable[[Child], Any]) -> Any:
+    def _with_child(self, use: Callable[[Child], _Result]) -> _Result:
         if os.getpid() != self._owner:
             self._start_afresh()  # forked: the children answer to the other process
         if self.closed:

@@ -108,9 +108,20 @@ class RunFolder:
             raise TrainingError(
                 f"{path} holds a run on other data: the data set has changed since; give run.folder another name"
             )
-        if folder.recipe().schedule != recipe.schedule:
-            write_atomically(file, content)
+        noted = folder.recipe()
+        # Moved data: export looks for them where they are now. Another budget: the run's schedule follows it.
+        if (noted.data.dataset, noted.schedule) != (recipe.data.dataset, recipe.schedule):
+            folder._note_changes(recipe)
         return folder
+
+    def _note_changes(self, recipe: Recipe) -> None:
+        described, now = self.description(), recipe.model_dump(mode="json")
+        described["recipe"]["data"]["dataset"] = now["data"]["dataset"]
+        described["recipe"]["schedule"] = now["schedule"]
+        try:
+            write_atomically(self.path / _RECIPE, json.dumps(described, indent=2).encode())
+        except OSError as error:
+            raise TrainingError(f"the run's folder {self.path} cannot be written: {error.strerror}") from error
 
     @property
     def has_checkpoint(self) -> bool:
@@ -174,9 +185,10 @@ class RunFolder:
             partial.replace(file)
         except (OSError, RuntimeError) as error:
             partial.unlink(missing_ok=True)
+            kept = "the one before is safe" if file.is_file() else "there is none before it, so the run begins anew"
             raise TrainingError(
-                f"the checkpoint {file} could not be written ({error}): the one before is safe; free disk space and "
-                "start the same command again"
+                f"the checkpoint {file} could not be written ({error}): {kept}; free disk space and start the same "
+                "command again"
             ) from error
 
     def load(self) -> Checkpoint:
@@ -235,9 +247,13 @@ def write_atomically(file: Path, content: bytes) -> None:
 
 
 def _what_decides(recipe: Recipe) -> dict[str, Any]:
-    """A recipe without what changes only how a run is carried out: a killed run may go on with fewer workers."""
+    """A recipe without what changes only how a run is carried out: a killed run may go on with fewer workers.
+
+    Where the data set lies is not among it: its fingerprint tells whether it is the same.
+    """
     described = recipe.model_dump(mode="json")
     described["run"] = {"seed": recipe.run.seed}
+    described["data"].pop("dataset")
     # A run may go on with more or less time than it began with: its schedule follows (`Course`).
     del described["schedule"]["minutes"], described["schedule"]["iterations"]
     return described

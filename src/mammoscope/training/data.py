@@ -23,7 +23,7 @@ from torch import Tensor
 from mammoscope.datasets import AnnotatedDataset, AnnotatedImage, ReviewState, load_dataset, with_fold_apart
 from mammoscope.detectors.losses import Truth
 from mammoscope.evaluation import attributes_of
-from mammoscope.imaging import InputGeometry, PreparedImage, prepare, read_mammogram
+from mammoscope.imaging import PreparedImage, Preprocessing, prepare, read_mammogram
 from mammoscope.training.callbacks import Watcher
 from mammoscope.training.checkpoint import write_atomically
 from mammoscope.training.errors import TrainingError
@@ -74,7 +74,7 @@ def _validated(data: AnnotatedDataset) -> AnnotatedDataset:
 def learnable(data: AnnotatedDataset) -> AnnotatedDataset:
     """The images of ``train`` and ``val`` together, without a split: all folds' images, the same for each."""
     images = tuple(replace(image, split=None) for image in data if image.split in ("train", "val"))
-    return replace(data, images=images, split=None)
+    return replace(data, images=images, split_name=None)
 
 
 def _labels(image: AnnotatedImage, attribute: str | None) -> tuple[str, ...]:
@@ -133,7 +133,7 @@ class PreparedSamples:
 def prepare_samples(
     dataset: AnnotatedDataset,
     classes: tuple[str, ...],
-    geometry: InputGeometry,
+    geometry: Preprocessing,
     cache: Path,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> PreparedSamples:
@@ -175,7 +175,7 @@ def check_labels(dataset: AnnotatedDataset, classes: tuple[str, ...]) -> None:
         )
 
 
-def _is_as_prepared_today(dataset: AnnotatedDataset, geometry: InputGeometry, file: Path) -> bool:
+def _is_as_prepared_today(dataset: AnnotatedDataset, geometry: Preprocessing, file: Path) -> bool:
     """Whether the first mammogram, prepared anew, is the one kept: another version may prepare otherwise."""
     first = prepare(read_mammogram(dataset[0].path), geometry)
     try:
@@ -190,7 +190,7 @@ def _as_levels(prepared: PreparedImage) -> NDArray[np.uint8]:
 
 def _fill_cache(
     dataset: AnnotatedDataset,
-    geometry: InputGeometry,
+    geometry: Preprocessing,
     file: Path,
     boxes_file: Path,
     progress: Callable[[int, int], None],

@@ -10,7 +10,7 @@ from mammoscope import __version__
 from mammoscope.detectors import MassDetector, Part, gradient_maps, shuffled
 from mammoscope.explain import HeatMap
 from mammoscope.findings import Algorithm, Finding, Reading
-from mammoscope.imaging import InputGeometry, Mammogram
+from mammoscope.imaging import Mammogram, Preprocessing
 from mammoscope.inference import Calibration, reading_at
 from mammoscope.training.checkpoint import RunFolder
 from mammoscope.training.errors import TrainingError
@@ -30,7 +30,7 @@ class RunReader:
 
     run: RunFolder
     detector: MassDetector
-    geometry: InputGeometry
+    geometry: Preprocessing
     algorithm: Algorithm
 
     @classmethod

@@ -11,13 +11,16 @@ from mammoscope import __version__
 from mammoscope.datasets import AnnotatedDataset
 from mammoscope.detectors import FusedDetector, Layout, MassDetector
 from mammoscope.evaluation import EvaluationError, Metrics
+from mammoscope.evaluation.data_overlap import known_data
 from mammoscope.findings import Finding
 from mammoscope.imaging import read_mammogram
 from mammoscope.inference import (
     BundleInput,
     BundleMetadata,
+    DataRole,
     Detector,
     Figures,
+    KnownData,
     OperatingPoint,
     TrainingData,
     rewrite_metadata,
@@ -66,6 +69,7 @@ def export_bundle(
     averaged: bool = False,
     name: str | None = None,
     version: str | None = None,
+    dataset: Path | None = None,
     progress: Progress = lambda _done, _total: None,
 ) -> Detector:
     """Make a bundle of a run: operating point from validation, figures and training data in its metadata.
@@ -84,6 +88,8 @@ def export_bundle(
     version
         ``None`` for Mammoscope's version and a hash of weights, detector and input, so that another model never passes
         for this one.
+    dataset
+        Where the data set of the runs lies now; ``None`` for where it lay when they were trained.
 
     Returns
     -------
@@ -105,9 +111,9 @@ def export_bundle(
         draft.unlink()
     except OSError as error:
         raise cannot_be_written(out, error) from error
-    data = data_of(runs[0])
+    data = data_of(runs[0], dataset)
     if len(runs) == 1 and not mirrored and not averaged:
-        model = _single(runs[0], progress)
+        model = _single(runs[0], dataset, progress)
     else:
         model = _several(runs, data, progress, mirrored=mirrored, averaged=averaged)
     metadata = _metadata(model, data, runs[0].description()["torch"], name, version)
@@ -122,9 +128,9 @@ def export_bundle(
     return Detector(out)
 
 
-def _single(run: RunFolder, progress: Progress) -> _Model:
+def _single(run: RunFolder, dataset: Path | None, progress: Progress) -> _Model:
     detector = trained_detector(run)
-    validated = write_validation(run, progress)
+    validated = write_validation(run, progress, dataset)
     return _Model(detector, (run.recipe(),), mirrored=False, averaged=False, validated=validated)
 
 
@@ -177,7 +183,18 @@ def _metadata(
         figures=(as_figures(metrics),),
         calibration=model.validated.calibration,
         recipe=model.described(),
+        known_data=_known_data(data, calibrated=model.validated.calibration is not None),
         made_with=f"mammoscope {__version__}, torch {torch_version}",
+    )
+
+
+def _known_data(data: AnnotatedDataset, *, calibrated: bool) -> tuple[KnownData, ...]:
+    """Whom the network learnt from, and on whom its operating point was chosen and its scores were calibrated."""
+    salt, validation = data.fingerprint(), data.narrowed("val")
+    roles = (DataRole.CHOSEN, DataRole.CALIBRATED) if calibrated else (DataRole.CHOSEN,)
+    return (
+        known_data(DataRole.TRAINED, data.narrowed("train"), salt=salt),
+        *(known_data(role, validation, salt=salt) for role in roles),
     )
 
 

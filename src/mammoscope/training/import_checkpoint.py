@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,9 +13,10 @@ import torch
 from mammoscope import __version__
 from mammoscope.datasets import AnnotatedDataset, load_dataset
 from mammoscope.detectors.import_checkpoint import ForeignDetector, Origin, read_foreign
-from mammoscope.evaluation import EvaluationError, ImageResult
+from mammoscope.evaluation import EvaluationError, case_of
+from mammoscope.evaluation.data_overlap import known_data
 from mammoscope.imaging import Crop, read_mammogram
-from mammoscope.inference import BundleInput, BundleMetadata, Detector, OperatingPoint, TrainingData
+from mammoscope.inference import BundleInput, BundleMetadata, DataRole, Detector, OperatingPoint, TrainingData
 from mammoscope.training.errors import TrainingError
 from mammoscope.training.export import as_figures
 from mammoscope.training.onnx_export import cannot_be_written, write_bundle
@@ -219,7 +221,7 @@ def _with_figures(
     results = []
     for number, image in enumerate(validation):
         found = bundle.candidates(read_mammogram(image.path))
-        results.append(ImageResult(image.id, image.patient, image.boxes, found, image.crowds))
+        results.append(case_of(image, found).result)
         progress(number + 1, len(validation))
     try:
         metrics = validation_metrics(results, validation, metadata.name)
@@ -234,5 +236,7 @@ def _with_figures(
         rule=THRESHOLD_RULE,
         chosen_on=f"{validation.name}, split val, {metrics.n_images} images of {metrics.n_patients} patients",
     )
-    points = (chosen,) if threshold is None else metadata.operating_points
-    return metadata.model_copy(update={"operating_points": points, "figures": (as_figures(metrics),)})
+    update: dict[str, Any] = {"figures": (as_figures(metrics),)}
+    if threshold is None:  # only then validation decided something
+        update |= {"operating_points": (chosen,), "known_data": (known_data(DataRole.CHOSEN, validation),)}
+    return metadata.model_copy(update=update)

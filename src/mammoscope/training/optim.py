@@ -139,6 +139,8 @@ class MixedPrecision:
     ``fp16`` scales the loss so that small gradients survive (Micikevicius et al. 2018); a step whose gradient overflows
     is skipped and the scale halved, which happens to every run now and then.
 
+    A CPU computes in fp32 whatever the recipe says.
+
     Raises
     ------
     TrainingError
@@ -148,6 +150,8 @@ class MixedPrecision:
     def __init__(self, precision: str, device: torch.device) -> None:
         if precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
             raise TrainingError('this GPU cannot compute in bf16: give schedule.precision = "fp16" or "fp32"')
+        if device.type == "cpu":  # slower there in half precision, and torch warns at every step
+            precision = "fp32"
         self._dtype = _DTYPES[precision]
         self._device = device
         self._scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")

@@ -1,13 +1,16 @@
 """A recipe: one TOML file that says everything a training needs."""
 
+import importlib.resources
 import tomllib
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mammoscope.detectors import DetectorSpec
-from mammoscope.imaging import Crop, InputGeometry
+from mammoscope.errors import what_is_wrong
+from mammoscope.imaging import Crop, Preprocessing
 from mammoscope.training.errors import TrainingError
 
 _Kind = TypeVar("_Kind", bound=BaseModel)
@@ -25,9 +28,9 @@ class InputSection(_Section):
     crop: Crop = Crop.BREAST
 
     @property
-    def geometry(self) -> InputGeometry:
+    def geometry(self) -> Preprocessing:
         """The same in imaging's words."""
-        return InputGeometry(self.rows, self.columns, self.crop)
+        return Preprocessing(self.rows, self.columns, self.crop)
 
 
 class AugmentationSection(_Section):
@@ -310,10 +313,52 @@ def validated(kind: type[_Kind], content: dict[str, Any], origin: str) -> _Kind:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        message = first["msg"].removeprefix("Value error, ")
+        message = what_is_wrong(first)
         if first["type"] == "extra_forbidden":
-            message = "a recipe has no such key; remove it or correct its spelling"
+            message = f"a recipe has no such key; {_meant(kind, first['loc'])}"
         raise TrainingError(f"the recipe {origin}: {key or 'the whole'}: {message}") from error
+
+
+def _meant(kind: type[BaseModel], place: tuple[int | str, ...]) -> str:
+    """The key that an unknown one is most like, of its section first, then of any."""
+    sections = {
+        name: list(field.annotation.model_fields)
+        for name, field in kind.model_fields.items()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+    }
+    wrong = str(place[-1])
+    own = list(kind.model_fields) if len(place) == 1 else sections.get(str(place[0]), [])
+    if alike := get_close_matches(wrong, own, 1, 0.6):
+        return f"did you mean {'.'.join([*map(str, place[:-1]), alike[0]])}?"
+    elsewhere = [f"{section}.{wrong}" for section, keys in sections.items() if wrong in keys]
+    return f"did you mean {elsewhere[0]}?" if elsewhere else "remove it or correct its spelling"
+
+
+def recipe_file(name: Path) -> Path:
+    """A recipe's file: the path itself, or the recipe of that name that comes with Mammoscope.
+
+    Raises
+    ------
+    TrainingError
+        If there is neither; it names the recipes there are.
+    """
+    if name.is_file() or name.suffix == ".toml":
+        return name
+    folder = shipped_recipes()
+    file = folder / f"{name.as_posix()}.toml"
+    if file.is_file() and file.resolve().is_relative_to(folder.resolve()):
+        return file
+    there = sorted(one.relative_to(folder).with_suffix("").as_posix() for one in folder.rglob("*.toml"))
+    alike = get_close_matches(name.as_posix(), there, 1, 0.6)
+    hint = f"did you mean {alike[0]}? " if alike else ""
+    raise TrainingError(f"there is no recipe {name}: {hint}give the path of a TOML file, or one of {', '.join(there)}")
+
+
+def shipped_recipes() -> Path:
+    """The folder of the recipes that come with Mammoscope: in the installed package, or beside its source."""
+    package = Path(str(importlib.resources.files("mammoscope")))
+    installed = package / "recipes"
+    return installed if installed.is_dir() else package.parent.parent / "recipes"
 
 
 def _apply(content: dict[str, Any], change: str) -> None:

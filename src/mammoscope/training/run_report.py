@@ -24,10 +24,9 @@ from mammoscope.evaluation import (
     predictions_to_coco,
     report_markdown,
 )
-from mammoscope.imaging import InputGeometry
-from mammoscope.inference import (
-    Calibration,
-)
+from mammoscope.evaluation.data_overlap import known_data, overlaps
+from mammoscope.imaging import Preprocessing
+from mammoscope.inference import Calibration, DataRole
 from mammoscope.training.checkpoint import RunFolder, write_atomically
 from mammoscope.training.data import load_data
 from mammoscope.training.errors import TrainingError
@@ -71,10 +70,10 @@ class Validation:
     calibration: Calibration | None
 
 
-def write_validation(run: RunFolder, progress: Progress) -> Validation:
-    """As `report_validation`, with what the figures are made of."""
+def write_validation(run: RunFolder, progress: Progress, dataset: Path | None = None) -> Validation:
+    """As `report_validation`, with what the figures are made of; ``dataset`` is where the data set lies now."""
     recipe = run.recipe()
-    validation = data_of(run).narrowed("val")
+    validation = data_of(run, dataset).narrowed("val")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         validated = validate(trained_detector(run).to(device), recipe.input.geometry, validation, recipe.name, progress)
@@ -88,7 +87,7 @@ def write_validation(run: RunFolder, progress: Progress) -> Validation:
 
 
 def validate(
-    detector: MassDetector, geometry: InputGeometry, validation: AnnotatedDataset, model: str, progress: Progress
+    detector: MassDetector, geometry: Preprocessing, validation: AnnotatedDataset, model: str, progress: Progress
 ) -> Validation:
     """A detector on validation images, its scores calibrated on them.
 
@@ -113,7 +112,11 @@ def _write(folder: Path, validated: Validation, validation: AnnotatedDataset, re
         figures = {name: part.to_json() for name, part in by_class.items()}
         write_atomically(folder / "classes.json", json.dumps(figures, indent=2).encode())
         written += f"\n## By class\n\n{class_table(by_class).written(TableFormat.MARKDOWN)}"
-    facts = {"calibration": validated.calibration and validated.calibration.model_dump(mode="json")}
+    chosen = known_data(DataRole.CHOSEN, validation, salt=str(metrics.dataset_fingerprint))
+    facts = {
+        "overlaps": [overlap.to_json() for overlap in overlaps([chosen], validation)],
+        "calibration": validated.calibration and validated.calibration.model_dump(mode="json"),
+    }
     for name, content in (
         (CASES, cases_to_coco(cases, validation.category_ids)),
         (PREDICTIONS, predictions_to_coco(cases, validation.category_ids)),
@@ -125,18 +128,29 @@ def _write(folder: Path, validated: Validation, validation: AnnotatedDataset, re
 
 def named(data: AnnotatedDataset) -> str:
     """A data set's split in one line, with its numbers of images and patients."""
-    return f"{data.name}, split {data.split}, {len(data)} images of {len(data.patients)} patients"
+    return f"{data.name}, split {data.split_name}, {len(data)} images of {len(data.patients)} patients"
 
 
-def data_of(run: RunFolder) -> AnnotatedDataset:
+def data_of(run: RunFolder, dataset: Path | None = None) -> AnnotatedDataset:
     """What a run was trained on.
+
+    Parameters
+    ----------
+    dataset
+        Where it lies now; ``None`` for where it lay then.
 
     Raises
     ------
     TrainingError
-        If it has changed since.
+        If it has changed since, or is no longer there.
     """
-    data = load_data(run.recipe().data)
+    section = run.recipe().data
+    if dataset is None and not section.dataset.is_dir():
+        raise TrainingError(
+            f"the data set that {run.path} was trained on is no longer in {section.dataset}: say with --dataset where "
+            "it is now"
+        )
+    data = load_data(section.model_copy(update={"dataset": dataset or section.dataset}))
     if data.fingerprint() != run.description()["data_fingerprint"]:
         raise TrainingError(f"the data set {data.name} is no longer the one that {run.path} was trained on: restore it")
     return data

@@ -9,16 +9,24 @@ import torch
 
 from mammoscope.datasets import AnnotatedDataset, AnnotatedImage
 from mammoscope.detectors import MassDetector
-from mammoscope.evaluation import EvaluationError, FigureTable, ImageResult, Metrics, choose_threshold, evaluate
+from mammoscope.evaluation import (
+    EvaluationError,
+    FigureTable,
+    ImageResult,
+    Metrics,
+    case_of,
+    choose_threshold,
+    evaluate,
+)
 from mammoscope.findings import Finding
-from mammoscope.imaging import InputGeometry, Mammogram, PreparedImage, prepare, read_mammogram
+from mammoscope.imaging import Mammogram, PreparedImage, Preprocessing, prepare, read_mammogram
 from mammoscope.inference import as_findings
 
 THRESHOLD_RULE = "highest F1 on the validation split, IoU 0.5"
 """How operating points are chosen."""
 
 
-def candidates(detector: MassDetector, geometry: InputGeometry, mammogram: Mammogram) -> tuple[Finding, ...]:
+def candidates(detector: MassDetector, geometry: Preprocessing, mammogram: Mammogram) -> tuple[Finding, ...]:
     """What a detector in torch proposes; as `mammoscope.inference.Detector.candidates` does for a bundle."""
     return _look(detector, prepare(mammogram, geometry), mammogram)
 
@@ -48,7 +56,7 @@ def _look_at_batch(
 
 def results_on(
     detector: MassDetector,
-    geometry: InputGeometry,
+    geometry: Preprocessing,
     dataset: AnnotatedDataset,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> list[ImageResult]:
@@ -56,13 +64,13 @@ def results_on(
     results = []
     for number, image in enumerate(dataset):
         found = candidates(detector, geometry, read_mammogram(image.path))
-        results.append(ImageResult(image.id, image.patient, image.boxes, found, image.crowds))
+        results.append(case_of(image, found).result)
         progress(number + 1, len(dataset))
     return results
 
 
 def validation_metrics(
-    results: list[ImageResult], dataset: AnnotatedDataset, model: str, *, resamples: int = 1000
+    results: list[ImageResult], dataset: AnnotatedDataset, model: str, *, resamples: int = 2000
 ) -> Metrics:
     """All figures on the validation images, at the operating point chosen on them.
 
@@ -78,7 +86,7 @@ def validation_metrics(
         THRESHOLD_RULE,
         resamples=resamples,
         dataset=dataset.name,
-        split=dataset.split,
+        split=dataset.split_name,
         dataset_fingerprint=dataset.fingerprint(),
         model=model,
         note="The threshold was chosen on these very images: precision, recall and F1 are optimistic.",
@@ -143,7 +151,7 @@ def class_table(by_class: Mapping[str, Metrics]) -> FigureTable:
 class ValidationImages:
     """The validation images, prepared once: a GPU looks at one faster than a CPU can read it."""
 
-    def __init__(self, dataset: AnnotatedDataset, geometry: InputGeometry) -> None:
+    def __init__(self, dataset: AnnotatedDataset, geometry: Preprocessing) -> None:
         self._dataset = dataset
         self._geometry = geometry
         self._prepared: list[tuple[PreparedImage, Mammogram]] = []
@@ -188,13 +196,10 @@ class ValidationImages:
             for start in range(0, len(self._prepared), size)
             for findings in _look_at_batch(detector, self._prepared[start : start + size])
         ]
-        return [
-            ImageResult(image.id, image.patient, image.boxes, findings, image.crowds)
-            for image, findings in zip(self._dataset, found, strict=True)
-        ]
+        return [case_of(image, findings).result for image, findings in zip(self._dataset, found, strict=True)]
 
 
-def _prepared(image: AnnotatedImage, geometry: InputGeometry) -> tuple[PreparedImage, Mammogram]:
+def _prepared(image: AnnotatedImage, geometry: Preprocessing) -> tuple[PreparedImage, Mammogram]:
     mammogram = read_mammogram(image.path)
     # Only its size is needed from here on: one pixel stands for all.
     return prepare(mammogram, geometry), replace(

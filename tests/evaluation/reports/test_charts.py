@@ -3,7 +3,13 @@ from dataclasses import asdict
 import pytest
 
 from mammoscope.evaluation import CENTRE, ImageResult, match, match_by, reliability
-from mammoscope.evaluation.reports.charts import SIDE, froc_chart, precision_recall_chart, reliability_chart
+from mammoscope.evaluation.reports.charts import (
+    SIDE,
+    curve_charts,
+    froc_chart,
+    precision_recall_chart,
+    reliability_chart,
+)
 from mammoscope.findings import Box, Finding
 
 A, B, NOWHERE = Box(0, 0, 10, 10), Box(50, 50, 60, 60), Box(100, 100, 110, 110)
@@ -25,23 +31,41 @@ def test_precision_recall_starts_at_recall_0():
     assert [pytest.approx(pair, abs=1e-3) for pair in expected] == points(line)
 
 
-def test_froc_is_a_staircase_to_the_edge():
-    (line,) = froc_chart([match(results(), 0.5)], max_fppi=4).lines
-    # up to 1/2 at once, level until one false positive per image, up to 1, level to the edge
-    expected = [(0, 1), (0, 0.5), (0.25, 0.5), (0.25, 0), (1, 0)]
+def test_froc_is_a_staircase_on_a_logarithmic_axis():
+    (line,) = froc_chart([match(results(), 0.5)], fppi=(0.25, 4)).lines
+    # half from the start, level until one false positive per image (half way from 1/4 to 4), up to 1, level to the edge
+    expected = [(0, 0.5), (0.5, 0.5), (0.5, 0), (1, 0)]
     assert [pytest.approx(pair, abs=1e-3) for pair in expected] == points(line)
 
 
 def test_beyond_the_edge_nothing_is_drawn():
     alarms = [ImageResult(1, "p", (A,), (*(Finding(NOWHERE, 0.9) for _ in range(5)), Finding(A, 0.5)))]
-    (line,) = froc_chart([match(alarms, 0.5)], max_fppi=4).lines
+    (line,) = froc_chart([match(alarms, 0.5)], fppi=(0.25, 4)).lines
     assert points(line) == [(0, 1), (1, 1)]
 
 
 def test_each_rule_has_a_line_of_its_name():
     chart = froc_chart(match_by(results(), (0.5, CENTRE)))
     assert [line.name for line in chart.lines] == ["IoU 0.5", "centre in the box"]
-    assert chart.ticks[2] == (0.5, "2", "0.5")
+    assert chart.x_ticks == [
+        (0, "1/8"), (1 / 6, "1/4"), (2 / 6, "1/2"), (3 / 6, "1"), (4 / 6, "2"), (5 / 6, "4"), (1, "8")
+    ]  # fmt: skip
+    assert chart.y_ticks[2] == (0.5, "0.5")
+
+
+def test_bands_are_the_bootstrap_at_each_place():
+    """Two patients, one whose lesion is found and one whose is not: resamples find 0, 1/2 or 1 of the lesions."""
+    found = ImageResult(1, "p", (A,), (Finding(A, 0.9),))
+    missed = ImageResult(2, "q", (A,), (Finding(NOWHERE, 0.8),))
+    froc, precision_recall = curve_charts([found, missed], 0.5, resamples=400, seed=0)
+    curve = froc.curves[0]
+    assert (curve.low == 0).all()
+    assert (curve.high == 1).all()
+    assert curve.band_x[[0, -1]] == pytest.approx([0.125, 8])
+    assert [number for number, _ in froc.bands] == [1]
+    assert froc.bands[0][1].split()[0] == f"0,{SIDE}"
+    assert precision_recall.curves[0].low.max() == 1  # where a recall is reached, nothing false came before
+    assert curve_charts([found, missed], 0.5, resamples=0, seed=0)[0].bands == ()
 
 
 def test_empty_bins_have_no_dot():

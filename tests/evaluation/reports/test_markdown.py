@@ -3,6 +3,7 @@ import json
 import pytest
 
 from mammoscope.evaluation import EvaluationError, ImageResult, evaluate, model_card_markdown, read_metrics
+from mammoscope.evaluation.metrics import interval_text
 from mammoscope.findings import Box, Finding
 from mammoscope.imaging import Crop
 from mammoscope.inference import BundleInput, BundleMetadata, Calibration, Figures, OperatingPoint, TrainingData
@@ -52,8 +53,8 @@ def test_figures_stand_beside_the_bundles_own():
     whole = metrics()
     card = rows(model_card_markdown(METADATA, whole, megabytes=14.5))
     low, high = whole["intervals"]["f1"]
-    assert ["| F1", f"0.500 ({low:.3f} to {high:.3f})", "0.500 |"] in card
-    assert any(row[0].endswith("(AP50)") and row[2] == "0.812 (0.700 to 0.900) |" for row in card)
+    assert ["| F1", f"0.500 ({interval_text((low, high), 50)})", "0.500 |"] in card
+    assert any(row[0].endswith("(AP50)") and row[2] == "0.812 (0.70 to 0.90) |" for row in card)
 
 
 def test_what_the_bundle_says_of_itself():

@@ -34,7 +34,10 @@ class Script:
         self.lines = list(lines)
         self.asked: list[list[str]] = []
 
-    def __call__(self, files: Sequence[Path], on_sent: Callable[[str], None]) -> tuple[Sending, ...]:
+    def __call__(
+        self, files: Sequence[Path], on_sent: Callable[[str], None], may_send: Callable[[], bool]
+    ) -> tuple[Sending, ...]:
+        assert may_send()
         uids = [file.stem.partition("-")[2] for file in files]
         self.asked.append(uids)
         line = self.lines.pop(0)
@@ -203,7 +206,7 @@ def test_what_was_acknowledged_before_a_crash_is_not_sent_again(add_report, deli
     class Crash(BaseException):
         pass
 
-    def crash(_: Sequence[Path], on_sent: Callable[[str], None]) -> tuple[Sending, ...]:
+    def crash(_: Sequence[Path], on_sent: Callable[[str], None], __: Callable[[], bool]) -> tuple[Sending, ...]:
         on_sent(a_b[0])
         raise Crash
 

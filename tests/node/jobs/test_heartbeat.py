@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from mammoscope.node.db.repository import Records
-from mammoscope.node.jobs.heartbeat import Vigil
+from mammoscope.node.jobs.heartbeat import Heartbeat
 
 
 class Clock:
@@ -40,43 +40,43 @@ def clock() -> Clock:
     return Clock()
 
 
-def vigil_of(work: Work, records: Records, clock: Clock) -> Vigil:
-    return Vigil(work, records, beat_every_seconds=5, dead_after_seconds=30, clock=clock)
+def heartbeat_of(work: Work, records: Records, clock: Clock) -> Heartbeat:
+    return Heartbeat(work, records, beat_every_seconds=5, dead_after_seconds=30, clock=clock)
 
 
 def names(records: Records) -> list[str]:
     return [worker.name for worker in records.workers()]
 
 
-def pass_time(clock: Clock, seconds: int, *vigils: Vigil) -> None:
+def pass_time(clock: Clock, seconds: int, *heartbeats: Heartbeat) -> None:
     for _ in range(seconds // 5):
         clock.now += 5
-        for vigil in vigils:
-            vigil.keep()
+        for heartbeat in heartbeats:
+            heartbeat.keep()
 
 
 def test_those_who_beat_are_left_alone(records: Records, clock: Clock) -> None:
     a, b = Work("a"), Work("b")
-    vigils = [vigil_of(work, records, clock) for work in (a, b)]
-    pass_time(clock, 120, *vigils)
+    heartbeats = [heartbeat_of(work, records, clock) for work in (a, b)]
+    pass_time(clock, 120, *heartbeats)
     assert names(records) == ["a", "b"]
     assert a.taken_over == b.taken_over == []
 
 
 def test_the_work_of_one_who_beats_no_more_is_taken_over_once(records: Records, clock: Clock) -> None:
     a, b, dead = Work("a"), Work("b"), Work("dead")
-    vigils = [vigil_of(work, records, clock) for work in (a, b)]
-    vigil_of(dead, records, clock).keep()
-    pass_time(clock, 25, *vigils)
+    heartbeats = [heartbeat_of(work, records, clock) for work in (a, b)]
+    heartbeat_of(dead, records, clock).keep()
+    pass_time(clock, 25, *heartbeats)
     assert a.taken_over + b.taken_over == []
-    pass_time(clock, 15, *vigils)
+    pass_time(clock, 15, *heartbeats)
     assert a.taken_over + b.taken_over == ["dead"]
     assert names(records) == ["a", "b"]
 
 
 def test_a_beat_whatever_its_clock_says_is_a_sign_of_life(records: Records, clock: Clock) -> None:
     a, other = Work("a"), Work("other")
-    watcher, watched = vigil_of(a, records, clock), vigil_of(other, records, clock)
+    watcher, watched = heartbeat_of(a, records, clock), heartbeat_of(other, records, clock)
     for _ in range(8):
         watched.keep()  # all of its times are those of this test's start
         pass_time(clock, 25, watcher)
@@ -85,8 +85,8 @@ def test_a_beat_whatever_its_clock_says_is_a_sign_of_life(records: Records, cloc
 
 def test_a_taking_over_that_fails_is_done_later(records: Records, clock: Clock) -> None:
     a = Work("a", fails=True)
-    watcher = vigil_of(a, records, clock)
-    vigil_of(Work("dead"), records, clock).keep()
+    watcher = heartbeat_of(a, records, clock)
+    heartbeat_of(Work("dead"), records, clock).keep()
     with pytest.raises(OSError, match="away"):
         pass_time(clock, 60, watcher)
     a.fails = False
@@ -96,7 +96,7 @@ def test_a_taking_over_that_fails_is_done_later(records: Records, clock: Clock) 
 
 def test_after_a_sleep_of_our_own_nobody_is_taken_for_dead_at_once(records: Records, clock: Clock) -> None:
     a, b = Work("a"), Work("b")
-    watcher, watched = vigil_of(a, records, clock), vigil_of(b, records, clock)
+    watcher, watched = heartbeat_of(a, records, clock), heartbeat_of(b, records, clock)
     pass_time(clock, 10, watched, watcher)
     clock.now += 3600  # the machine slept, or the database was away
     watcher.keep()
@@ -104,9 +104,9 @@ def test_after_a_sleep_of_our_own_nobody_is_taken_for_dead_at_once(records: Reco
     assert a.taken_over == []
 
 
-def test_one_who_was_thought_dead_and_lives_is_not_buried_again_and_again(records: Records, clock: Clock) -> None:
+def test_one_who_was_declared_dead_and_lives_is_not_so_again_and_again(records: Records, clock: Clock) -> None:
     ours, theirs = Work("ours"), Work("theirs")
-    watching, slow = vigil_of(ours, records, clock), vigil_of(theirs, records, clock)
+    watching, slow = heartbeat_of(ours, records, clock), heartbeat_of(theirs, records, clock)
     slow.keep()
     pass_time(clock, 35, watching)  # as under a load that leaves the other no time
     assert ours.taken_over == ["theirs"]
@@ -115,3 +115,29 @@ def test_one_who_was_thought_dead_and_lives_is_not_buried_again_and_again(record
     assert theirs.taken_over == []
     pass_time(clock, 40, watching)
     assert ours.taken_over == ["theirs", "theirs"]
+
+
+def test_a_claim_ends_when_another_took_the_work_over(records: Records, clock: Clock) -> None:
+    watching, slow = heartbeat_of(Work("ours"), records, clock), heartbeat_of(Work("slow"), records, clock)
+    slow.keep()
+    is_ours = slow.claim()
+    pass_time(clock, 20, watching)
+    assert is_ours()  # silent for long, and found dead by nobody
+    pass_time(clock, 45, watching)
+    assert "slow" not in names(records)
+    assert not is_ours()  # woken: the records are asked before anything else is sent
+    assert not is_ours()
+    assert slow.claim()()  # new work is ours again
+
+
+def test_a_claim_that_cannot_be_asked_about_is_lost(tmp_path: Path, clock: Clock) -> None:
+    records = Records.open(tmp_path)
+    slow = heartbeat_of(Work("slow"), records, clock)
+    slow.keep()
+    is_ours = slow.claim()
+    (tmp_path / "node.sqlite").unlink()
+    records.close()
+    (tmp_path / "node.sqlite").mkdir()
+    assert is_ours()  # a beat ago it was ours, and nobody can have found us dead since
+    clock.now += 20
+    assert not is_ours()

@@ -7,9 +7,11 @@ import pytest
 from pydicom import FileDataset, dcmread
 
 from mammoscope.findings import Reading
-from mammoscope.imaging import Mammogram, MammogramReader
+from mammoscope.imaging import DecoderLostError, Mammogram, MammogramReader, ReducedMammogram
+from mammoscope.inference import BundleError
+from mammoscope.inference.pool import ModelUnavailableError
 from mammoscope.node.db.repository import DeliveryStatus, Records, StudyRecord, StudyState
-from mammoscope.node.events import Event, ImageRead, Origin, StudyFailed, StudyRead
+from mammoscope.node.events import Event, ImageRead, Origin, StudyFailed, StudyPutOff, StudyRead
 from mammoscope.node.jobs.make_report import Reporter
 from mammoscope.node.jobs.read_study import StudyWork
 from mammoscope.node.jobs.study_completion import StudyTracker
@@ -106,6 +108,7 @@ class Bench:
             self.events.append,
             self.stopping,
         )
+        self.work = work
         [order] = self.records.studies_to_read()
         work.read(study, order.attempt)
         return self.record(study)
@@ -201,16 +204,16 @@ def test_an_image_that_ends_its_reader_again_and_again_is_answered(
 
     bench.detector = Deadly()
     study = bench.put(images[:2])
-    for _ in range(3):
+    for _ in range(2):
         with pytest.raises(Crashed):
             bench.read(study)
     [report] = bench.read(study).reports
     reasons = {image.sop_instance_uid: image.reason for image in report.images}
     assert reasons == {
         str(images[0].SOPInstanceUID): None,
-        deadly: "The program ended 3 times while it read the image.",
+        deadly: "The program ended 2 times while it read the image.",
     }
-    assert len(deaths) == 3
+    assert len(deaths) == 2
 
 
 def test_a_study_that_is_overdue_is_answered_and_read_later(bench: Bench, images: list[FileDataset]) -> None:
@@ -293,3 +296,114 @@ def test_a_stop_leaves_the_study_for_the_next_start(bench: Bench, images: list[F
     bench.stopping.clear()
     bench.detector = detector
     assert len(bench.read(study).reports) == 1
+
+
+class Away:
+    """A detector whose bundle is away for a number of images."""
+
+    def __init__(self, detector: object, error: Exception, images: int) -> None:
+        self._detector, self._error, self.left = detector, error, images
+        self.algorithm, self.preprocessing = detector.algorithm, detector.preprocessing
+
+    def read(self, mammogram: ReducedMammogram, threshold: float | None = None) -> Reading:
+        if self.left:
+            self.left -= 1
+            raise self._error
+        return self._detector.read(mammogram, threshold)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [BundleError("there is no model bundle /srv/models/masses.onnx"), ModelUnavailableError("too little memory")],
+)
+def test_a_model_that_is_away_is_nothing_to_be_said_of_a_patient(
+    bench: Bench, images: list[FileDataset], detector, error: Exception
+) -> None:
+    bench.detector = Away(detector, error, images=5)
+    study = bench.put(images)
+    for left in (4, 3, 2, 1, 0):
+        record = bench.read(study)
+        assert (record.reports, record.failures) == ((), ())
+        assert record.state is StudyState.RECEIVING
+        assert bench.detector.left == left
+        assert str(error) in str(bench.work.trouble)
+        assert not bench.tracker.is_due(study)
+        bench.clock.now += 60
+        assert bench.tracker.is_due(study)
+    record = bench.read(study)
+    assert [image.findings for image in record.images] == [1] * 4
+    assert bench.work.trouble is None
+    assert [type(event) for event in bench.events].count(StudyPutOff) == 5
+    assert "/srv" not in str(record)
+    assert "/srv" not in str([event for event in bench.events if isinstance(event, StudyPutOff)])
+
+
+def test_a_study_is_answered_in_time_though_the_model_stays_away(
+    bench: Bench, images: list[FileDataset], detector
+) -> None:
+    bench.detector = Away(detector, BundleError("away"), images=2)
+    study = bench.put(images[:2])
+    bench.read(study)
+    bench.clock.now += 3600
+    record = bench.read(study)
+    assert {i.reason for i in record.images} == {"The image was not read within 60 minutes; it is read later."}
+    assert not bench.read(study).reports[1:]  # away once more
+    bench.clock.now += 60
+    assert [image.findings for image in bench.read(study).images] == [1, 1]
+
+
+class Killed:
+    """A source whose decoder is killed by whoever reads one image."""
+
+    def __init__(self, source: MammogramReader, deadly: str) -> None:
+        self._source, self._deadly, self.touched = source, deadly, 0
+        self.read_header = source.read_header
+
+    def read_reduced(self, path: Path, name: str | None = None, **wanted: object) -> ReducedMammogram:
+        if name == self._deadly:
+            self.touched += 1
+            raise DecoderLostError("the decoder crashed (SIGKILL)", killed=True)
+        return self._source.read_reduced(path, name, **wanted)
+
+
+def test_an_image_whose_decoder_is_killed_is_not_touched_a_third_time(
+    bench: Bench, images: list[FileDataset], source: MammogramReader
+) -> None:
+    deadly = str(images[1].SOPInstanceUID)
+    bench.source = Killed(source, deadly)
+    study = bench.put(images)
+    for _ in range(2):
+        assert bench.read(study).reports == ()
+        bench.clock.now += 60
+    record = bench.read(study)
+    assert {image.sop_instance_uid: image.reason for image in record.images} == {
+        str(image.SOPInstanceUID): None for image in images
+    } | {deadly: "The program ended 2 times while it read the image."}
+    assert bench.source.touched == 2
+
+
+def test_what_restores_an_image_counts_as_a_try(bench: Bench, images: list[FileDataset], source) -> None:
+    steps = Steps()
+    study = bench.put(images[:1])
+    deadly = str(images[0].SOPInstanceUID)
+
+    class Deadly(Killed):
+        def read_reduced(self, path: Path, name: str | None = None, **wanted: object) -> ReducedMammogram:
+            if wanted.get("preprocessing", 0) == 0:  # asked for by `restore` alone
+                self.touched += 1
+                raise Crashed
+            return self._source.read_reduced(path, name, **wanted)
+
+    def no_results(*_: object, **__: object) -> None:
+        raise Crashed
+
+    make_results, bench.make_results = bench.make_results, no_results
+    with pytest.raises(Crashed):
+        bench.read(study, steps)
+    bench.make_results, bench.source = make_results, Deadly(source, deadly)
+    for _ in range(2):
+        with pytest.raises(Crashed):
+            bench.read(study, steps)
+    [report] = bench.read(study, steps).reports
+    assert [image.reason for image in report.images] == ["The program ended 2 times while it read the image."]
+    assert bench.source.touched == 2

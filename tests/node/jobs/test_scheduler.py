@@ -9,7 +9,7 @@ import pytest
 from mammoscope.findings import ReadingStatus
 from mammoscope.node.db.repository import DeliveryRecord, DeliveryStatus, ImageRecord, Records, Report
 from mammoscope.node.events import Origin
-from mammoscope.node.jobs.scheduler import Agenda
+from mammoscope.node.jobs.scheduler import Scheduler
 from mammoscope.node.jobs.study_completion import StudyTracker
 
 
@@ -58,8 +58,8 @@ def records(tmp_path: Path) -> Iterator[Records]:
 
 
 @pytest.fixture
-def make_agenda(clock: Clock, book: Book, records: Records) -> Callable[..., Agenda]:
-    def make(**options: Any) -> Agenda:
+def make_scheduler(clock: Clock, book: Book, records: Records) -> Callable[..., Scheduler]:
+    def make(**options: Any) -> Scheduler:
         tracker = StudyTracker(30, 3600, clock)
         facts = {
             "at_once": 1,
@@ -69,7 +69,7 @@ def make_agenda(clock: Clock, book: Book, records: Records) -> Callable[..., Age
             "tidy": lambda: None,
             **options,
         }
-        return Agenda(book, records, tracker, clock=clock, **facts)
+        return Scheduler(book, records, tracker, clock=clock, **facts)
 
     return make
 
@@ -92,119 +92,119 @@ def report(study: str, number: int = 1, destination: str = "pacs") -> Report:
     )
 
 
-def test_a_study_is_handed_out_once_when_it_was_quiet(records, make_agenda, clock: Clock, book: Book) -> None:
-    agenda = make_agenda()
+def test_a_study_is_handed_out_once_when_it_was_quiet(records, make_scheduler, clock: Clock, book: Book) -> None:
+    scheduler = make_scheduler()
     add(records, "1.2")
-    agenda.look()
+    scheduler.look()
     assert book.take() == []
     clock.now += 31
-    agenda.look()
-    agenda.look()
+    scheduler.look()
+    scheduler.look()
     assert book.take() == [("read", "read 1.2 1", 1)]
 
 
 def test_a_complete_study_is_handed_out_at_once_but_a_late_view_waits(
-    records, make_agenda, clock: Clock, book: Book
+    records, make_scheduler, clock: Clock, book: Book
 ) -> None:
-    agenda = make_agenda(is_complete=lambda _: True)
+    scheduler = make_scheduler(is_complete=lambda _: True)
     add(records, "1.2")
-    agenda.look()
+    scheduler.look()
     assert [name for _, name, _ in book.take()] == ["read 1.2 1"]
     records.add_report("1.2", report("1.2"))
     records.end_attempt("1.2", 1)
     records.add_object("1.2", "1.2.2", "1.8", peer="MODALITY")
-    agenda.look()
+    scheduler.look()
     assert "read 1.2 2" not in [name for _, name, _ in book.take()]
     clock.now += 31
-    agenda.look()
+    scheduler.look()
     assert "read 1.2 2" in [name for _, name, _ in book.take()]
 
 
-def test_studies_sent_to_us_go_before_those_pulled(records, make_agenda, book: Book) -> None:
+def test_studies_sent_to_us_go_before_those_pulled(records, make_scheduler, book: Book) -> None:
     for number in range(6):
         add(records, f"1.3.{number}", Origin.PULLED, ago=3600)
     add(records, "1.2", ago=60)
-    make_agenda().look()
+    make_scheduler().look()
     entries = book.take()
     assert entries[0] == ("read", "read 1.2 1", 1)
     assert {priority for _, _, priority in entries[1:]} == {10}
     assert len(entries) == 2  # the others wait outside the queue: one that comes later may still go first
 
 
-def test_however_many_workers_read_there_is_always_more_to_read(records, make_agenda, book: Book) -> None:
-    agenda = make_agenda()
+def test_however_many_workers_read_there_is_always_more_to_read(records, make_scheduler, book: Book) -> None:
+    scheduler = make_scheduler()
     for number in range(9):
         add(records, f"1.2.{number}", ago=3600)
     for number in range(6):  # six workers, each of which has one
         assert records.begin_reading(f"1.2.{number}", 1) is not None
-    agenda.look()
+    scheduler.look()
     assert {name for _, name, _ in book.take()} == {f"read 1.2.{number} 1" for number in range(8)}
 
 
-def test_an_overdue_study_goes_first(records, make_agenda, clock: Clock, book: Book) -> None:
-    agenda = make_agenda()
+def test_an_overdue_study_goes_first(records, make_scheduler, clock: Clock, book: Book) -> None:
+    scheduler = make_scheduler()
     add(records, "1.2", ago=1000)
-    agenda.look()
+    scheduler.look()
     clock.now += 3590
     for number in range(3):  # by the wall clock they have waited longer
         add(records, f"1.1.{number}", ago=2000)
-    agenda.look()
+    scheduler.look()
     assert "read 1.2 1" not in [name for _, name, _ in book.take()[1:]]
     records.end_attempt("1.2", 1)
     clock.now += 20
-    agenda.look()
+    scheduler.look()
     assert [name for _, name, _ in book.take()] == ["read 1.2 2"]
 
 
-def test_a_person_s_retry_is_handed_out_at_once(records, make_agenda, book: Book) -> None:
-    agenda = make_agenda()
+def test_a_person_s_retry_is_handed_out_at_once(records, make_scheduler, book: Book) -> None:
+    scheduler = make_scheduler()
     add(records, "1.2")
     records.add_report("1.2", report("1.2"))
     records.end_attempt("1.2", 1)
-    agenda.look()
+    scheduler.look()
     book.take()
     records.retry("1.2")
-    agenda.look()
+    scheduler.look()
     assert ("read", "read 1.2 2", 1) in book.take()
 
 
-def test_a_delivery_is_handed_out_when_its_time_has_come(records, make_agenda, clock: Clock, book: Book) -> None:
-    agenda = make_agenda()
+def test_a_delivery_is_handed_out_when_its_time_has_come(records, make_scheduler, clock: Clock, book: Book) -> None:
+    scheduler = make_scheduler()
     add(records, "1.2", Origin.PULLED)
     records.add_report("1.2", report("1.2"))
-    agenda.look()
-    agenda.look()
+    scheduler.look()
+    scheduler.look()
     assert book.take() == [("send pacs", "send 1.2 1 pacs 1 0", 10)]
     later = DeliveryRecord(
         destination="pacs", tries=1, waited_seconds=5, next_try_at=datetime.now(UTC) + timedelta(seconds=5)
     )
     records.set_delivery("1.2", 1, later)
-    agenda.look()
+    scheduler.look()
     assert book.take() == []
     clock.now += 6
-    agenda.look()
+    scheduler.look()
     assert book.take() == [("send pacs", "send 1.2 1 pacs 1 1", 10)]
 
 
-def test_a_destination_that_answers_again_gets_at_once_what_waited_for_it(records, make_agenda, book: Book) -> None:
-    agenda = make_agenda()
+def test_a_destination_that_answers_again_gets_at_once_what_waited_for_it(records, make_scheduler, book: Book) -> None:
+    scheduler = make_scheduler()
     for study in ("1.2", "1.3"):
         add(records, study)
         records.add_report(study, report(study))
-    agenda.look()
+    scheduler.look()
     book.take()
     at = datetime.now(UTC) + timedelta(seconds=400)
     for study in ("1.2", "1.3"):
         put_off = DeliveryRecord(destination="pacs", tries=8, waited_seconds=1000, next_try_at=at)
         records.set_delivery(study, 1, put_off)
-    agenda.look()
+    scheduler.look()
     assert book.take() == []
 
     records.hasten("another")
-    agenda.look()
+    scheduler.look()
     assert book.take() == []
     records.hasten("pacs")
-    agenda.look()
+    scheduler.look()
 
     assert sorted(book.take()) == [("send pacs", "send 1.2 1 pacs 1 8", 1), ("send pacs", "send 1.3 1 pacs 1 8", 1)]
     assert records.delivery("1.2", 1, "pacs").waited_seconds == pytest.approx(600, abs=60)  # 400 were not waited
@@ -212,54 +212,54 @@ def test_a_destination_that_answers_again_gets_at_once_what_waited_for_it(record
 
 @pytest.mark.parametrize("leap", [timedelta(days=3650), timedelta(days=-3650)])
 def test_a_leap_of_the_clock_delays_no_delivery_beyond_its_wait(
-    records, make_agenda, clock: Clock, book: Book, leap: timedelta
+    records, make_scheduler, clock: Clock, book: Book, leap: timedelta
 ) -> None:
     add(records, "1.2")
     records.add_report("1.2", report("1.2"))
     at = datetime.now(UTC) + leap
     records.set_delivery("1.2", 1, DeliveryRecord(destination="pacs", tries=3, waited_seconds=35, next_try_at=at))
-    agenda = make_agenda()
-    agenda.look()
+    scheduler = make_scheduler()
+    scheduler.look()
     clock.now += 21  # a third try is followed by a wait of 20 seconds
-    agenda.look()
+    scheduler.look()
     assert book.take() == [("send pacs", "send 1.2 1 pacs 1 3", 1)]
 
 
-def test_what_may_not_be_sent_waits(records, make_agenda, book: Book) -> None:
+def test_what_may_not_be_sent_waits(records, make_scheduler, book: Book) -> None:
     add(records, "1.2")
     records.add_report("1.2", report("1.2"))
-    make_agenda(may_send=lambda _: False).look()
+    make_scheduler(may_send=lambda _: False).look()
     assert book.take() == []
 
 
-def test_a_delivery_to_no_one_is_handed_out_to_be_parked(records, make_agenda, book: Book) -> None:
+def test_a_delivery_to_no_one_is_handed_out_to_be_parked(records, make_scheduler, book: Book) -> None:
     add(records, "1.2")
     records.add_report("1.2", report("1.2", destination="gone"))
-    make_agenda().look()
+    make_scheduler().look()
     assert book.take() == [("send to no one", "send 1.2 1 gone 1 0", 1)]
 
 
 def test_once_a_minute_it_tidies_and_hands_out_anew_what_did_not_end(
-    records, make_agenda, clock: Clock, book: Book
+    records, make_scheduler, clock: Clock, book: Book
 ) -> None:
     tidied: list[float] = []
-    agenda = make_agenda(tidy=lambda: tidied.append(clock.now), is_complete=lambda _: True)
+    scheduler = make_scheduler(tidy=lambda: tidied.append(clock.now), is_complete=lambda _: True)
     add(records, "1.2")
-    agenda.look()
+    scheduler.look()
     clock.now += 59
-    agenda.look()
+    scheduler.look()
     assert book.take() == [("read", "read 1.2 1", 1)]
     clock.now += 1
-    agenda.look()
+    scheduler.look()
     assert book.take() == [("read", "read 1.2 1", 1)]
     assert tidied == [100, 160]
     assert book.swept == 2
 
 
-def test_what_is_done_is_not_handed_out(records, make_agenda, book: Book) -> None:
+def test_what_is_done_is_not_handed_out(records, make_scheduler, book: Book) -> None:
     add(records, "1.2", ago=60)
     records.add_report("1.2", report("1.2"))
     sent = DeliveryRecord(destination="pacs", status=DeliveryStatus.SENT, tries=1)
     records.set_delivery("1.2", 1, sent)
-    make_agenda().look()
+    make_scheduler().look()
     assert book.take() == []

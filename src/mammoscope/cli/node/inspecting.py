@@ -220,6 +220,8 @@ def _lines(record: "StudyRecord") -> "Iterator[str]":
         yield f"  waited {report.waited_seconds:.1f} s, read in {report.seconds:.1f} s"
         for image in report.images:
             yield f"  image {image.sop_instance_uid}: {_reading(image.findings, image.reason)}"
+        for view in report.absent_views:
+            yield f"  absent: no image of the expected view {view[:1]} {view[1:]} was received"
         for problem in report.problems:
             yield f"  problem: {problem}"
         for delivery in report.deliveries:

@@ -1,25 +1,51 @@
-"""Curves in the coordinates of a drawing, for the HTML report.
+"""Curves in the coordinates of a drawing: what the page of results, SVG, PDF and CSV files are made of."""
 
-The curves of a training run as charts.
-
-The precision-recall and FROC curves as pictures, drawn with OpenCV alone.
-"""
-
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mammoscope.evaluation.matching import Matches
-from mammoscope.evaluation.metrics import Floats, froc_curve, precision_recall_curve
+from mammoscope.evaluation.matching import CENTRE, ImageResult, Matches, match_by
+from mammoscope.evaluation.metrics import (
+    Floats,
+    band_of,
+    bootstrap_weights,
+    froc_curve,
+    precision_at,
+    precision_recall_curve,
+    sensitivity_at,
+)
 from mammoscope.evaluation.reports.run_record import RunRecord
 from mammoscope.evaluation.roc import RatedUnits, Unit, roc_curve
 
 SIDE = 360
 """Side of a chart's square, in the drawing's units."""
+FPPI_RANGE = (0.125, 8.0)
+"""False positives per image on a FROC curve's axis, which is logarithmic."""
+_BAND_POINTS = 97
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Curve:
+    """A curve's numbers in the axes' own units, as they were measured.
+
+    Parameters
+    ----------
+    x, y
+        Shape (points,).
+    band_x, low, high
+        Shape (band's points,): where the 95 % interval of y was taken, and its ends; empty where there is none.
+    """
+
+    name: str
+    x: Floats
+    y: Floats
+    band_x: Floats = field(default_factory=lambda: np.empty(0))
+    low: Floats = field(default_factory=lambda: np.empty(0))
+    high: Floats = field(default_factory=lambda: np.empty(0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +58,16 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """Curves over one pair of axes; x runs from 0 to ``x_max``, y from 0 to ``y_max``.
+    """Curves over one pair of axes; x runs from 0 (or ``x_min``) to ``x_max``, y from 0 to ``y_max``.
 
     Parameters
     ----------
+    x_min
+        Where a logarithmic axis begins; 0 for a plain one.
+    bands
+        (line, points of a polygon) of 95 % intervals: the number of their line from 1, points as SVG takes them.
+    curves
+        The numbers behind the lines, for a CSV file.
     diagonal
         Whether to draw y = x, where a calibrated score lies.
     dots
@@ -56,32 +88,109 @@ class Chart:
     dots: tuple[tuple[int, float, float, float], ...] = ()
     spans: tuple[tuple[int, float, float, float], ...] = ()
     columns: tuple[tuple[float, float, float, float], ...] = ()
+    x_min: float = 0.0
+    bands: tuple[tuple[int, str], ...] = ()
+    curves: tuple[Curve, ...] = field(default=(), compare=False, repr=False)
 
     @property
-    def ticks(self) -> list[tuple[float, str, str]]:
-        """(share of the axis, label on x, label on y)."""
-        return [(step / 4, f"{self.x_max * step / 4:g}", f"{self.y_max * step / 4:g}") for step in range(5)]
+    def x_ticks(self) -> list[tuple[float, str]]:
+        """(share of the axis, label)."""
+        if not self.x_min:
+            return [(step / 4, f"{self.x_max * step / 4:g}") for step in range(5)]
+        steps = round(math.log2(self.x_max / self.x_min))
+        return [(step / steps, _fraction(self.x_min * 2**step)) for step in range(steps + 1)]
+
+    @property
+    def y_ticks(self) -> list[tuple[float, str]]:
+        """(share of the axis, label)."""
+        return [(step / 4, f"{self.y_max * step / 4:g}") for step in range(5)]
 
 
-def precision_recall_chart(by_rule: Sequence[Matches]) -> Chart:
-    """Precision over recall, a line for each rule of what a hit is."""
-    lines = []
+def _fraction(value: float) -> str:
+    return f"{value:g}" if value >= 1 else f"1/{1 / value:g}"
+
+
+def curve_charts(results: Sequence[ImageResult], iou: float, resamples: int, seed: int) -> tuple[Chart, Chart]:
+    """(FROC, precision-recall) by each rule of a hit, with the intervals of the evaluation's own rule, ``iou``."""
+    at_iou, at_20, at_10, by_centre = match_by(results, (iou, 0.2, 0.1, CENTRE))
+    weights = bootstrap_weights(at_iou.n_patients, resamples, seed) if resamples else None
+    return (
+        froc_chart((at_iou, at_20, at_10, by_centre), weights),
+        precision_recall_chart((at_iou, at_20, at_10), weights),
+    )
+
+
+def precision_recall_chart(by_rule: Sequence[Matches], weights: Floats | None = None) -> Chart:
+    """Precision over recall, a line for each rule of what a hit is.
+
+    Parameters
+    ----------
+    weights
+        Bootstrap resamples, shape (resamples, patients), for the first line's 95 % intervals; ``None`` for none.
+    """
+    lines, curves = [], []
     for matches in by_rule:
         recall, precision = precision_recall_curve(matches)
         start = precision[:1]
-        lines.append(line_of(matches.rule, np.append(start * 0, recall), np.append(start, precision), 1.0))
-    return Chart("Precision and recall", "recall", "precision", 1.0, tuple(lines))
+        x, y = np.append(start * 0, recall), np.append(start, precision)
+        lines.append(line_of(matches.rule, x, y, 1.0))
+        curves.append(Curve(matches.rule, x, y))
+    bands: tuple[tuple[int, str], ...] = ()
+    if weights is not None and len(curves[0].x):
+        grid = np.linspace(0.01, 1.0, _BAND_POINTS)
+        curves[0] = _with_band(curves[0], grid, precision_at(by_rule[0], grid.tolist(), weights))
+        bands = ((1, _polygon(curves[0], lambda x: x)),)
+    return Chart("Precision and recall", "recall", "precision", 1.0, tuple(lines), bands=bands, curves=tuple(curves))
 
 
-def froc_chart(by_rule: Sequence[Matches], max_fppi: float = 4.0) -> Chart:
-    """Sensitivity over false positives per image, in steps, a line for each rule of what a hit is."""
-    lines = []
+def froc_chart(
+    by_rule: Sequence[Matches], weights: Floats | None = None, fppi: tuple[float, float] = FPPI_RANGE
+) -> Chart:
+    """Sensitivity over false positives per image, in steps on a logarithmic axis, a line for each rule of a hit.
+
+    Parameters
+    ----------
+    weights
+        As for `precision_recall_chart`.
+    fppi
+        Where the axis begins and ends.
+    """
+    low, high = fppi
+
+    def share(x: Floats) -> Floats:
+        return np.asarray(np.log(x / low) / np.log(high / low), np.float64)
+
+    lines, curves = [], []
     for matches in by_rule:
-        fppi, sensitivity = (np.append(0.0, values) for values in froc_curve(matches))
-        inside = fppi <= max_fppi
-        x = np.append(np.repeat(fppi[inside], 2)[1:], max_fppi)
-        lines.append(line_of(matches.rule, x, np.repeat(sensitivity[inside], 2), max_fppi))
-    return Chart("FROC", "false positives per image", "sensitivity", max_fppi, tuple(lines))
+        x, y = (np.append(0.0, values) for values in froc_curve(matches))
+        curves.append(Curve(matches.rule, x, y))
+        begin = y[x <= low][-1]
+        inside = (x > low) & (x <= high)
+        steps_x = np.concatenate([[low], np.repeat(x[inside], 2), [high]])
+        steps_y = np.repeat(np.append(begin, y[inside]), 2)
+        lines.append(line_of(matches.rule, share(steps_x), steps_y, 1.0))
+    bands: tuple[tuple[int, str], ...] = ()
+    if weights is not None and len(by_rule[0].image_of_lesion):
+        grid = np.geomspace(low, high, _BAND_POINTS)
+        curves[0] = _with_band(curves[0], grid, sensitivity_at(by_rule[0], grid.tolist(), weights))
+        bands = ((1, _polygon(curves[0], share)),)
+    return Chart(
+        "FROC", "false positives per image", "sensitivity", high, tuple(lines), x_min=low, bands=bands,
+        curves=tuple(curves),
+    )  # fmt: skip
+
+
+def _with_band(curve: Curve, grid: Floats, drawn: Floats) -> Curve:
+    low, high = band_of(drawn)
+    known = ~np.isnan(low)
+    return Curve(curve.name, curve.x, curve.y, grid[known], low[known], high[known])
+
+
+def _polygon(curve: Curve, share: Callable[[Floats], Floats]) -> str:
+    """A band's outline, forth along its lower ends and back along its upper ones."""
+    x = share(curve.band_x) * SIDE
+    outline = [*zip(x, (1 - curve.low) * SIDE, strict=True), *reversed([*zip(x, (1 - curve.high) * SIDE, strict=True)])]
+    return " ".join(f"{round(a, 1):g},{round(b, 1):g}" for a, b in outline)
 
 
 def roc_chart(units: Mapping[Unit, RatedUnits]) -> Chart | None:
@@ -191,13 +300,16 @@ def training_charts(run: RunRecord) -> list[Chart]:
             Chart(f"Learning rate, highest {highest:.3g}", "iteration", "part of the highest", x_max, (line,))
         )
     names = {"ap50": "AP50", "ap20": "AP at IoU 0.2", "f1": "F1"}
-    lines = []
+    lines, dots = [], []
     for key, name in names.items():
         known = {n: float(figures[key]) for n, figures in run.validations.items() if figures.get(key) is not None}
         if known:
             lines.append(line_of(name, *_thinned(known), x_max))
+        if len(known) == 1:  # a line takes two
+            ((at, value),) = known.items()
+            dots.append((len(lines), round(SIDE * at / x_max, 1), round(SIDE * (1 - value), 1), 4.0))
     if lines:
-        charts.append(Chart("On validation", "iteration", "figure", x_max, tuple(lines)))
+        charts.append(Chart("On validation", "iteration", "figure", x_max, tuple(lines), dots=tuple(dots)))
     return charts
 
 
@@ -206,59 +318,10 @@ def _of_steps(run: RunRecord, key: str) -> dict[int, float]:
 
 
 def _thinned(values: Mapping[int, float]) -> tuple[Floats, Floats]:
-    """(iteration, value), neighbours averaged until no more than `_MOST_POINTS` are left."""
+    """(iteration, value), neighbours averaged until no more than `_MOST_POINTS` are left; the last stays as it is."""
     x, y = np.array(list(values), np.float64), np.array(list(values.values()), np.float64)
-    parts = np.array_split(np.arange(len(x)), min(len(x), _MOST_POINTS))
-    return np.array([x[part].mean() for part in parts]), np.array([y[part].mean() for part in parts])
-
-
-Picture = NDArray[np.uint8]
-
-_SIDE, _LEFT, _TOP = 640, 80, 50  # the plot's square and its place in the picture
-_ROWS, _COLUMNS = _TOP + _SIDE + 80, _LEFT + _SIDE + 40
-_INK, _GRID, _LINE = (40, 40, 40), (220, 220, 220), (20, 90, 180)
-
-
-def draw_precision_recall(matches: Matches) -> Picture:
-    """Precision over recall; shape (rows, columns, 3), RGB."""
-    recall, precision = precision_recall_curve(matches)
-    start = precision[0] if len(precision) else 0.0
-    title = f"Precision-recall, {matches.rule}"
-    return _plot(title, "recall", "precision", np.append(0.0, recall), np.append(start, precision), 1.0, 5)
-
-
-def draw_froc(matches: Matches, max_fppi: float = 4.0) -> Picture:
-    """Sensitivity over false positives per image, in steps; shape (rows, columns, 3), RGB."""
-    fppi, sensitivity = froc_curve(matches)
-    x, y = np.append(0.0, fppi), np.append(0.0, sensitivity)
-    last = float(y[x <= max_fppi][-1])
-    steps_x = np.append(np.repeat(x, 2)[1:], max_fppi)  # flat until the next threshold adds a false positive
-    steps_y = np.append(np.repeat(y, 2)[:-1], last)
-    inside = steps_x <= max_fppi
-    title = f"FROC, {matches.rule}"
-    return _plot(title, "false positives per image", "sensitivity", steps_x[inside], steps_y[inside], max_fppi, 4)
-
-
-def _plot(title: str, x_name: str, y_name: str, x: Floats, y: Floats, x_max: float, x_steps: int) -> Picture:
-    canvas = np.full((_ROWS, _COLUMNS, 3), 255, np.uint8)
-    for step in range(x_steps + 1):
-        at = round(_SIDE * step / x_steps)
-        cv2.line(canvas, (_LEFT + at, _TOP), (_LEFT + at, _TOP + _SIDE), _GRID)
-        _text(canvas, f"{x_max * step / x_steps:.1f}", (_LEFT + at - 14, _TOP + _SIDE + 25))
-    for step in range(6):
-        at = round(_SIDE * step / 5)
-        cv2.line(canvas, (_LEFT, _TOP + at), (_LEFT + _SIDE, _TOP + at), _GRID)
-        _text(canvas, f"{1 - step / 5:.1f}", (_LEFT - 42, _TOP + at + 6))
-    cv2.rectangle(canvas, (_LEFT, _TOP), (_LEFT + _SIDE, _TOP + _SIDE), _INK)
-    points = np.stack([_LEFT + x / x_max * _SIDE, _TOP + (1 - y) * _SIDE], axis=1).round().astype(np.int32)
-    cv2.polylines(canvas, [points], isClosed=False, color=_LINE, thickness=2, lineType=cv2.LINE_AA)
-    _text(canvas, title, (_LEFT, _TOP - 18))
-    _text(canvas, x_name, (_LEFT + _SIDE // 2 - 5 * len(x_name), _TOP + _SIDE + 58))
-    sideways = np.full((30, _SIDE, 3), 255, np.uint8)
-    _text(sideways, y_name, (_SIDE // 2 - 5 * len(y_name), 21))
-    canvas[_TOP : _TOP + _SIDE, 4:34] = np.rot90(sideways)
-    return canvas
-
-
-def _text(canvas: Picture, text: str, at: tuple[int, int]) -> None:
-    cv2.putText(canvas, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.6, _INK, 1, cv2.LINE_AA)
+    if len(x) <= _MOST_POINTS:
+        return x, y
+    parts = np.array_split(np.arange(len(x) - 1), _MOST_POINTS - 1)
+    means = (np.append([whole[part].mean() for part in parts], whole[-1]) for whole in (x, y))
+    return next(means), next(means)

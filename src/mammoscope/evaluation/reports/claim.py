@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mammoscope import __version__
+from mammoscope.evaluation.metrics import interval_text
 from mammoscope.evaluation.reports.run_record import joined_how, networks_of
 
 
@@ -167,7 +168,7 @@ def _figure(m: Mapping[str, Any], key: str) -> str:
     value, interval = m[key], m["intervals"].get(key)
     if value is None:
         return "undefined"
-    return f"{value:.3f}" + (f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else "")
+    return f"{value:.3f}" + (f" ({interval_text(interval, m['resamples'])})" if interval else "")
 
 
 def _each(networks: Sequence[Mapping[str, Any]], describe: Callable[[Mapping[str, Any]], str]) -> str:

@@ -1,7 +1,4 @@
-"""One page that a person opens in a browser, without a server and without anything beside it.
-
-The worst misses and false alarms, to look at.
-"""
+"""One page that a person opens in a browser, without a server and without anything beside it."""
 
 import base64
 import io
@@ -17,15 +14,16 @@ from PIL import Image, UnidentifiedImageError
 
 from mammoscope import __version__
 from mammoscope.evaluation.calibration import calibration_error, reliability
+from mammoscope.evaluation.data_overlap import Overlap
 from mammoscope.evaluation.data_summary import data_card
-from mammoscope.evaluation.matching import CENTRE, Matches, match, match_by
+from mammoscope.evaluation.matching import Matches, match
+from mammoscope.evaluation.metrics import interval_text
 from mammoscope.evaluation.platt import uncalibrated
 from mammoscope.evaluation.predictions import Case, Report
 from mammoscope.evaluation.reports.charts import (
     SIDE,
     Chart,
-    froc_chart,
-    precision_recall_chart,
+    curve_charts,
     reliability_chart,
     roc_chart,
     size_chart,
@@ -121,11 +119,16 @@ def report_html(report: Report, gallery: int = 12, run: RunRecord | None = None)
     card = data_card(report)
     calibration = _calibration(metrics)
     raw_bins, raw_error = _as_the_network_scores(report, calibration)
+    known = [Overlap.from_json(one).sentence() for one in metrics.get("overlaps") or ()]
     environment = Environment(
         loader=PackageLoader("mammoscope.evaluation"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     return environment.get_template("report.html").render(
         m=metrics,
+        interval=lambda pair: interval_text(pair, metrics["resamples"]),
+        overlaps=known,
+        note=_without(metrics["note"], known),
+        banded=bool(metrics["resamples"]),
         figures=[(name, value, metrics["intervals"].get(key)) for name, value, key in named_figures(metrics)],
         charts=_charts(report, raw_bins),
         training=training_charts(run) if run else [],
@@ -152,14 +155,23 @@ def report_html(report: Report, gallery: int = 12, run: RunRecord | None = None)
     )
 
 
+def _without(note: str, sentences: Sequence[str]) -> str:
+    """The note without what the page says above it."""
+    for sentence in sentences:
+        note = note.replace(sentence, "")
+    return " ".join(note.split())
+
+
 def _charts(report: Report, raw_bins: Sequence[Mapping[str, Any]]) -> list[Chart]:
-    at_iou, at_20, at_10, by_centre = match_by(report.results, (float(report.metrics["iou"]), 0.2, 0.1, CENTRE))
+    froc, precision_recall = curve_charts(
+        report.results, float(report.metrics["iou"]), int(report.metrics["resamples"]), int(report.metrics["seed"])
+    )
     bins = {"as reported": report.metrics["reliability"]}
     if raw_bins:
         bins["before calibration"] = raw_bins
     found = [
-        froc_chart((at_iou, at_20, at_10, by_centre)),
-        precision_recall_chart((at_iou, at_20, at_10)),
+        froc,
+        precision_recall,
         reliability_chart(bins, report.metrics["intervals"]),
         roc_chart({unit: rate(report.results, unit) for unit in Unit}),
     ]

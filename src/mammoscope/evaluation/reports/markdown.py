@@ -1,8 +1,6 @@
-"""`report.md`: the figures as a person reads them.
+"""`report.md`, and the model card of a bundle, from its own words and the figures of an evaluation.
 
-The model card of a bundle, written from its own words and the figures of an evaluation.
-
-Mitchell et al.: Model Cards for Model Reporting, FAT* 2019, whose nine sections it has.
+The card has the nine sections of Mitchell et al.: Model Cards for Model Reporting, FAT* 2019.
 """
 
 import json
@@ -15,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from mammoscope.evaluation.comparison import FigureTable, TableFormat
 from mammoscope.evaluation.evaluator import Metrics
 from mammoscope.evaluation.matching import EvaluationError, ImageResult
+from mammoscope.evaluation.metrics import interval_text
 from mammoscope.evaluation.predictions import METRICS
 from mammoscope.evaluation.reports.run_record import recipe_lines
 from mammoscope.evaluation.subgroups import Subgroup
@@ -112,6 +111,17 @@ def subgroup_table(subgroups: Sequence[Subgroup]) -> FigureTable:
     )
 
 
+DECISIVE = ("ap50", "ap20", "f1", "precision", "recall", "fppi", "froc_1", "froc_iou20_1", "froc_cpm", "auc_image")
+"""The figures that a terminal shows, by the key of their interval; the report has them all."""
+
+
+def decisive_figures(figures: Mapping[str, Any]) -> list[tuple[str, float | None, str]]:
+    """The ten of `named_figures` that decide; the ROC AUC gives way to the calibration error where it is undefined."""
+    by_key = {key: (name, value, key) for name, value, key in named_figures(figures)}
+    by_key["calibration_error"] = ("Calibration error", figures["calibration_error"], "calibration_error")
+    return [by_key.get(key, by_key["calibration_error"]) for key in DECISIVE]
+
+
 def named_figures(figures: Mapping[str, Any]) -> list[tuple[str, float | None, str]]:
     """(name for a person, value, key of its interval) of each figure, in the order of reports.
 
@@ -149,10 +159,10 @@ def _value(value: float | None) -> str:
 
 
 def _interval(metrics: Metrics, key: str) -> str:
-    interval = metrics.intervals.get(key)
-    return "" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}"
+    return interval_text(metrics.intervals.get(key), metrics.resamples)
 
 
+_RESAMPLES_OF_BUNDLES = 1000  # at least: a bundle does not say how many its own intervals are made of
 _LEFT_TO_THE_REPORT = ("froc_iou10", "froc_centre")
 """Figures by other rules of what a hit is: the card has those at IoU 0.5 and 0.2."""
 
@@ -244,13 +254,17 @@ def _beside(metrics: Mapping[str, Any], metadata: BundleMetadata) -> list[tuple[
     own = {name: value for figures in metadata.figures for name, value in figures.values.items()}
     own_intervals = {name: pair for figures in metadata.figures for name, pair in figures.intervals.items()}
     return [
-        (name, _told(value, metrics["intervals"].get(key)), _told(own.get(key), own_intervals.get(key)))
+        (
+            name,
+            _told(value, metrics["intervals"].get(key), metrics["resamples"]),
+            _told(own.get(key), own_intervals.get(key), _RESAMPLES_OF_BUNDLES),
+        )
         for name, value, key in named_figures(metrics)
         if not key.startswith(_LEFT_TO_THE_REPORT)
     ]
 
 
-def _told(value: float | None, interval: Sequence[float] | None) -> str:
+def _told(value: float | None, interval: Sequence[float] | None, resamples: int) -> str:
     if value is None:
         return ""
-    return f"{value:.3f}" + (f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else "")
+    return f"{value:.3f}" + (f" ({interval_text(interval, resamples)})" if interval else "")

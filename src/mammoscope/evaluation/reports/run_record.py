@@ -68,8 +68,24 @@ def read_run(folder: Path) -> RunRecord:
                 steps[int(line["iteration"])] = line
     except (OSError, ValueError, KeyError, TypeError):
         raise EvaluationError(f"the curves in {curves} cannot be read: a line is not what a run writes.") from None
+    if (recipe.get("selection") or {}).get("keep", "last") == "last":
+        _add_last_validation(folder, steps, validations)
     made_with = {name: str(described[name]) for name in ("mammoscope", "torch", "python") if name in described}
     return RunRecord(recipe, made_with, dict(sorted(steps.items())), dict(sorted(validations.items())))
+
+
+def _add_last_validation(
+    folder: Path, steps: Mapping[int, Mapping[str, Any]], validations: dict[int, Mapping[str, Any]]
+) -> None:
+    """The closing report's figures stand at the last iteration, where the run itself did not validate."""
+    last = max((*steps, *validations), default=None)
+    if last is None or last in validations:
+        return
+    try:
+        metrics = json.loads((folder / "validation" / "metrics.json").read_text(encoding="utf-8"))
+        validations[last] = {key: metrics[key] for key in ("ap50", "ap20", "f1")}
+    except (OSError, ValueError, KeyError, TypeError):
+        return
 
 
 def networks_of(recipe: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

@@ -138,21 +138,23 @@ class WorkerRecords(RecordStore):
             rows = connection.execute(sa.select(t.workers).order_by(t.workers.c.name)).mappings()
             return tuple(WorkerRecord.model_validate(dict(row)) for row in rows)
 
-    def beat(self, name: str, host: str, process: int) -> None:
-        """Have a worker say that it lives."""
+    def beat(self, name: str, host: str, process: int) -> bool:
+        """Have a worker say that it lives; return whether it was known to."""
         now = datetime.now(UTC)
         w = t.workers.c
         with self._engine.begin() as connection:
             row = {"name": name, "host": host, "process": process, "started_at": now, "beat_at": now, "beats": 0}
-            if not insert_unless_there(connection, t.workers, row):
-                connection.execute(sa.update(t.workers).where(w.name == name).values(beat_at=now, beats=w.beats + 1))
+            if insert_unless_there(connection, t.workers, row):
+                return False
+            connection.execute(sa.update(t.workers).where(w.name == name).values(beat_at=now, beats=w.beats + 1))
+            return True
 
     def sign_off(self, name: str) -> None:
         """Forget a worker that ended in order."""
         with self._engine.begin() as connection:
             connection.execute(sa.delete(t.workers).where(t.workers.c.name == name))
 
-    def bury(self, name: str, beats: int, take_over: Callable[[], None]) -> bool:
+    def declare_dead(self, name: str, beats: int, take_over: Callable[[], None]) -> bool:
         """Forget a dead worker once its work was taken over; return whether it was this caller who did so.
 
         Of several that found it dead one does it. If that one dies meanwhile too, another will.

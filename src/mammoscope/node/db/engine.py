@@ -1,20 +1,34 @@
 """Opening the node's database: SQLite in the storage folder, or PostgreSQL shared by several workers.
 
+A database that an earlier version made is brought up to date first, whole or not at all.
+
 What every part of the records has: the database, once to read and once to write.
 """
 
+import sqlite3
+from contextlib import closing
+from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any, Self
 
 import sqlalchemy as sa
+import structlog
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from mammoscope.errors import MammoscopeError
-from mammoscope.node.db import schema as tables
+from mammoscope.logging import where_raised
 
 SQLITE_FILE = "node.sqlite"
 BUSY_SECONDS = 60.0
 CONNECT_SECONDS = 10
+FIRST_REVISION = "0001"
+"""The tables of Mammoscope 0.1.0, which did not name its revision."""
+
+log = structlog.get_logger(__name__)
 
 
 class DatabaseError(MammoscopeError):
@@ -22,7 +36,10 @@ class DatabaseError(MammoscopeError):
 
 
 def open_database(storage: Path, url: str | None = None) -> sa.Engine:
-    """Connect to the node's database and make its tables where they are missing.
+    """Connect to the node's database; make its tables, or bring those of an earlier version up to date.
+
+    Before a SQLite file changes, a copy is kept beside it, named by the revision it has: the way back to the version
+    that made it. A migration that fails changes nothing.
 
     Parameters
     ----------
@@ -34,26 +51,83 @@ def open_database(storage: Path, url: str | None = None) -> sa.Engine:
     Raises
     ------
     DatabaseError
-        If it cannot be reached or written, or is of another version.
+        If it cannot be reached or written, was made by a newer version, or cannot be brought up to date.
     """
     engine = _postgresql(url) if url else _sqlite(storage / SQLITE_FILE)
     try:
-        with engine.begin() as connection:
-            _lock_against_others(connection)
-            tables.metadata.create_all(connection)
-            version = connection.scalar(sa.select(tables.versions.c.version))
-            if version is None:
-                connection.execute(sa.insert(tables.versions).values(version=tables.VERSION))
+        _bring_up_to_date(engine)
     except SQLAlchemyError as error:
         engine.dispose()
         raise DatabaseError(f"the database {name_of(engine)} cannot be used ({_cause(error)})") from None
-    if version not in (None, tables.VERSION):
+    except DatabaseError:
         engine.dispose()
-        raise DatabaseError(
-            f"the database {name_of(engine)} is of version {version}, which this Mammoscope cannot use; "
-            "give it a database of its own or install the version that made it"
-        )
+        raise
     return engine
+
+
+def _bring_up_to_date(engine: sa.Engine) -> None:
+    with as_file(files("mammoscope.node.db") / "migrations") as folder:
+        config = Config()
+        config.set_main_option("script_location", str(folder).replace("%", "%%"))
+        script = ScriptDirectory.from_config(config)
+        with engine.begin() as connection:
+            _lock_against_others(connection)
+            revision = _revision(connection)
+            if revision == script.get_current_head():
+                return
+            if revision is not None and revision not in {step.revision for step in script.walk_revisions()}:
+                raise DatabaseError(
+                    f"the database {name_of(engine)} was made by a newer Mammoscope (revision {revision}); install "
+                    "that version again, or give this one a database of its own"
+                )
+            if revision is not None:
+                _keep_copy(engine, revision)
+            config.attributes["connection"] = connection
+            try:
+                if not MigrationContext.configure(connection).get_current_heads() and revision is not None:
+                    command.stamp(config, revision)
+                command.upgrade(config, "head")
+            except (OSError, MemoryError):
+                raise
+            except Exception as error:  # whatever a migration meets in what a node has kept for years
+                raise DatabaseError(
+                    f"the database {name_of(engine)} could not be brought from revision {revision} to "
+                    f"{script.get_current_head()} ({_why(error)}): it is as it was, and the version of "
+                    "Mammoscope that made it still runs on it; report this"
+                ) from error
+            if revision is not None:
+                log.info("database migrated", before=revision, now=script.get_current_head())
+
+
+def _why(error: Exception) -> str:
+    return _cause(error) if isinstance(error, SQLAlchemyError) else where_raised(error)
+
+
+def _revision(connection: sa.Connection) -> str | None:
+    """What made the tables that are there; ``None`` for an empty database."""
+    heads = MigrationContext.configure(connection).get_current_heads()
+    if heads:
+        return ", ".join(heads)
+    return FIRST_REVISION if sa.inspect(connection).has_table("versions") else None
+
+
+def _keep_copy(engine: sa.Engine, revision: str) -> None:
+    """Copy a SQLite file as it is before a migration; PostgreSQL has backups of its own."""
+    if not _is_sqlite(engine) or engine.url.database is None:
+        return
+    file = Path(engine.url.database)
+    copy = file.with_name(f"{file.stem}-{revision}{file.suffix}")
+    partial = copy.with_name(f".{copy.name}.part")
+    try:
+        partial.unlink(missing_ok=True)
+        with closing(sqlite3.connect(file)) as source, closing(sqlite3.connect(partial)) as target:
+            source.backup(target)
+        partial.replace(copy)
+    except (OSError, sqlite3.Error) as error:
+        raise DatabaseError(
+            f"the database {file} cannot be copied to {copy.name} before its migration ({error}): free some disk space "
+            "and start again"
+        ) from None
 
 
 def name_of(engine: sa.Engine) -> str:

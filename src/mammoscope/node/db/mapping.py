@@ -147,7 +147,8 @@ def insert_report(connection: sa.Connection, study: str, report: Report) -> bool
     """Insert a report with all that hangs on it; return whether it was new."""
     of = {"study": study, "number": report.number}
     row = report.model_dump(include={"supersedes", "made_at", "algorithm", "seconds", "waited_seconds"})
-    if not insert_unless_there(connection, t.reports, {**of, **row, "problems": list(report.problems)}):
+    listed = {"problems": list(report.problems), "absent_views": list(report.absent_views)}
+    if not insert_unless_there(connection, t.reports, {**of, **row, **listed}):
         return False
     images = [
         {

@@ -184,6 +184,8 @@ class Report(_Record):
         From the last image to the beginning of the reading.
     problems
         What the results leave out, and why.
+    absent_views
+        Expected views, such as ``LMLO``, of which no image came.
     """
 
     number: int
@@ -196,6 +198,7 @@ class Report(_Record):
     supersedes: int | None = None
     waited_seconds: float = 0.0
     problems: tuple[str, ...] = ()
+    absent_views: tuple[str, ...] = ()
 
     @property
     def pending(self) -> bool:

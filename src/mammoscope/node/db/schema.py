@@ -1,12 +1,12 @@
-"""The tables of the node's database. No column holds a patient's name, number or date: UIDs name everything."""
+"""The tables of the node's database. No column holds a patient's name, number or date: UIDs name everything.
+
+A change here comes with a migration (`mammoscope.node.db.migrations`); a test compares the two.
+"""
 
 from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
-
-VERSION = 1
-"""Of the tables as they are here; a database of another version is refused."""
 
 UID = sa.String(64)
 
@@ -28,6 +28,7 @@ class UTCDateTime(sa.TypeDecorator[datetime]):
 
 metadata = sa.MetaData()
 
+# Read by Mammoscope 0.1.0 alone, which refuses a number that is not its own; Alembic keeps its own table.
 versions = sa.Table("versions", metadata, sa.Column("version", sa.Integer, primary_key=True))
 
 studies = sa.Table(
@@ -77,6 +78,8 @@ reports = sa.Table(
     sa.Column("problems", sa.JSON, nullable=False),
     # Whether the files of its results were deleted after their time.
     sa.Column("cleared", sa.Boolean, nullable=False, default=False),
+    # Expected views of which no image came.
+    sa.Column("absent_views", sa.JSON, nullable=False, default=list, server_default="[]"),
 )
 
 _of_report = ("study", "number"), ("reports.study", "reports.number")

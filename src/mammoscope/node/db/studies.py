@@ -87,6 +87,12 @@ class ReadingRecords(RecordStore):
             connection.execute(sa.update(t.objects).where(this).values(tries=t.objects.c.tries + 1))
             return int(connection.scalar(sa.select(t.objects.c.tries).where(this)) or 0)
 
+    def clear_tries(self, study: str, sop_instance: str) -> None:
+        """Note that a try to read an image ended well, or for a reason that was not the image's."""
+        this = (t.objects.c.study == study) & (t.objects.c.sop_instance == sop_instance)
+        with self._engine.begin() as connection:
+            connection.execute(sa.update(t.objects).where(this).values(tries=0))
+
     def add_report(self, study: str, report: Report, *, digests: Mapping[str, str] | None = None) -> bool:
         """Add a report with the deliveries that it has; return whether it was new.
 

@@ -56,8 +56,18 @@ class Send(Protocol):
         If nothing could be sent at all.
     """
 
-    def __call__(self, files: Sequence[Path], on_sent: Callable[[str], None]) -> tuple[Sending, ...]:
-        """``on_sent`` is called with the SOP Instance UID of each object as soon as it is acknowledged."""
+    def __call__(
+        self, files: Sequence[Path], on_sent: Callable[[str], None], may_send: Callable[[], bool]
+    ) -> tuple[Sending, ...]:
+        """Send.
+
+        Parameters
+        ----------
+        on_sent
+            Called with the SOP Instance UID of each object as soon as it is acknowledged.
+        may_send
+            Asked before each piece of an object; once it says no, nothing more goes out.
+        """
 
 
 class Confirm(Protocol):
@@ -91,6 +101,9 @@ class DeliveryWork:
         By name of the destination. Where there is a confirmation to ask for, a report is sent only when it was given.
     retry_seconds
         By name of the destination: how long in all is waited between tries before what is left is parked.
+    claim
+        Asked at the beginning of each try: gives what says whether the work is still ours
+        (`mammoscope.node.jobs.heartbeat.Heartbeat.claim`).
     """
 
     def __init__(
@@ -102,7 +115,9 @@ class DeliveryWork:
         confirms: Mapping[str, Confirm],
         retry_seconds: Mapping[str, float],
         on_event: Callable[[Event], None],
+        claim: Callable[[], Callable[[], bool]] = lambda: lambda: True,
     ) -> None:
+        self._claim = claim
         self._work = work
         self._records = records
         self._outbox = outbox
@@ -130,7 +145,11 @@ class DeliveryWork:
         delivery = self._records.delivery(order.study, order.number, order.destination)
         if (delivery.status, delivery.round, delivery.tries) != (DeliveryStatus.PENDING, order.round, order.tries):
             return
-        objects, trouble = self._send(order, delivery)
+        is_ours = self._claim()
+        objects, trouble = self._send(order, delivery, is_ours)
+        if not is_ours():  # another worker does it; what was acknowledged to us is noted already
+            log.warning("sending left to another worker", study=order.study, destination=order.destination)
+            return
         if not trouble:
             objects, trouble = self._confirm(order, objects)
         tries = delivery.tries + 1
@@ -139,7 +158,9 @@ class DeliveryWork:
         else:
             self._end(order, delivery.model_copy(update={"objects": objects, "tries": tries}), trouble)
 
-    def _send(self, order: DeliveryOrder, delivery: DeliveryRecord) -> tuple[Objects, tuple[str, ...]]:
+    def _send(
+        self, order: DeliveryOrder, delivery: DeliveryRecord, is_ours: Callable[[], bool]
+    ) -> tuple[Objects, tuple[str, ...]]:
         """Send what is pending; return how each object stands now, and what kept back those that are pending still."""
         send = self._sends.get(order.destination)
         if send is None:
@@ -155,7 +176,7 @@ class DeliveryWork:
         trouble: list[str] = []
         try:
             note = partial(self._records.note_sent, order.study, order.number, order.destination)
-            sendings = send(there, note) if there else ()
+            sendings = send(there, note, is_ours) if there else ()
         except NetworkError as error:
             trouble = [str(error)]
         except Exception as error:
@@ -291,10 +312,12 @@ def sender_for(destination: DestinationSettings, settings: NodeSettings) -> Send
         If our certificate cannot be used.
     """
     peer = peer_of(destination)
-    sender = Sender(settings.node.ae_title, tls=tls_of(settings))
+    sender = Sender(settings.node.ae_title, destination.timeout_seconds, tls=tls_of(settings))
 
-    def send(files: Sequence[Path], on_sent: Callable[[str], None]) -> tuple[Sending, ...]:
-        return sender.send(files, peer, on_sent)
+    def send(
+        files: Sequence[Path], on_sent: Callable[[str], None], may_send: Callable[[], bool]
+    ) -> tuple[Sending, ...]:
+        return sender.send(files, peer, on_sent, may_send)
 
     return send
 

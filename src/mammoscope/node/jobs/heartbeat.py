@@ -1,4 +1,4 @@
-"""`Vigil`: says that we live, and takes over the work of those who died."""
+"""`Heartbeat`: says that we live, and takes over the work of those who died."""
 
 import os
 import socket
@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 
 from mammoscope.logging import where_raised
 from mammoscope.node.db.repository import Records, WorkerRecord
@@ -18,7 +19,7 @@ DEAD_AFTER_SECONDS = 30.0
 log = structlog.get_logger(__name__)
 
 
-class Vigil:
+class Heartbeat:
     """A thread that beats, and watches the others' beats.
 
     A worker is dead when its count of beats stood still for so long by our own clock: no clock of another machine is
@@ -46,8 +47,11 @@ class Vigil:
         self._clock = clock
         self._seen: dict[str, tuple[int, float]] = {}
         self._kept_at = clock()
+        self._beat_at: float | None = None
+        self._losses = 0
+        self._beating = threading.Lock()
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="vigil", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
     def start(self) -> None:
         """Begin to beat."""
@@ -65,13 +69,41 @@ class Vigil:
         if self._clock() - self._kept_at > self._dead_after / 2:
             # We were asleep, or the database was away: who stood still meanwhile need not be dead.
             self._seen.clear()
-        self._records.beat(self._work.worker, socket.gethostname(), os.getpid())
+        self._beat()
         others = [worker for worker in self._records.workers() if worker.name != self._work.worker]
         for worker in others:
             if self._is_dead(worker):
-                self._bury(worker)
+                self._declare_dead(worker)
         self._seen = {worker.name: self._seen[worker.name] for worker in others if worker.name in self._seen}
         self._kept_at = self._clock()
+
+    def claim(self) -> Callable[[], bool]:
+        """Begin work that is ours alone; what is given says whether it still is.
+
+        It is no longer once another worker found us dead and took the work over, however short the time since we woke:
+        after a silence of half of what it takes to be found dead, the records are asked first. Without an answer of the
+        database the work is taken for lost.
+        """
+        losses = self._losses
+
+        def is_ours() -> bool:
+            if self._beat_at is None or self._clock() - self._beat_at > self._dead_after / 2:
+                try:
+                    self._beat()
+                except SQLAlchemyError as error:
+                    log.warning("heartbeat failed", error=where_raised(error))
+                    return False
+            return self._losses == losses
+
+        return is_ours
+
+    def _beat(self) -> None:
+        with self._beating:
+            was_there = self._records.beat(self._work.worker, socket.gethostname(), os.getpid())
+            if self._beat_at is not None and not was_there:
+                self._losses += 1
+                log.warning("work was taken over while this worker was silent", worker=self._work.worker)
+            self._beat_at = self._clock()
 
     def _is_dead(self, worker: WorkerRecord) -> bool:
         beats, since = self._seen.get(worker.name, (None, 0.0))
@@ -80,12 +112,12 @@ class Vigil:
             return False
         return self._clock() - since >= self._dead_after
 
-    def _bury(self, worker: WorkerRecord) -> None:
+    def _declare_dead(self, worker: WorkerRecord) -> None:
         def take_over() -> None:
             count = self._work.take_over(worker.name)
             log.warning("work of a dead worker taken over", worker=worker.name, pieces=count)
 
-        self._records.bury(worker.name, worker.beats, take_over)
+        self._records.declare_dead(worker.name, worker.beats, take_over)
         # It may live after all; its count then begins anew, and what was seen of it before says nothing about it.
         del self._seen[worker.name]
 
@@ -94,4 +126,4 @@ class Vigil:
             try:
                 self.keep()
             except Exception as error:  # the database is away; so are the others' beats
-                log.warning("vigil stumbled", error=where_raised(error))
+                log.warning("heartbeat failed", error=where_raised(error))

@@ -1,13 +1,14 @@
 """`Reporter`: a study's readings as result objects in the outbox and a report in the records."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
 import structlog
 
 from mammoscope.findings import Algorithm, Reading
+from mammoscope.network import REPORTED_SOP_CLASSES
 from mammoscope.node.db.repository import (
     DeliveryRecord,
     DeliveryStatus,
@@ -20,11 +21,16 @@ from mammoscope.node.db.repository import (
 )
 from mammoscope.node.events import Event, Origin, StudyRead
 from mammoscope.node.storage.outbox import Outbox
-from mammoscope.results import ReadMammogram, ResultReference, StudyResults
+from mammoscope.results import ReadMammogram, ResultError, ResultReference, StudyResults, absent_view_sentence
 from mammoscope.settings import DestinationSettings, ResultKind
 from mammoscope.settings.schema import DEFAULT_RESULTS
 
 log = structlog.get_logger(__name__)
+
+
+MOST_PICTURED = 24
+"""Images of one study that get a picture each, of some megabytes."""
+PICTURES = frozenset((ResultKind.IMAGE_CAPTURE, ResultKind.COLOUR_IMAGE_CAPTURE))
 
 
 class MakeResults(Protocol):
@@ -37,6 +43,7 @@ class MakeResults(Protocol):
         *,
         kinds: Sequence[ResultKind],
         supersedes: Sequence[ResultReference],
+        absent_views: Sequence[str],
     ) -> StudyResults:
         """Make the result objects of one study."""
 
@@ -50,6 +57,8 @@ class Reporter:
         Who takes the results of a study of that origin.
     shadow
         Whether they are made but sent to no one.
+    expected_views
+        Views that a study should have, such as ``LMLO``; those that did not come are named in its results.
     """
 
     def __init__(
@@ -62,6 +71,7 @@ class Reporter:
         on_event: Callable[[Event], None],
         *,
         shadow: bool,
+        expected_views: Collection[str] = (),
     ) -> None:
         self._records = records
         self._outbox = outbox
@@ -70,6 +80,7 @@ class Reporter:
         self._destinations_of = destinations_of
         self._on_event = on_event
         self._shadow = shadow
+        self._expected_views = expected_views
 
     def report(
         self,
@@ -95,7 +106,20 @@ class Reporter:
         destinations = self._destinations_of(record.origin)
         kinds = tuple(dict.fromkeys(kind for d in destinations for kind in d.results)) or DEFAULT_RESULTS
         images = [outcome for outcome in outcomes if isinstance(outcome, ReadMammogram)]
-        results = self._make_results(images, self._algorithm, kinds=kinds, supersedes=_references(record))
+        if outcomes and not images:
+            raise ResultError(
+                f"no object can refer to any of {len(outcomes)} images; the first: {_reason(outcomes[0])}"
+            )
+        problems = _left_out(outcomes, images)
+        if len(images) > MOST_PICTURED and not PICTURES.isdisjoint(kinds):
+            kinds = tuple(kind for kind in kinds if kind not in PICTURES) or DEFAULT_RESULTS
+            problems.append(f"Of {len(images)} images none gets a picture of its own; {MOST_PICTURED} would.")
+        absent = absent_views(images, self._expected_views)
+        results = self._make_results(
+            images, self._algorithm, kinds=kinds, supersedes=_references(record), absent_views=absent
+        )
+        told = {absent_view_sentence(view) for view in absent}
+        problems.extend(problem for problem in results.problems if problem not in told)
         number = max((report.number for report in record.reports), default=0) + 1
         self._outbox.put(study, number, results.objects)
         report = Report(
@@ -107,7 +131,8 @@ class Reporter:
             waited_seconds=round(waited_seconds, 3),
             images=tuple(_image(outcome) for outcome in outcomes),
             results=tuple(_result(result.reference) for result in results.results),
-            problems=results.problems,
+            problems=tuple(problems),
+            absent_views=absent,
             deliveries=tuple(self._delivery(record, destination, results) for destination in destinations),
         )
         if self._records.add_report(study, report, digests=digests):
@@ -121,8 +146,11 @@ class Reporter:
         return DeliveryRecord(destination=destination.name, status=status, objects=objects)
 
     def _tell(self, record: StudyRecord, report: Report) -> None:
+        study, views = record.study_instance_uid, ", ".join(report.absent_views)
         for problem in report.problems:
-            log.error("result incomplete", study=record.study_instance_uid, report=report.number, reason=problem)
+            log.error("result incomplete", study=study, report=report.number, reason=problem)
+        if views:
+            log.warning("expected views absent", study=study, report=report.number, views=views)
         self._on_event(
             StudyRead(
                 study=record.study_instance_uid,
@@ -133,9 +161,34 @@ class Reporter:
                 seconds=report.seconds,
                 waited_seconds=report.waited_seconds,
                 supersedes=report.supersedes,
+                absent_views=report.absent_views,
                 origin=record.origin,
             )
         )
+
+
+def absent_views(images: Sequence[ReadMammogram], expected: Collection[str]) -> tuple[str, ...]:
+    """The expected views, such as ``LMLO``, of which a study has no two-dimensional image, read or not."""
+    there = {
+        f"{image.laterality}{image.view}"
+        for image in images
+        if image.laterality and image.view and _sop_class(image) not in REPORTED_SOP_CLASSES
+    }
+    return tuple(view for view in expected if view not in there)
+
+
+def _sop_class(image: ReadMammogram) -> str:
+    header = image.mammogram.header
+    return "" if header is None else str(header.get("SOPClassUID", ""))
+
+
+def _reason(outcome: ReadMammogram | Reading) -> str | None:
+    return (outcome.reading if isinstance(outcome, ReadMammogram) else outcome).reason
+
+
+def _left_out(outcomes: Sequence[ReadMammogram | Reading], images: Sequence[ReadMammogram]) -> list[str]:
+    missing = len(outcomes) - len(images)
+    return [f"{missing} of {len(outcomes)} images are in no result."] if images and missing else []
 
 
 def _references(record: StudyRecord) -> tuple[ResultReference, ...]:

@@ -1,8 +1,9 @@
 """`StudyWork`: reading a study, in steps that a crash does not undo."""
 
+import contextlib
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -13,26 +14,31 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from mammoscope.errors import MammoscopeError
 from mammoscope.findings import Reading
-from mammoscope.imaging import attributes
+from mammoscope.imaging import ReducedMammogram, attributes
+from mammoscope.imaging.header import pixel_digest
 from mammoscope.logging import where_raised
 from mammoscope.node.db.repository import Failure, Records, Whereabouts
-from mammoscope.node.events import Event, ImageRead, Origin, StudyFailed
+from mammoscope.node.events import Event, ImageRead, Origin, StudyFailed, StudyPutOff
 from mammoscope.node.jobs.make_report import Reporter
 from mammoscope.node.jobs.queue import DurableWork
 from mammoscope.node.jobs.study_completion import StudyTracker
 from mammoscope.node.storage.inbox import Inbox
-from mammoscope.node.storage.receiver import pixel_digest
-from mammoscope.reading import ImageReader, not_processed
+from mammoscope.reading import ImageReader, MachineTroubleError, Outcome
 from mammoscope.results import ReadMammogram
 
 KIND = "read study"
-MOST_TRIES = 3
-"""An image that ended its whole reader so often is not tried again."""
+MOST_TRIES = 2
+"""An image that ended the process that read it so often is not touched a third time."""
 DISK_TROUBLE_WAIT_SECONDS = 60.0
+MACHINE_TROUBLE_WAIT_SECONDS = 15.0
+MOST_LOOKED_AT = 1000
+"""Images of a study of which at least the header is looked at; the largest examinations have some hundred."""
+MOST_READ = 100
+MOST_UNREAD_SHOWN = 100
+"""Images in one study's result objects: mammograms that were read, and others."""
 LONGEST_SCANNER = 64
 """Characters. What comes over the network may be of any length."""
 
-Outcome = ReadMammogram | Reading
 Facts = dict[str, Any]
 
 log = structlog.get_logger(__name__)
@@ -68,19 +74,36 @@ class StudyWork:
         self._answer_minutes = answer_minutes
         self._on_event = on_event
         self._stopping = stopping
+        self._trouble: tuple[str, str] | None = None
         work.define(KIND, self.read)
+
+    @property
+    def trouble(self) -> str | None:
+        """What of the machine keeps images from being read now, in one sentence; ``None`` when nothing does."""
+        trouble = self._trouble
+        return None if trouble is None else f"studies wait to be read, the {trouble[0]} is in trouble: {trouble[1]}"
 
     def read(self, study: str, attempt: int) -> None:
         """Read a study: a piece of durable work."""
+        outcomes: dict[str, Outcome] = {}
+        try:
+            self._read(study, attempt, outcomes)
+        finally:
+            for outcome in outcomes.values():
+                _forget_picture(outcome)
+
+    def _read(self, study: str, attempt: int, outcomes: dict[str, Outcome]) -> None:
         plan = self._work.step("begin", lambda: self._begin(study, attempt))
         if plan is None:
             return
-        outcomes: dict[str, Outcome] = {}
         facts: list[Facts] = []
         for image in plan["images"]:
             fact = self._work.step("read image", partial(self._read_image, study, image, plan, outcomes))
             if fact is None:
                 log.info("study left for the next start", study=study)
+                break
+            if "trouble" in fact:
+                self._put_off(study, plan, fact["trouble"])
                 break
             facts.append(fact)
         else:
@@ -99,8 +122,11 @@ class StudyWork:
         uids = [image.sop_instance_uid for image in images]
         self._inbox.bring_back(study, uids, self._failed / study)
         log.info("study quiet", study=study, images=len(uids))
+        if len(uids) > MOST_LOOKED_AT:
+            log.error("study too large", study=study, images=len(uids), looked_at=MOST_LOOKED_AT)
         return {
-            "images": uids,
+            "images": uids[:MOST_LOOKED_AT],
+            "surplus": uids[MOST_LOOKED_AT:],
             "origin": str(record.origin),
             "waited_seconds": self._tracker.seconds_since_last_image(study),
             # An archive is read as there is time, and what has been answered once may take its time too.
@@ -114,13 +140,20 @@ class StudyWork:
         file = self._inbox.image(study, image)
         late = plan["has_deadline"] and self._tracker.is_overdue(study)
         started = time.monotonic()
-        outcome = not_processed(file, self._too_late) if late else self._try(study, file)
+        try:
+            outcome = self._outcome(study, file, outcomes, late=late)
+        except MachineTroubleError as error:
+            return None if self._stopping.is_set() else self._noted(study, error)
         if self._stopping.is_set():
             return None
-        outcomes[image] = outcome
+        self._trouble = self._trouble if late else None
         reading = outcome.reading if isinstance(outcome, ReadMammogram) else outcome
         scanner = _scanner(outcome)
         seconds = round(time.monotonic() - started, 3)
+        shown = _is_shown(outcome, outcomes)
+        outcomes[image] = outcome if shown else reading
+        if not shown:
+            _forget_picture(outcome)
         self._on_event(
             ImageRead(
                 study=study,
@@ -132,37 +165,84 @@ class StudyWork:
                 origin=Origin(plan["origin"]),
             )
         )
-        return {"reading": reading.to_json(), "seconds": seconds, "late": late, "digest": _digest(file)}
+        return {
+            "reading": reading.to_json(),
+            "seconds": seconds,
+            "late": late,
+            "shown": shown,
+            "digest": _digest(file),
+        }
+
+    def _outcome(self, study: str, file: Path, outcomes: dict[str, Outcome], *, late: bool) -> Outcome:
+        if late:
+            return self._reader.answer(file, self._too_late)
+        if sum(isinstance(outcome, ReadMammogram) and outcome.processed for outcome in outcomes.values()) >= MOST_READ:
+            return Reading.not_processed(file.stem, _TOO_MANY)
+        return self._try(study, file, lambda: self._reader.read(file))
 
     @property
     def _too_late(self) -> str:
         return f"The image was not read within {self._answer_minutes:g} minutes; it is read later."
 
-    def _try(self, study: str, file: Path) -> Outcome:
+    def _try(self, study: str, file: Path, read: Callable[[], Outcome]) -> Outcome:
+        """Touch an image; one that ended whatever touched it before is answered instead.
+
+        The try is noted before the image is touched and cleared after, so that only what ended in between counts: this
+        whole process, or a child that was killed.
+
+        Raises
+        ------
+        MachineTroubleError
+            If the machine is in trouble.
+        """
         tries = self._records.note_try(study, file.stem)
         if tries > MOST_TRIES:
             log.error("image given up", study=study, image=file.stem, tries=tries - 1)
-            return not_processed(file, f"The program ended {MOST_TRIES} times while it read the image.")
-        return self._reader.read(file)
+            return self._reader.answer(file, f"The program ended {MOST_TRIES} times while it read the image.")
+        try:
+            outcome = read()
+        except MachineTroubleError as error:
+            if error.part != "memory":
+                self._records.clear_tries(study, file.stem)
+            raise
+        self._records.clear_tries(study, file.stem)
+        return outcome
+
+    def _noted(self, study: str, error: MachineTroubleError) -> Facts:
+        facts = {"study": study, "part": error.part, "reason": str(error)}
+        if self._trouble is None:
+            log.error("reading put off", **facts)
+        else:  # said once, loudly
+            log.warning("reading put off", **facts)
+        self._trouble = (error.part, str(error))
+        return {"trouble": error.part}
+
+    def _put_off(self, study: str, plan: Facts, part: str) -> None:
+        """Leave a study until the machine may be well; when it is overdue it is answered, and read later."""
+        self._tracker.postpone(study, MACHINE_TROUBLE_WAIT_SECONDS)
+        self._on_event(StudyPutOff(study=study, part=part, origin=Origin(plan["origin"])))
 
     def _report(self, study: str, plan: Facts, facts: Sequence[Facts], outcomes: dict[str, Outcome]) -> None:
         files = [self._inbox.image(study, image) for image in plan["images"]]
+        surplus = [Reading.not_processed(image, _TOO_MANY) for image in plan["surplus"]]
         digests = {f.stem: fact["digest"] for f, fact in zip(files, facts, strict=True) if fact["digest"]}
         seconds = sum(fact["seconds"] for fact in facts)
         try:
             for file, fact in zip(files, facts, strict=True):
                 if file.stem not in outcomes:  # read before a crash
-                    outcomes[file.stem] = self._reader.restore(file, Reading.from_json(fact["reading"]))
+                    outcomes[file.stem] = self._restored(study, file, fact)
             self._reporter.report(
                 study,
-                [outcomes[file.stem] for file in files],
+                [*(outcomes[file.stem] for file in files), *surplus],
                 digests=digests,
                 reading_seconds=seconds,
                 waited_seconds=plan["waited_seconds"],
             )
-            self._inbox.clear_away(plan["images"], self._failed / study)
+            self._inbox.clear_away([*plan["images"], *plan["surplus"]], self._failed / study)
             if any(fact["late"] for fact in facts):
                 self._records.read_again(study)
+        except MachineTroubleError as error:
+            self._put_off(study, plan, self._noted(study, error)["trouble"])
         except OSError as error:  # a full or broken disk: the images stay where they are and the study keeps its turn
             log.warning("study put off", study=study, error=where_raised(error))
             self._tracker.postpone(study, DISK_TROUBLE_WAIT_SECONDS)
@@ -170,6 +250,12 @@ class StudyWork:
             raise
         except Exception as error:
             self._set_aside(study, files, error, Origin(plan["origin"]))
+
+    def _restored(self, study: str, file: Path, fact: Facts) -> Outcome:
+        reading = Reading.from_json(fact["reading"])
+        if not fact["shown"]:
+            return reading
+        return self._try(study, file, lambda: self._reader.restore(file, reading))
 
     def _set_aside(self, study: str, files: Sequence[Path], error: Exception, origin: Origin) -> None:
         """Keep the images of a study that gave no results, and say why; a resend of them is a new try.
@@ -183,6 +269,28 @@ class StudyWork:
         images = tuple(file.stem for file in files)
         self._records.add_failure(study, Failure(at=now, reason=reason, images=images))
         self._on_event(StudyFailed(study=study, reason=reason, origin=origin))
+
+
+_TOO_MANY = (
+    "The study holds more images than any examination: they are not all read. Check that studies have Study Instance"
+    " UIDs of their own."
+)
+
+
+def _is_shown(outcome: Outcome, outcomes: Mapping[str, Outcome]) -> bool:
+    """Whether there is room for an image in the study's result objects."""
+    if not isinstance(outcome, ReadMammogram):
+        return False
+    others = sum(isinstance(o, ReadMammogram) and o.processed is outcome.processed for o in outcomes.values())
+    return others < (MOST_READ if outcome.processed else MOST_UNREAD_SHOWN)
+
+
+def _forget_picture(outcome: Outcome) -> None:
+    if not isinstance(outcome, ReadMammogram) or not isinstance(outcome.mammogram, ReducedMammogram):
+        return
+    if isinstance(outcome.mammogram.picture, Path):
+        with contextlib.suppress(OSError):
+            outcome.mammogram.picture.unlink(missing_ok=True)
 
 
 def _scanner(outcome: Outcome) -> str:

@@ -1,4 +1,4 @@
-"""`Agenda`: what is due, handed out as durable work in good order."""
+"""`Scheduler`: what is due, handed out as durable work in good order."""
 
 import math
 import threading
@@ -12,8 +12,7 @@ import structlog
 from mammoscope.logging import where_raised
 from mammoscope.node.db.repository import DeliveryOrder, ReadingOrder, Records, StudyState
 from mammoscope.node.events import Origin
-from mammoscope.node.jobs import deliver_report as delivery
-from mammoscope.node.jobs import read_study as study_work
+from mammoscope.node.jobs import deliver_report, read_study
 from mammoscope.node.jobs.queue import DurableWork
 from mammoscope.node.jobs.study_completion import StudyTracker
 
@@ -37,7 +36,7 @@ def sending_queue(destination: str) -> str:
     return f"send {destination}"
 
 
-class Agenda:
+class Scheduler:
     """A thread that looks into the records every second, and when it is woken.
 
     Whatever is due is enqueued under a name that follows from it, so that it is done once, however many workers look.
@@ -83,7 +82,7 @@ class Agenda:
         self._next_tidying = 0.0
         self._wake = threading.Event()
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="agenda", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="scheduler", daemon=True)
 
     def start(self) -> None:
         """Begin to look."""
@@ -115,7 +114,7 @@ class Agenda:
                 self.look()
                 wait = min(wait, self._tracker.seconds_until_next() or wait)
             except Exception as error:  # the database is away: what is due stays due
-                log.warning("agenda stumbled", error=where_raised(error))
+                log.warning("scheduler failed", error=where_raised(error))
                 wait = TROUBLE_WAIT_SECONDS
             self._wake.wait(wait)
             self._wake.clear()
@@ -141,7 +140,7 @@ class Agenda:
             if key not in self._enqueued:
                 self._work.enqueue(
                     READING_QUEUE,
-                    study_work.KIND,
+                    read_study.KIND,
                     f"read {order.study} {order.attempt}",
                     order.study,
                     order.attempt,
@@ -167,7 +166,7 @@ class Agenda:
                 continue
             self._work.enqueue(
                 sending_queue(order.destination) if order.destination in self._destinations else ORPHANS_QUEUE,
-                delivery.KIND,
+                deliver_report.KIND,
                 f"send {' '.join(str(part) for part in key)}",
                 *key,
                 str(order.origin),
@@ -180,7 +179,7 @@ class Agenda:
         if order.next_try_at is None:
             return self._clock()
         wait = (order.next_try_at - datetime.now(UTC)).total_seconds()
-        return self._clock() + min(max(wait, 0.0), delivery.wait_after(order.tries))
+        return self._clock() + min(max(wait, 0.0), deliver_report.wait_after(order.tries))
 
 
 _Key = TypeVar("_Key")

@@ -28,6 +28,7 @@ from mammoscope.node.events import (
     ReportSent,
     SendingFailed,
     StudyFailed,
+    StudyPutOff,
     StudyRead,
 )
 from mammoscope.node.monitoring.phantom_check import LastRound
@@ -122,10 +123,14 @@ class Metrics:
                 self._image(event)
             case StudyRead():
                 self._count.studies.labels(event.origin).inc()
+                for view in event.absent_views:
+                    self._count.absent_views.labels(view).inc()
                 self._count.hops.labels("wait").observe(event.waited_seconds)
                 self._count.hops.labels("read").observe(event.seconds)
             case StudyFailed():
                 self._count.failed.inc()
+            case StudyPutOff():
+                self._count.put_off.labels(event.part).inc()
             case SendingFailed():
                 self._count.failures.labels(event.destination).inc()
             case ReportSent():
@@ -168,7 +173,9 @@ class _Counters:
         self.objects = counter("objects_received", "Objects that arrived, by what became of them.", "outcome", "origin")
         self.studies = counter("reports_made", "Reports made of patients' studies.", "origin")
         self.failed = counter("studies_failed", "Tries to read a study that gave no results.")
+        self.put_off = counter("studies_put_off", "Tries to read a study that the machine's trouble ended.", "part")
         self.not_processed = counter("images_not_processed", "Images that were not processed, by reason.", "reason")
+        self.absent_views = counter("expected_views_absent", "Reports of studies without an expected view.", "view")
         self.sent = counter("reports_sent", "Reports that a destination has.", "destination")
         self.failures = counter("sending_failures", "Tries to send a report that failed.", "destination")
         self.parked = counter("reports_parked", "Reports put aside for a person.", "destination")

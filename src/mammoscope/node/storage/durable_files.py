@@ -14,6 +14,15 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it, that a power cut cannot take away with what is in it later."""
+    if path.is_dir():
+        return
+    make_folder(path.parent)
+    path.mkdir(exist_ok=True)
+    sync(path.parent)
+
+
 def write_whole(path: Path, text: str) -> None:
     """Write or replace a text file: after a crash it is there as before or as now, never in part."""
     partial = path.with_name(f".{path.name}.part")

@@ -1,5 +1,6 @@
 """`Inbox`: the images that were acknowledged, one folder a study, one file an object, named by their UIDs."""
 
+import errno
 import json
 import os
 import shutil
@@ -8,13 +9,14 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import structlog
-from pydicom import dcmread
 from pydicom.uid import SecondaryCaptureImageStorage
 
+from mammoscope.imaging import MammogramError, MammogramUnavailableError, read_mammogram_header
 from mammoscope.imaging.dicom import says_mammogram
+from mammoscope.imaging.header import header_length
 from mammoscope.logging import where_raised
-from mammoscope.network import IGNORED_SOP_CLASSES, Receipt, ReceivedObject
-from mammoscope.node.storage.durable_files import sync, write_whole
+from mammoscope.network import IGNORED_SOP_CLASSES, REPORTED_SOP_CLASSES, Receipt, ReceivedObject
+from mammoscope.node.storage.durable_files import make_folder, sync, write_whole
 
 log = structlog.get_logger(__name__)
 
@@ -34,12 +36,13 @@ class Inbox:
         self._folder = folder
         self._is_known = is_known
         self._lock = threading.Lock()
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
 
     def add(self, received: ReceivedObject) -> Receipt:
         """Keep an object, synced to disk when this returns.
 
-        What no mammogram can be (reports, presentation states, screenshots) is ignored; a resend changes nothing.
+        What no mammogram can be (reports, presentation states, screenshots) is ignored; a resend changes nothing. Of
+        what is reported but not read (`mammoscope.network.REPORTED_SOP_CLASSES`) the pixels are not kept.
 
         Raises
         ------
@@ -51,6 +54,8 @@ class Inbox:
         study, uid = received.study_instance_uid, received.sop_instance_uid
         if self._is_known(study, uid):
             return Receipt.KNOWN
+        if received.sop_class_uid in REPORTED_SOP_CLASSES:
+            _cut_off_pixels(received.path)
         sync(received.path)
         receipt = Receipt.STORED
         with self._lock:
@@ -135,9 +140,19 @@ def _may_be_mammogram(received: ReceivedObject) -> bool:
     if received.sop_class_uid != SecondaryCaptureImageStorage or received.modality == "MG":
         return True
     try:
-        return says_mammogram(dcmread(received.path, stop_before_pixels=True))
-    except OSError:
-        raise
-    except Exception as error:  # a damaged header raises whatever its bytes lead to
+        return says_mammogram(read_mammogram_header(received.path, name=received.sop_instance_uid))
+    except MammogramUnavailableError as error:  # the sender tries again later
+        raise OSError(errno.EIO, str(error)) from error
+    except MammogramError as error:
         log.warning("header not readable", image=received.sop_instance_uid, error=where_raised(error))
         return False
+
+
+def _cut_off_pixels(path: Path) -> None:
+    """Shorten a file to what stands before its pixel data, which may be gigabytes that nobody will look at."""
+    try:
+        length = header_length(path)
+    except MammogramError:  # damaged: kept as it came, and reported as what it is
+        return
+    if length is not None:
+        os.truncate(path, length)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydicom.dataset import FileDataset
 
-from mammoscope.node.storage.durable_files import move_folder, sync
+from mammoscope.node.storage.durable_files import make_folder, move_folder, sync
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Outbox:
     def __init__(self, folder: Path, worker: str = "node") -> None:
         self._folder = folder
         self._suffix = f".{worker}.part"
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         for partial in folder.glob(f"*/.*{self._suffix}"):
             shutil.rmtree(partial)
 

@@ -4,41 +4,17 @@ Telling a resend of an image from another image under the same SOP Instance UID.
 """
 
 import errno
-import hashlib
 from collections.abc import Callable
-from pathlib import Path
 
 import structlog
-from pydicom import dcmread
 from sqlalchemy.exc import SQLAlchemyError
 
+from mammoscope.imaging.header import pixel_digest
 from mammoscope.logging import where_raised
-from mammoscope.network import ObjectRefusedError, Receipt, ReceivedObject
+from mammoscope.network import REPORTED_SOP_CLASSES, ObjectRefusedError, Receipt, ReceivedObject
 from mammoscope.node.db.repository import Records
 from mammoscope.node.events import Event, ObjectReceived, Origin
 from mammoscope.node.storage.inbox import Inbox
-
-_CHUNK = 1 << 20
-
-
-def pixel_digest(path: Path) -> str:
-    """The transfer syntax of a DICOM file and a SHA-256 of its pixel data and all that follows it.
-
-    Raises
-    ------
-    OSError
-        If the file cannot be read.
-    Exception
-        Whatever a damaged header leads to.
-    """
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        header = dcmread(file, stop_before_pixels=True)
-        for keyword in ("Rows", "Columns"):
-            digest.update(f"{header.get(keyword)} ".encode())
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return f"{header.file_meta.TransferSyntaxUID} {digest.hexdigest()}"
 
 
 def differ(digest: str, other: str) -> bool:
@@ -109,7 +85,7 @@ class Reception:
     def _keep(self, received: ReceivedObject, origin: Origin) -> Receipt:
         receipt = self._inbox.add(received)
         study, image = received.study_instance_uid, received.sop_instance_uid
-        if receipt is Receipt.KNOWN:
+        if receipt is Receipt.KNOWN and received.sop_class_uid not in REPORTED_SOP_CLASSES:  # whose pixels are not kept
             self._refuse_other_pixels(received)
         if receipt is not Receipt.IGNORED and (receipt is Receipt.STORED or not self._records.knows(study, image)):
             # Of a file without a row the sender was never told "success": a crash came between them.

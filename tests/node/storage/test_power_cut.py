@@ -1,0 +1,117 @@
+"""What the inbox and the outbox say is kept survives a power cut: whatever was not synced is dropped, then they start.
+
+As POSIX promises it and no more: a file's content as of its own last fsync, and a folder's names as of the folder's.
+"""
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydicom import FileDataset, dcmread
+from pydicom.uid import DigitalMammographyXRayImageStorageForPresentation
+
+from mammoscope.network import Receipt, ReceivedObject
+from mammoscope.node.storage.inbox import Inbox
+from mammoscope.node.storage.outbox import Outbox
+
+
+class Disk:
+    """What of the files below a folder has reached the disk."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.contents: dict[int, bytes] = {}
+        self.names: dict[int, dict[str, tuple[int, bool]]] = {}
+        self._sync_folder(root)
+
+    def synced(self, descriptor: int) -> None:
+        path, facts = Path(f"/proc/self/fd/{descriptor}").readlink(), os.fstat(descriptor)
+        if stat.S_ISDIR(facts.st_mode):
+            self._sync_folder(path)
+        else:
+            self.contents[facts.st_ino] = path.read_bytes()
+
+    def after_power_cut(self, target: Path) -> Path:
+        """The files as they lie there after a power cut now."""
+        self._restore(self.root.stat().st_ino, target)
+        return target
+
+    def _sync_folder(self, folder: Path) -> None:
+        there = {path.name: path.lstat() for path in folder.iterdir()}
+        self.names[folder.stat().st_ino] = {
+            name: (facts.st_ino, stat.S_ISDIR(facts.st_mode)) for name, facts in there.items()
+        }
+
+    def _restore(self, folder: int, target: Path) -> None:
+        target.mkdir()
+        for name, (inode, is_folder) in self.names.get(folder, {}).items():
+            if is_folder:
+                self._restore(inode, target / name)
+            else:
+                (target / name).write_bytes(self.contents.get(inode, b""))
+
+
+@pytest.fixture
+def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
+    root = tmp_path / "disk"
+    root.mkdir()
+    disk, fsync = Disk(root), os.fsync
+
+    def noted(descriptor: int) -> None:
+        fsync(descriptor)
+        disk.synced(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    return disk
+
+
+def arrived(disk: Disk, uid: str, content: bytes) -> ReceivedObject:
+    file = disk.root / f"{uid}.arriving"
+    file.write_bytes(content)
+    return ReceivedObject(file, DigitalMammographyXRayImageStorageForPresentation, uid, "1.2", "MG", "MODALITY")
+
+
+def test_an_acknowledged_object_survives(disk: Disk, tmp_path: Path) -> None:
+    inbox = Inbox(disk.root / "storage" / "inbox", lambda *_: False)
+    kept = {}
+    for number in (1, 2, 3):
+        uid, content = f"1.2.{number}", bytes([number]) * 5000
+        received = arrived(disk, uid, content)
+        assert inbox.add(received) is Receipt.STORED
+        received.path.unlink()  # as the service does
+        kept[uid] = content
+        after = Inbox(disk.after_power_cut(tmp_path / f"after{number}") / "storage" / "inbox", lambda *_: False)
+        assert {path.stem: path.read_bytes() for path in after.images("1.2")} == kept
+
+
+def test_a_resend_that_is_called_known_survives_too(disk: Disk, tmp_path: Path) -> None:
+    """Another association may have linked it and not have come to its syncs yet."""
+    inbox = Inbox(disk.root / "storage" / "inbox", lambda *_: False)
+    inbox.add(arrived(disk, "1.2.1", b"object"))
+    other = inbox.image("1.2", "1.2.2")
+    content = arrived(disk, "1.2.2", b"other")
+    os.fsync(os.open(content.path, os.O_RDONLY))
+    os.link(content.path, other)
+    assert inbox.add(arrived(disk, "1.2.2", b"other")) is Receipt.KNOWN
+    after = Inbox(disk.after_power_cut(tmp_path / "after") / "storage" / "inbox", lambda *_: False)
+    assert [path.read_bytes() for path in after.images("1.2")] == [b"object", b"other"]
+
+
+def test_a_report_that_was_put_survives(disk: Disk, tmp_path: Path, images: list[FileDataset]) -> None:
+    outbox = Outbox(disk.root / "storage" / "outbox")
+    outbox.put("1.2", 1, images)
+    outbox.put("1.2", 2, images[:1])
+    outbox.put("1.3", 1, images[:2])
+    after = Outbox(disk.after_power_cut(tmp_path / "after") / "storage" / "outbox")
+    found = {(parcel.study, parcel.number): [dcmread(f) for f in parcel.files] for parcel in after.parcels()}
+    assert found == {("1.2", 1): images, ("1.2", 2): images[:1], ("1.3", 1): images[:2]}
+
+
+def test_a_report_that_replaces_another_survives_whole(disk: Disk, tmp_path: Path, images: list[FileDataset]) -> None:
+    outbox = Outbox(disk.root / "storage" / "outbox")
+    outbox.put("1.2", 1, images)
+    outbox.put("1.2", 1, images[:1])
+    after = Outbox(disk.after_power_cut(tmp_path / "after") / "storage" / "outbox")
+    assert [dcmread(file) for file in after.parcel("1.2", 1).files] == images[:1]

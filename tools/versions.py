@@ -1,0 +1,52 @@
+"""Run tests with the oldest or the newest versions that pyproject.toml allows.
+
+``oldest``: each direct dependency of the core at its lower bound, and the tests of the rooms that need no torch.
+``newest``: everything as a fresh ``pip install 'mammoscope[train,ray]'`` brings it today, and every test.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+# Of the tests' own tools what the rooms below need; a test that needs more is skipped.
+TOOLS = ["pytest>=8.3", "hypothesis>=6.120", "onnx>=1.17"]
+WITHOUT_TORCH = [
+    "tests/imaging", "tests/inference", "tests/results", "tests/phantom", "tests/datasets", "tests/evaluation",
+    "tests/explain", "tests/network", "tests/node", "tests/test_demo.py", "tests/test_settings.py",
+    "tests/test_reading.py",
+]  # fmt: skip
+
+
+def run(*command: str | Path) -> None:
+    """Show a command and run it, without what this machine configures for uv and pip."""
+    print("+", *command, flush=True)
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("UV_", "PIP_", "PYTHONPATH"))}
+    subprocess.run(command, check=True, cwd=ROOT, env=clean)
+
+
+def main() -> None:
+    """Make the environment and run the tests in it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("which", choices=["oldest", "newest"])
+    parser.add_argument("tests", nargs="*", help="instead of all of them")
+    given = parser.parse_args()
+    uv = Path(sys.executable).parent / "uv"
+    environment = ROOT / ".venv" / given.which
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    run(uv, "venv", "--no-config", "--quiet", "--clear", "--python", version, environment)
+    install = [uv, "pip", "install", "--no-config", "--quiet", "--python", environment]
+    if given.which == "oldest":
+        run(*install, "--resolution", "lowest-direct", ".[datasets]", *TOOLS)
+        tests = given.tests or WITHOUT_TORCH
+    else:
+        run(*install, ".[train,ray,dev]")
+        tests = given.tests or ["tests"]
+    run(uv, "pip", "list", "--quiet", "--python", environment)
+    run(environment / "bin" / "python", "-m", "pytest", *tests)
+
+
+if __name__ == "__main__":
+    main()
