@@ -75,7 +75,7 @@ class PhantomStudy:
     anatomy: Anatomy
     images: tuple[PhantomImage, ...]
 
-    def save(self, folder: Path) -> list[Path]:
+    def save(self, folder: str | Path) -> list[Path]:
         """Write the four objects as DICOM files into `folder`, made if missing; return their paths in order.
 
         Raises
@@ -83,7 +83,7 @@ class PhantomStudy:
         PhantomError
             If the folder cannot be written to.
         """
-        paths = []
+        folder, paths = Path(folder), []
         try:
             folder.mkdir(parents=True, exist_ok=True)
             for image in self.images:
