@@ -13,6 +13,7 @@ import pandas
 import pytest
 
 import mammoscope
+from mammoscope.evaluation import read_report, report_html
 from mammoscope.findings import Box, Finding, Reading, ReadingStatus
 
 LATE = ("numpy", "cv2", "pydicom", "onnxruntime", "typer", "torch")
@@ -92,6 +93,8 @@ def test_the_eight_lines(workplace, data, monkeypatch):
     assert "AP at IoU 0.5" in result._repr_html_()
     saved = result.save("report")
     assert json.loads((saved / "metrics.json").read_text())["ap50"] == result.ap50
+    page = report_html(read_report(saved))
+    assert "grey values: breast percentiles 1 to 99.8 as 0 to 1" in page
     frame = result.to_pandas()
     assert frame.loc["ap50", "value"] == result.ap50
     compared = ms.compare([result, result], data)

@@ -28,7 +28,7 @@ def new_folder(out: Path, *, force: bool) -> None:
         If it holds something and ``force`` is not given, or it is a file.
     """
     if out.exists() and not out.is_dir():
-        raise MammoscopeError(f"{out} is a file: name a folder with --out.")
+        raise MammoscopeError(f"{out} is a file: name another --out, a folder.")
     if out.is_dir() and any(out.iterdir()) and not force:
         raise MammoscopeError(
             f"{out} holds something already: name another folder with --out, or replace what is in it with --force."

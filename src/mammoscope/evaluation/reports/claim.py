@@ -12,6 +12,8 @@ from typing import Any
 from mammoscope import __version__
 from mammoscope.evaluation.metrics import interval_text
 from mammoscope.evaluation.reports.run_record import joined_how, networks_of
+from mammoscope.imaging import Crop
+from mammoscope.inference import BundleMetadata
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +141,9 @@ def _of_the_model(bundle: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[
         23: f"mammoscope {__version__}",
     }
     if bundle:
-        size = bundle["input"]
-        region = "the breast's region" if size["crop"] == "breast" else "the whole image"
-        found[9] = f"{region} as {size['rows']} x {size['columns']} pixels; grey values: {size['pixels']}."
+        size = BundleMetadata.model_validate(bundle).input  # whichever format the evaluation was written in
+        region = "the breast's region" if size.crop is Crop.BREAST else "the whole image"
+        found[9] = f"{region} as {size.rows} x {size.columns} pixels; grey values: {size.pixels}."
         found[19] = "; ".join(
             f"trained on {data['images']} images of {data['patients']} patients of {data['name']}"
             for data in bundle["training_data"]
