@@ -3,9 +3,9 @@
     python benchmarks/training.py [--recipe recipes/cpu.toml] [--batch 8] [--steps 4] [--threads 2]
 
 Both train the recipe's detector on drawn pictures of its input size, batch and device in turns, in one run, so that
-other work on the machine slows both. "torchvision" is its RetinaNet on the same backbone with its own transform, anchors
-and losses (a loop over images), its own augmentation (``torchvision.transforms.v2``, picture by picture: flip, affine,
-colour jitter, blur, noise), plain AdamW and a running mean tensor by tensor. "network alone" is forward and backward of
+other work on the machine slows both. "torchvision" is its RetinaNet on the same backbone with its own transform,
+anchors and losses (a loop over images), its own augmentation (``torchvision.transforms.v2``, picture by picture: flip,
+affine, colour jitter, blur, noise), plain AdamW and a running mean tensor by tensor. "network alone" is forward and backward of
 backbone, pyramid and head with a sum as loss: no training step of this network can be faster. On a busy machine trust
 the CPU time.
 """
@@ -135,8 +135,9 @@ def torchvision_step(recipe: Recipe, samples: PreparedSamples, device: torch.dev
         images, targets = [], []
         for _, index in keys_of(recipe, number):
             picture = torch.from_numpy(samples.pixels[index] / np.float32(255))[None].to(device)
-            boxes = BoundingBoxes(samples.boxes[index], format=BoundingBoxFormat.XYXY, canvas_size=(rows, columns))
-            picture, boxes = change(picture, boxes.float().to(device))
+            edges = torch.from_numpy(samples.boxes[index]).float().to(device)
+            boxes = BoundingBoxes(edges, format=BoundingBoxFormat.XYXY, canvas_size=(rows, columns))
+            picture, boxes = change(picture, boxes)
             images.append(picture.expand(3, -1, -1))
             targets.append({"boxes": boxes, "labels": torch.zeros(len(boxes), dtype=torch.int64, device=device)})
         losses = network(images, targets)

@@ -9,6 +9,7 @@ from torch.nn.functional import interpolate
 from torchvision.ops import batched_nms, box_iou
 
 from mammoscope.detectors.factory import MassDetector
+from mammoscope.detectors.losses import Truth
 from mammoscope.detectors.normalisation import real_boxes
 
 Detections = dict[str, Tensor]
@@ -57,7 +58,7 @@ class FusedDetector(MassDetector):
         self._overlap = overlap
 
     def forward(
-        self, images: Tensor, targets: list[dict[str, Tensor]] | None = None
+        self, images: Tensor, targets: Truth | list[dict[str, Tensor]] | None = None
     ) -> dict[str, Tensor] | list[Detections]:
         """Detections per image, as `MassDetector` gives them; a fused detector does not learn.
 

@@ -66,16 +66,17 @@ class MassDetector(nn.Module):
         """
         coloured = images.expand(-1, 3, -1, -1)
         if isinstance(self.network, AdaptiveRetinaNet):
-            return self.network(coloured, targets)
+            found: dict[str, Tensor] | list[dict[str, Tensor]] = self.network(coloured, targets)
+            return found
         # Only torchvision's Faster R-CNN and Detectron2's networks take one image after the other.
-        coloured = list(coloured)
+        pictures = list(coloured)
         if self.training:
             assert targets is not None
             per_image = targets.as_targets() if isinstance(targets, Truth) else targets
             shifted = [{**target, "labels": target["labels"] + self._background} for target in per_image]
-            losses: dict[str, Tensor] = self.network(coloured, shifted)
+            losses: dict[str, Tensor] = self.network(pictures, shifted)
             return losses
-        detections = self.network(coloured)
+        detections = self.network(pictures)
         return [{**found, "labels": found["labels"] - self._background} for found in detections]
 
     @property

@@ -228,10 +228,13 @@ def _radius(sigma: float) -> int:
 
 
 def _gaussian(offsets: NDArray[np.int64], sigma: float) -> NDArray[np.float64]:
-    if not sigma:
-        return (offsets == 0).astype(np.float64)
-    weights = np.where(np.abs(offsets) <= _radius(sigma), np.exp(-0.5 * (offsets / sigma) ** 2), 0.0)
-    return np.asarray(weights / weights.sum())
+    weights = np.zeros(offsets.shape)
+    if sigma:
+        weights[:] = np.where(np.abs(offsets) <= _radius(sigma), np.exp(-0.5 * (offsets / sigma) ** 2), 0.0)
+    else:
+        weights[offsets == 0] = 1.0
+    weights /= weights.sum()
+    return weights
 
 
 def _noise(pixels: Tensor, changes: Sequence[Change]) -> Tensor:
