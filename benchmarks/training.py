@@ -4,10 +4,10 @@
 
 Both train the recipe's detector on drawn pictures of its input size, batch and device in turns, in one run, so that
 other work on the machine slows both. "torchvision" is its RetinaNet on the same backbone with its own transform,
-anchors and losses (a loop over images), its own augmentation (``torchvision.transforms.v2``, picture by picture: flip,
-affine, colour jitter, blur, noise), plain AdamW and a running mean tensor by tensor. "network alone" is forward and backward of
-backbone, pyramid and head with a sum as loss: no training step of this network can be faster. On a busy machine trust
-the CPU time.
+anchors and losses (a loop over images), its own augmentation (``torchvision.transforms.v2``, picture by picture:
+flip, affine, colour jitter, blur, noise), plain AdamW and a running mean tensor by tensor. "network alone" is forward
+and backward of backbone, pyramid and head with a sum as loss: no training step of this network can be faster. On a
+busy machine trust the CPU time.
 """
 
 import argparse
