@@ -70,7 +70,7 @@ docs: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(VENV)/bin/python benchmarks/latency.py
 	$(VENV)/bin/python benchmarks/accuracy.py
-	$(VENV)/bin/python benchmarks/loader.py
+	$(VENV)/bin/python benchmarks/training.py
 	$(VENV)/bin/python benchmarks/index.py
 	$(VENV)/bin/python benchmarks/resume.py
 	$(VENV)/bin/python benchmarks/import_dicom.py

@@ -211,7 +211,7 @@ def seeded_model(
     changes = {"detector__architecture": request.param, "detector__norm": "none", "input__rows": 256}
     recipe = load_recipe(tiny_recipe(folder, **changes, input__columns=160, detector__score_threshold=0.02))
     torch.manual_seed(1)
-    detector = build_detector(recipe.detector, 256, 160).eval()
+    detector = build_detector(recipe.detector).eval()
     _spread_scores(detector)
     metadata = BundleMetadata(
         name="seeded",

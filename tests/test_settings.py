@@ -5,6 +5,7 @@ import pytest
 from mammoscope.settings import NodeSettings, SettingsError, load_node_settings
 
 DESTINATION = '[[destinations]]\nname = "pacs"\nae_title = "ORTHANC"\nhost = "127.0.0.1"\nport = 4242\n'
+TLS = '[tls]\ncertificate = "a.crt"\nkey = "a.key"\ntrusted = "b.crt"\n'
 
 
 def load(tmp_path: Path, text: str) -> NodeSettings:
@@ -122,3 +123,91 @@ def test_destinations_come_from_the_environment_as_one_json_list(
 def test_a_missing_file_names_the_command_that_writes_one(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"there is no settings file .*mammoscope node init"):
         load_node_settings(tmp_path / "none.toml")
+
+
+SECRET = "hush-hush-4711"
+WEB_PEER = '[[destinations]]\nname = "w"\ntransport = "dicomweb"\nurl = "https://pacs/dicom-web"\n'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'{DESTINATION}[web]\ntokens = "{SECRET}"\n',
+        f'{DESTINATION}[web]\ntokens = {{ a = "{SECRET}" }}\n',
+        f'{DESTINATION}[web]\ntokens = [["{SECRET}"]]\n',
+        f"{DESTINATION}[web]\ntokens = [4711]\n",
+        f'{DESTINATION}[[web]]\ntokens = ["{SECRET}"]\n',
+        f'web = "{SECRET}"\n{DESTINATION}',
+        f'web = ["{SECRET}"]\n{DESTINATION}',
+        f'[destinations]\nname = "a"\ntoken = "{SECRET}"\n',
+        f'destinations = "{SECRET}"\n',
+        f'{WEB_PEER}token = ["{SECRET}"]\n',
+        f'{WEB_PEER}token = {{ value = "{SECRET}" }}\n',
+        f"{WEB_PEER}token = 4711\n",
+        f'{DESTINATION}token = "{SECRET}"\n',
+        WEB_PEER.replace("https://pacs", f"https://node:{SECRET}@pacs"),
+        WEB_PEER.replace("dicom-web", f"dicom-web?token={SECRET}"),
+        f'[node]\ndatabase = ["postgresql://node:{SECRET}@host/db"]\n{DESTINATION}',
+        f"[node]\ndatabase = 4711\n{DESTINATION}",
+        f'[node]\nstorage = 5\nport = "postgresql://node:{SECRET}@host/db"\n{DESTINATION}',
+        f'[node]\nport = "postgresql://host/db?password={SECRET}"\n{DESTINATION}',
+        f'node = "{SECRET}"\n{DESTINATION}',
+        f'sources = "{SECRET}"\n{DESTINATION}',
+        f'{DESTINATION}[audit]\nsyslog = "tcp://node:{SECRET}@host:601"\n',
+    ],
+)
+def test_no_message_holds_a_secret(tmp_path: Path, text: str) -> None:
+    with pytest.raises(SettingsError) as raised:
+        load(tmp_path, text)
+    assert "hush" not in str(raised.value)
+    assert "4711" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("WEB", f'{{"tokens": "{SECRET}"}}'),
+        ("WEB", f'["{SECRET}"]'),
+        ("WEB__TOKENS", f'"{SECRET}"'),
+        ("WEB__TOKENS", SECRET),
+        ("DESTINATIONS", f'{{"token": "{SECRET}"}}'),
+        ("NODE__DATABASE__X", SECRET),
+        ("NODE__PORT", f"postgresql://node:{SECRET}@host/db"),
+    ],
+)
+def test_no_message_about_the_environment_holds_a_secret(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(f"MAMMOSCOPE_{variable}", value)
+    with pytest.raises(SettingsError) as raised:
+        load(tmp_path, DESTINATION)
+    assert "hush" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (f"{DESTINATION}[web]\ntls = true\n", "[web] tls = true needs the section [tls]"),
+        (f"{DESTINATION}[web]\nport = 11112\n", "the port of [node] and the port of [web] are both 11112"),
+        (f"{DESTINATION}{TLS}port = 8080\n[web]\n", "the port of [tls] and the port of [web] are both 8080"),
+        (f"[node]\nplain = true\nport = 2762\n{DESTINATION}{TLS}", "the port of [node] and the port of [tls] are both"),
+        (
+            f"[node]\nplain = false\n{DESTINATION}{TLS}listen = false\n",
+            "without the section [tls] leaves nothing to listen on",
+        ),
+        (f"{WEB_PEER}commitment = true\n", "commitment = true needs a peer spoken to by dimse"),
+        (f"{WEB_PEER.replace('https', 'http')}tls = true\n{TLS}", "tls = true needs a url that begins with https://"),
+    ],
+)
+def test_sections_that_contradict_each_other_are_refused(tmp_path: Path, text: str, sentence: str) -> None:
+    with pytest.raises(SettingsError) as raised:
+        load(tmp_path, text)
+    assert sentence in str(raised.value)
+
+
+def test_with_a_certificate_the_port_without_tls_is_closed_unless_asked_for(tmp_path: Path) -> None:
+    assert load(tmp_path, DESTINATION).listens_plain
+    assert not load(tmp_path, f"{DESTINATION}{TLS}").listens_plain
+    assert load(tmp_path, f"{DESTINATION}{TLS}").tls_port == 2762
+    assert load(tmp_path, f"[node]\nplain = true\n{DESTINATION}{TLS}").listens_plain
+    assert load(tmp_path, f"{DESTINATION}{TLS}listen = false\n").listens_plain

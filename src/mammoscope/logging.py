@@ -5,6 +5,9 @@ import sys
 import warnings
 
 import structlog
+from structlog.typing import EventDict, WrappedLogger
+
+from mammoscope.untrusted_text import cleaned
 
 
 def configure_logging() -> None:
@@ -13,12 +16,17 @@ def configure_logging() -> None:
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _clean,
             structlog.processors.JSONRenderer(),
         ],
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
     _silence_libraries()
+
+
+def _clean(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    return {key: cleaned(value) for key, value in event.items()}
 
 
 def configure_no_logging() -> None:

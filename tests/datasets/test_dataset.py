@@ -181,3 +181,17 @@ class TestFingerprint:
         before = load_dataset(folder).fingerprint()
         split_dataset(folder, val=0.3)
         assert load_dataset(folder).fingerprint() != before
+
+
+@pytest.mark.parametrize("made", [2, 0, "1", True, None])
+def test_a_folder_of_a_newer_format_is_refused(folder, made):
+    change(folder, lambda document: document["info"].update(mammoscope_format=made))
+    with pytest.raises(DatasetError, match=rf"is a data set of format {made}, and this Mammoscope .* reads format 1"):
+        load_dataset(folder)
+
+
+def test_a_folder_says_its_format_and_one_that_does_not_is_of_the_first(folder):
+    before = load_dataset(folder)
+    assert json.loads((folder / "annotations.json").read_text())["info"]["mammoscope_format"] == 1
+    change(folder, lambda document: document["info"].pop("mammoscope_format"))
+    assert load_dataset(folder).images == before.images

@@ -3,7 +3,16 @@
 import pytest
 import torch
 
-from mammoscope.detectors.retinanet import atss_assignment
+from mammoscope.detectors.losses import Truth, assign_by_atss
+
+
+def atss_assignment(
+    truth: torch.Tensor, anchors: torch.Tensor, levels: list[int], per_position: int, nearest: int
+) -> torch.Tensor:
+    """Per anchor of one image the index of the box it learns, or -1."""
+    targets = [{"boxes": truth, "labels": torch.zeros(len(truth), dtype=torch.int64)}]
+    found = assign_by_atss(Truth.from_targets(targets), anchors, levels, per_position, nearest)
+    return torch.where(found.positive, found.box, -1)[0]
 
 
 def squares(centres: list[tuple[float, float]], side: float) -> torch.Tensor:

@@ -63,7 +63,7 @@ def test_each_architecture_reads_its_levels(architecture: str, levels: list[str]
 )
 def test_frozen_stages_do_not_move_and_the_others_do(backbone: str, still: tuple[str, ...]):
     torch.manual_seed(0)
-    detector = build_detector(spec(backbone, frozen_stages=2, architecture="retinanet"), 64, 64)
+    detector = build_detector(spec(backbone, frozen_stages=2, architecture="retinanet"))
     before = {name: value.clone() for name, value in detector.named_parameters()}
     optimiser = torch.optim.SGD([p for p in detector.parameters() if p.requires_grad], lr=0.1, weight_decay=0.1)
     target = {"boxes": torch.tensor([[10.0, 10, 40, 40]]), "labels": torch.zeros(1, dtype=torch.int64)}

@@ -36,7 +36,7 @@ def detector_of(model: str, **options: object) -> MassDetector:
         nms_iou=0.5,
         detectron2={"backbone_norm": "frozen_batch", **options},
     )
-    detector = build_detector(spec, cases.ROWS, cases.COLUMNS)
+    detector = build_detector(spec)
     shapes = {name: tuple(value.shape) for name, value in detector.network.state_dict().items()}
     shapes.pop("loss_normaliser", None)
     drawn = {name: torch.from_numpy(value) for name, value in cases.tensors(shapes).items()}

@@ -19,7 +19,7 @@ def small(architecture: str, **parts: object) -> MassDetector:
         architecture=architecture, backbone="resnet50", layout="detectron2", detectron2=options, **given | parts
     )
     torch.manual_seed(0)
-    return build_detector(spec, 64, 64)
+    return build_detector(spec)
 
 
 def batch() -> tuple[torch.Tensor, list[dict[str, torch.Tensor]]]:

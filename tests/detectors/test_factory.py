@@ -27,7 +27,7 @@ def batch() -> tuple[torch.Tensor, list[dict[str, torch.Tensor]]]:
 @pytest.mark.parametrize("backbone", ["resnet50", "resnet101", *LITE])
 def test_every_detector_builds_learns_and_detects(architecture: str, backbone: str):
     torch.manual_seed(0)
-    detector = build_detector(small(architecture, backbone), 64, 64)
+    detector = build_detector(small(architecture, backbone))
     images, targets = batch()
 
     losses = detector(images, targets)
@@ -57,14 +57,14 @@ def test_every_detector_builds_learns_and_detects(architecture: str, backbone: s
 def test_the_papers_networks_are_torchvisions(architecture: str, parameters: int):
     spec = DetectorSpec(architecture=architecture, backbone="resnet50")
 
-    assert count_parameters(build_detector(spec, 64, 64, load_weights=False)) == parameters
+    assert count_parameters(build_detector(spec, load_weights=False)) == parameters
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_a_detector_learns_a_mass_by_heart(architecture: str):
     torch.manual_seed(0)
     norm = "group" if architecture == "retinanet" else "none"
-    detector = build_detector(small(architecture, weights="imagenet", norm=norm), 64, 64)
+    detector = build_detector(small(architecture, weights="imagenet", norm=norm))
     images, targets = batch()
     optimiser = torch.optim.AdamW(detector.parameters(), lr=3e-3)
     course = []
@@ -87,7 +87,7 @@ def test_a_detector_learns_a_mass_by_heart(architecture: str):
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_a_batch_without_any_mass_can_be_learned_from(architecture: str):
     torch.manual_seed(0)
-    detector = build_detector(small(architecture), 64, 64)
+    detector = build_detector(small(architecture))
     images, targets = batch()
     losses = detector(images[1:], targets[1:])
 
@@ -99,7 +99,7 @@ def test_a_batch_without_any_mass_can_be_learned_from(architecture: str):
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_labels_keep_their_index_through_either_architecture(architecture: str):
     torch.manual_seed(0)
-    detector = build_detector(small(architecture, classes=("Mass", "Calcification")), 64, 64)
+    detector = build_detector(small(architecture, classes=("Mass", "Calcification")))
     images, targets = batch()
     targets[0]["labels"] += 1
 

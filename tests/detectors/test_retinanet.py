@@ -8,6 +8,7 @@ import torch
 from pydantic import ValidationError
 
 from mammoscope.detectors import DetectorSpec, build_detector
+from mammoscope.detectors.losses import Truth
 
 SMALL = {
     "architecture": "retinanet",
@@ -22,7 +23,15 @@ SMALL = {
 
 
 def network(**parts: object):
-    return build_detector(DetectorSpec(**SMALL | parts), 64, 64).network
+    return build_detector(DetectorSpec(**SMALL | parts)).network
+
+
+def losses(retinanet, target: dict[str, torch.Tensor], logits: torch.Tensor, anchors: torch.Tensor):
+    """Classification and box loss of one image whose boxes are the anchors, unmoved; all anchors of one level."""
+    truth = Truth.from_targets([target])
+    retinanet.anchor_generator.num_anchors_per_location = lambda: [1]
+    found = retinanet._losses(truth, logits[None], torch.zeros(1, len(anchors), 4), [anchors])
+    return found["classification"], found["bbox_regression"]
 
 
 def test_varifocal_loss_by_hand():
@@ -31,7 +40,7 @@ def test_varifocal_loss_by_hand():
     target = {"boxes": torch.tensor([[0.0, 0.0, 10.0, 5.0]]), "labels": torch.tensor([0])}
     logits = torch.tensor([[1.0], [-1.0]])
 
-    class_loss, box_loss = retinanet._losses(target, logits, torch.zeros(2, 4), anchors, assigned=torch.tensor([0, -1]))
+    class_loss, box_loss = losses(retinanet, target, logits, anchors)
 
     # The first anchor's box, unmoved, overlaps its mass by half: the goal 0.5, weighted by 0.5. Background: 0.75 p^2.
     p, q = 1 / (1 + math.exp(-1)), 1 / (1 + math.exp(1))
@@ -48,9 +57,7 @@ def test_background_learns_from_images_without_masses():
     logits = torch.tensor([[2.0], [-3.0]], requires_grad=True)
     anchors = torch.tensor([[0.0, 0.0, 10.0, 10.0], [30.0, 30.0, 40.0, 40.0]])
 
-    class_loss, box_loss = retinanet._losses(
-        target, logits, torch.zeros(2, 4), anchors, retinanet._assign(target["boxes"], anchors)
-    )
+    class_loss, box_loss = losses(retinanet, target, logits, anchors)
     class_loss.backward()
 
     assert float(box_loss) == 0
@@ -65,8 +72,6 @@ def test_every_way_of_learning_lowers_its_loss(matching: str, class_loss: str):
         DetectorSpec(
             **SMALL | {"norm": "group", "weights": "imagenet", "matching": matching, "class_loss": class_loss}
         ),
-        64,
-        64,
     )
     images = torch.rand(2, 1, 64, 64, generator=torch.Generator().manual_seed(0)) * 0.2
     images[0, 0, 20:44, 12:36] = 1
@@ -117,7 +122,7 @@ def test_boxes_of_another_class_have_no_vote():
 
 def test_without_a_vote_detections_are_torchvisions():
     torch.manual_seed(0)
-    detector = build_detector(DetectorSpec(**SMALL | {"nms_iou": 0.4, "max_detections": 7}), 64, 64).eval()
+    detector = build_detector(DetectorSpec(**SMALL | {"nms_iou": 0.4, "max_detections": 7})).eval()
     network = detector.network
     image = torch.rand(1, 1, 64, 64)
     with torch.no_grad():
@@ -145,3 +150,50 @@ def test_without_a_vote_detections_are_torchvisions():
 def test_parts_that_do_not_go_together_are_refused(parts: dict, message: str):
     with pytest.raises(ValidationError, match=message):
         DetectorSpec(**SMALL | parts)
+
+
+@pytest.mark.parametrize("vote_iou", [None, 0.5])
+def test_candidates_that_are_no_boxes_suppress_and_move_nothing(vote_iou: float | None):
+    nan = float("nan")
+    candidates = {
+        "boxes": torch.tensor([[0.0, 0, 10, 10], [5, 5, 5, 9], [nan, 0, 10, 10], [0, 0, 10, 10.5]]),
+        "scores": torch.tensor([0.5, 0.9, 0.8, 0.4]),
+        "labels": torch.zeros(4, dtype=torch.int64),
+    }
+
+    found = network(vote_iou=vote_iou)._suppress(candidates)
+
+    assert found["scores"].tolist() == pytest.approx([0.5])
+    assert torch.isfinite(found["boxes"]).all()
+
+
+@pytest.mark.parametrize("architecture", ["retinanet", "faster_rcnn"])
+@pytest.mark.parametrize(("rows", "columns"), [(64, 64), (96, 64), (80, 72), (256, 160)])
+def test_an_input_of_any_size_is_seen_as_it_is(architecture: str, rows: int, columns: int):
+    # torchvision's own transform would resize it in use and leave it alone in training.
+    parts = SMALL | {"architecture": architecture, "box_loss": "l1"}
+    detector = build_detector(DetectorSpec(**parts)).eval()
+    seen = []
+    detector.network.backbone.register_forward_hook(lambda _module, given, _out: seen.append(given[0]))
+    image = torch.rand(1, 1, rows, columns)
+    with torch.no_grad():
+        (found,) = detector(image)
+
+    (pixels,) = seen
+    assert pixels.shape[-2:] == (-(-rows // 32) * 32, -(-columns // 32) * 32)
+    assert torch.allclose(pixels[..., :rows, :columns], (image.expand(-1, 3, -1, -1) - 0.5) / 0.5)
+    assert not pixels[..., rows:, :].any()
+    assert not pixels[..., columns:].any()
+    assert (found["boxes"] <= torch.tensor([columns, rows] * 2)).all()
+
+
+def test_anchors_are_exact_however_coarse_the_features():
+    generator = build_detector(DetectorSpec(**SMALL)).network.anchor_generator
+    coarse = torch.zeros(1, 1, 128, 80, dtype=torch.bfloat16)
+    features = [coarse[..., :: 2**level, :: 2**level] for level in range(5)]
+    anchors = torch.cat(generator.per_level((1024, 640), features))
+
+    assert anchors.dtype == torch.float32
+    assert anchors[-9 * 5 * 8 :, 2].max() > 512
+    centres = (anchors[: 9 * 80, 0] + anchors[: 9 * 80, 2]) / 2
+    assert centres.view(80, 9)[:, 0].tolist() == [8.0 * number for number in range(80)]

@@ -15,7 +15,7 @@ def test_shuffling_goes_from_the_head_down(architecture: str, layout: str):
     backbone, body = BACKBONES[layout]
     torch.manual_seed(0)
     spec = DetectorSpec(architecture=architecture, layout=layout, backbone=backbone, **SMALL)
-    detector = build_detector(spec, 64, 64).eval()
+    detector = build_detector(spec).eval()
     before = {name: tensor.clone() for name, tensor in detector.named_parameters()}
 
     def moved(part: Part) -> set[str]:
@@ -40,7 +40,7 @@ def test_shuffling_goes_from_the_head_down(architecture: str, layout: str):
 def test_a_shuffled_detector_proposes_everything(architecture: str, layout: str):
     torch.manual_seed(0)
     spec = DetectorSpec(architecture=architecture, layout=layout, backbone=BACKBONES[layout][0], **SMALL)
-    detector = build_detector(spec, 64, 64).eval()
+    detector = build_detector(spec).eval()
     image = torch.rand(1, 1, 64, 64)
 
     with torch.no_grad():

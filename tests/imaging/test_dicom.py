@@ -17,6 +17,7 @@ from pydicom.uid import (
 )
 
 from mammoscope.imaging import Laterality, Mammogram, MammogramError, View
+from mammoscope.imaging.dicom import read_stored_values
 from mammoscope.imaging.reader import read_file
 
 RAMP = np.arange(6, dtype=np.uint16).reshape(2, 3) * 13107
@@ -202,3 +203,39 @@ def test_values_that_mean_nothing_count_as_absent(make_mg, read):
     mammogram = read(dataset)
     assert isinstance(mammogram, Mammogram)
     assert (mammogram.laterality, mammogram.view, mammogram.spacing) == (None, None, None)
+
+
+def test_an_unknown_value_representation_is_called_that(make_mg, save, reader):
+    path = save(make_mg(np.arange(48).reshape(6, 8)))
+    data = path.read_bytes()
+    start = data.index(b"\x28\x00\x10\x00US")
+    path.write_bytes(data[:start] + b"\x28\x00\x09\x00ZZ\x00\x00\x04\x00\x00\x00abcd" + data[start:])
+    with pytest.raises(MammogramError, match=r"\(0028,0009\) of the unknown value representation"):
+        reader.read(path)
+
+
+def test_a_signed_stream_under_an_unsigned_header_keeps_its_bits(make_mg, save):
+    from openjpeg.utils import encode_array
+    from pydicom.encaps import encapsulate
+    from pydicom.uid import JPEG2000Lossless
+
+    stored = np.zeros((64, 64), np.int32)
+    stored[10:20], stored[30:40] = 3000, 1000
+    signed = np.where(stored > 2047, stored - 4096, stored).astype(np.int16)
+    dataset = make_mg(stored.astype(np.uint16), BitsStored=12, HighBit=11)
+    dataset.PixelData = encapsulate([encode_array(signed, bits_stored=12)])
+    dataset["PixelData"].VR = "OB"
+    dataset.file_meta.TransferSyntaxUID = JPEG2000Lossless
+    assert np.array_equal(read_stored_values(save(dataset), "it"), stored)
+
+
+def test_no_sentence_names_an_exception(save, make_mg, reader):
+    path = save(make_mg(np.arange(48).reshape(6, 8)))
+    data = bytearray(path.read_bytes())
+    for start in range(300, len(data), 7):
+        damaged = bytes(data[:start]) + b"\xff\xfe\x00\xe0" + bytes(data[start + 4 :])
+        path.write_bytes(damaged)
+        try:
+            reader.read(path)
+        except MammogramError as error:
+            assert "Error" not in str(error)  # noqa: PT017

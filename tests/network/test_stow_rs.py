@@ -1,5 +1,7 @@
+import contextlib
 import json
 import socket
+import time
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
@@ -141,10 +143,9 @@ def test_none_stored(web: Web, receiver, make_object: MakeObject) -> None:
     ]
 
 
-def test_tomosynthesis_is_refused_here_too(web: Web, make_object: MakeObject) -> None:
+def test_tomosynthesis_is_taken_here_too(web: Web, make_object: MakeObject) -> None:
     answer = web.post(body(encoded(make_object(sop_class=BreastTomosynthesisImageStorage))))
-    assert answer.status_code == 409
-    assert "tomosynthesis is not read" in web.objects[0].reason
+    assert answer.status_code == 200
 
 
 def test_an_object_of_another_study(web: Web, make_object: MakeObject) -> None:
@@ -199,3 +200,24 @@ def test_the_answer_is_dicom_json(web: Web, make_object: MakeObject) -> None:
             ],
         },
     }
+
+
+def test_a_body_that_drips_is_given_up(tmp_path: Path, receiver) -> None:
+    """A byte each moment is no silence; the body as a whole must come on."""
+    service = StowService(tmp_path, receiver, {"scanner": "right"}, silence_seconds=1.5)
+    head = (
+        "POST /dicom-web/studies HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer right\r\nContent-Length: 100000\r\n"
+        'Content-Type: multipart/related; type="application/dicom"; boundary=b\r\n\r\n--b'
+    )
+    with (
+        WebService("127.0.0.1", 0, service.routes()) as server,
+        socket.create_connection(("127.0.0.1", server.port), timeout=0.2) as connection,
+    ):
+        connection.sendall(head.encode())
+        deadline, answer = time.monotonic() + 30, b""
+        while not answer:
+            assert time.monotonic() < deadline, "it waits for ever"
+            connection.send(b"-")
+            with contextlib.suppress(TimeoutError):
+                answer = connection.recv(1000)
+    assert answer.startswith(b"HTTP/1.1 408 ")

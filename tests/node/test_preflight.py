@@ -171,7 +171,8 @@ def test_a_web_peer_is_queried_and_asked_whether_we_may_store(settings, web: str
     assert "does not speak https" in outcomes["destination https: store"][1]
     assert outcomes["source archive: query"] == (True, f"archive ({root}) answers a query (QIDO-RS)")
     assert "has nothing there (404)" in outcomes["source astray: query"][1]
-    assert sum(well for well, _ in outcomes.values()) == 2
+    assert outcomes["destination right: store for real"][1].startswith("not tried")
+    assert sum(well for well, _ in outcomes.values()) == 3
 
 
 def test_a_collector_is_reached(settings, web: str, free_port: int):
@@ -201,13 +202,14 @@ def certificate(folder: Path, days: int) -> dict[str, Path]:
     files["key"].write_bytes(
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
+    files["key"].chmod(0o600)
     return files
 
 
 def test_the_machine_is_tried_with_the_shipped_model(settings, tmp_path: Path, pacs):
     made = settings(tls={**certificate(tmp_path, 90), "port": 0}, web={"port": pacs.port})
     storage = made.node.storage
-    storage.mkdir()
+    storage.mkdir(mode=0o700)
     with (storage / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # as a node that runs
         outcomes = told(check_machine(made))
@@ -228,7 +230,7 @@ def test_what_does_not_do_is_told(settings, tmp_path: Path, pacs):
         node={"storage": tmp_path / "storage", "port": 0, "host": "192.0.2.1"},
         web={"port": pacs.port},
         model={"bundle": tmp_path / "missing.onnx"},
-        tls={**certificate(tmp_path, 20), "port": None},
+        tls={**certificate(tmp_path, 20), "listen": False},
     )
     outcomes = told(check_machine(made))
     assert outcomes["storage"][1].endswith("cannot be made (File exists); name another")
@@ -238,3 +240,65 @@ def test_what_does_not_do_is_told(settings, tmp_path: Path, pacs):
     assert outcomes["certificate"][1].endswith("; renew it now")
     assert not outcomes["model"][0]
     assert "missing.onnx" in outcomes["model"][1]
+
+
+ALL_RESULTS = ["1.2.840.10008.5.1.4.1.1.88.50", "1.2.840.10008.5.1.4.1.1.7", "1.2.840.10008.5.1.4.1.1.11.1"]
+
+
+@contextmanager
+def storing(status: int) -> Iterator[tuple[int, list[str]]]:
+    """A PACS that accepts every kind of result and answers each store with a status; its port, and what it was sent."""
+    ae = AE("PACS")
+    sent: list[str] = []
+    for uid in (VERIFICATION, *ALL_RESULTS):
+        ae.add_supported_context(uid)
+
+    def store(event: evt.Event) -> int:
+        sent.append(f"{event.dataset.PatientID} {event.dataset.SOPInstanceUID}")
+        return status
+
+    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, store)])
+    yield server.server_address[1], sent
+    ae.shutdown()
+
+
+def test_a_destination_that_accepts_and_then_refuses_is_found_out_where_that_is_allowed(settings):
+    with storing(0x0124) as (port, sent):
+        allowed = told(check_peers(settings(destinations=[dimse(port, try_store=True)])))
+    well, words = allowed["destination pacs: store for real"]
+    assert not well
+    assert "status 0x0124: it does not allow it; give our AE title the right to store there" in words
+    assert len(sent) >= 2
+    assert all(one.startswith("MAMMOSCOPE-CHECK ") for one in sent)
+
+
+def test_what_is_stored_to_try_is_the_same_each_time(settings):
+    with storing(0x0000) as (port, sent):
+        for _ in range(2):
+            outcomes = told(check_peers(settings(destinations=[dimse(port, try_store=True)])))
+    well, words = outcomes["destination pacs: store for real"]
+    assert well
+    assert "results of the patient MAMMOSCOPE-CHECK" in words
+    assert sent[: len(sent) // 2] == sent[len(sent) // 2 :]
+
+
+def test_without_leave_nothing_is_stored_and_that_is_said(settings):
+    with storing(0x0000) as (port, sent):
+        outcomes = told(check_peers(settings(destinations=[dimse(port)])))
+    assert outcomes["destination pacs: store for real"][1].startswith("not tried; ")
+    assert sent == []
+
+
+@pytest.mark.parametrize(("mode", "well"), [(0o600, True), (0o644, False), (0o660, False), (0o400, True)])
+def test_a_key_that_others_can_read_is_told(settings, tmp_path: Path, mode: int, well: bool):
+    tls = certificate(tmp_path, 400)
+    Path(tls["key"]).chmod(mode)
+    outcomes = told(check_machine(settings(tls={**tls, "port": 0})))
+    assert outcomes["certificate"][0] is well
+    assert well or "can be read or changed by other accounts" in outcomes["certificate"][1]
+
+
+@pytest.mark.parametrize(("host", "well"), [("127.0.0.1", True), ("0.0.0.0", False)])
+def test_tokens_that_go_in_clear_are_told(settings, host: str, well: bool):
+    outcomes = told(check_machine(settings(web={"host": host, "port": 0, "tokens": ["hush"]})))
+    assert outcomes["web tokens"][0] is well

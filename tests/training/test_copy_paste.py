@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+import torch
 
-from mammoscope.training.transforms import Donor, paste_mass
+from mammoscope.training.transforms import Donor
+from mammoscope.training.transforms import paste_mass as place_mass
 
 TISSUE, MASS = 0.3, 0.8
 NO_BOXES = np.zeros((0, 4))
@@ -11,6 +13,16 @@ NO_BOXES = np.zeros((0, 4))
 
 def breast(level: float = TISSUE) -> np.ndarray:
     return np.full((120, 100), level, np.float32)
+
+
+def paste_mass(pixels: np.ndarray, boxes: np.ndarray, mass: Donor, rng: np.random.Generator):
+    """The whole picture with the mass, and its box."""
+    pasted = place_mass(pixels, boxes, mass, rng)
+    if pasted is None:
+        return None
+    picture = torch.from_numpy(pixels.copy())
+    pasted.onto(picture)
+    return picture.numpy(), pasted.box
 
 
 def donor(tissue: float = 0.2) -> Donor:

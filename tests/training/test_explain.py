@@ -19,7 +19,7 @@ def run(tiny_recipe, tmp_path_factory) -> RunFolder:
     recipe = load_recipe(tiny_recipe(path, detector__weights="none"))
     folder = RunFolder.open(path, recipe, "fingerprint")
     torch.manual_seed(0)
-    state = build_detector(recipe.detector, recipe.input.rows, recipe.input.columns).state_dict()
+    state = build_detector(recipe.detector).state_dict()
     folder.save(Checkpoint(iteration=7, minutes=1.0, detector=state, averaged=None, optimiser={}))
     return folder
 

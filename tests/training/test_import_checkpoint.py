@@ -44,7 +44,7 @@ def checkpoint_of(model: str, file: Path) -> Path:
         classes=("one", "two"),
         detectron2={"backbone_norm": "frozen_batch"},
     )
-    state = build_detector(spec, 64, 64).network.state_dict()
+    state = build_detector(spec).network.state_dict()
     state.pop("loss_normaliser", None)
     weights = cases.tensors({name: tuple(value.shape) for name, value in state.items()})
     if file.suffix == ".pkl":
@@ -211,7 +211,7 @@ def small_checkpoint(folder: Path) -> ImportOptions:
     """A small network of random weights in ``model.pth``, whose many candidates hit some masses by chance."""
     (folder / "config.yaml").write_text(SMALL)
     torch.manual_seed(0)
-    detector = build_detector(read_configuration(folder / "config.yaml").spec, 64, 64)
+    detector = build_detector(read_configuration(folder / "config.yaml").spec)
     torch.nn.init.normal_(detector.network.head.cls_score.weight, std=0.5)
     torch.save({"model": detector.network.state_dict(), "iteration": 7}, folder / "model.pth")
     return ImportOptions(configuration=folder / "config.yaml")

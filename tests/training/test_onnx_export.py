@@ -18,7 +18,7 @@ def test_a_detector_that_proposes_nothing_becomes_a_bundle_that_proposes_nothing
     changes = {"detector__architecture": architecture, "detector__norm": "none"}
     recipe = load_recipe(tiny_recipe(tmp_path, **changes))
     torch.manual_seed(0)
-    detector = build_detector(recipe.detector, 64, 64, load_weights=False).eval()
+    detector = build_detector(recipe.detector, load_weights=False).eval()
     if architecture == "retinanet":
         detector.network.head.classification_head.cls_logits.bias.data.fill_(-30)
     else:

@@ -77,7 +77,7 @@ def test_boxes_and_losses_are_made_in_32_bits(architecture: str, tiny_recipe, tm
     changes = {"detector__architecture": architecture, "detector__norm": "none"}
     recipe = load_recipe(tiny_recipe(tmp_path, **changes))
     torch.manual_seed(0)
-    detector = build_detector(recipe.detector, 64, 64).eval()
+    detector = build_detector(recipe.detector).eval()
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         rough = detector(torch.rand(1, 1, 64, 64))[0]["boxes"]
         keep_boxes_precise(detector)

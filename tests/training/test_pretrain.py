@@ -84,7 +84,7 @@ def test_the_weights_fit_a_detector_with_their_statistics(write_recipe, tmp_path
     state = torch.load(done.weights, weights_only=True)
     assert not any(name.startswith("fc.") for name in state)
     spec = DetectorSpec(architecture="retinanet", backbone="resnet50", weights=done.weights, frozen_stages=0)
-    body = build_detector(spec, 64, 64).network.backbone.body
+    body = build_detector(spec).network.backbone.body
     assert torch.equal(body.layer3[0].conv2.weight, state["layer3.0.conv2.weight"])
     assert torch.equal(body.bn1.running_var, state["bn1.running_var"])
     assert not torch.equal(state["bn1.running_var"], torch.ones(64))
@@ -123,8 +123,8 @@ def test_a_recipe_that_cannot_be_is_told(write_recipe, change: dict[str, str], t
 
 def bright_square(boxes: bool = True) -> PreparedSamples:
     """A picture of 128 x 128, half bright all over, with a mass of 20 x 20 at (30, 40)."""
-    pixels = np.full((1, 128, 128), 32768, np.uint16)
-    pixels[0, 40:60, 30:50] = 65535
+    pixels = np.full((1, 128, 128), 128, np.uint8)
+    pixels[0, 40:60, 30:50] = 255
     box = np.array([[30.0, 40, 50, 60]]) if boxes else np.empty((0, 4))
     return PreparedSamples(pixels, [box], [np.zeros(len(box), np.int64)])
 
@@ -144,7 +144,7 @@ def test_even_patches_show_a_mass_and_odd_ones_none():
 def test_a_patch_over_the_edge_is_black_outside():
     cutter = PatchCutter(bright_square(), PatchSection(size=32))
     patch = cutter.cut(0, (0.0, 120.0), 32)
-    assert np.all(patch[:24, 16:] == np.float32(32768) / np.float32(65535))
+    assert np.all(patch[:24, 16:] == np.float32(128) / np.float32(255))
     assert np.all(patch[:, :16] == 0)
     assert np.all(patch[24:] == 0)
 

@@ -38,7 +38,7 @@ def file(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_every_recipe_of_the_repository_can_be_built(path: Path):
     recipe = load_recipe(path)
-    detector = build_detector(recipe.detector, recipe.input.rows, recipe.input.columns, load_weights=False)
+    detector = build_detector(recipe.detector, load_weights=False)
 
     prefix = {"gpu": "gpu-", "cpu-four": "cpu-"}.get(path.parent.name, "")
     assert recipe.name == prefix + path.stem

@@ -167,7 +167,7 @@ def with_other_detector(run: RunFolder, folder: Path, **changes: object) -> RunF
     described = run.description()
     described["recipe"]["detector"] |= changes
     (folder / "recipe.json").write_text(json.dumps(described))
-    weights = build_detector(other.recipe().detector, 64, 64, load_weights=False).state_dict()
+    weights = build_detector(other.recipe().detector, load_weights=False).state_dict()
     other.save(replace(other.load(), detector=weights, averaged=None))
     return other
 

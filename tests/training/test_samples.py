@@ -9,11 +9,12 @@ from mammoscope.datasets import load_dataset
 from mammoscope.imaging import Preprocessing, prepare, read_mammogram
 from mammoscope.training import TrainingError
 from mammoscope.training import data as samples
-from mammoscope.training.data import PreparedSamples, TrainingSet, collate, prepare_samples
+from mammoscope.training.data import PreparedSamples, TrainingBatches, prepare_samples
 from mammoscope.training.recipe import AugmentationSection
 
 INPUT = Preprocessing(64, 64)
 STILL = AugmentationSection(horizontal_flip=0.0)
+NO_BOXES, NONE, ONE = np.zeros((0, 4)), np.zeros(0, np.int64), np.zeros(1, np.int64)
 
 
 @pytest.fixture(scope="module")
@@ -22,15 +23,15 @@ def learning(tiny_dataset: Path):
 
 
 def test_training_sees_what_the_node_sees(learning, tmp_path: Path):
-    prepared = TrainingSet(prepare_samples(learning, ("Mass",), INPUT, tmp_path), STILL, seed=1)
+    prepared = prepare_samples(learning, ("Mass",), INPUT, tmp_path)
 
     assert len(prepared) == 8
     for index, image in enumerate(learning):
-        seen = prepare(read_mammogram(image.path), INPUT)
-        pixels, target = prepared[0, index]
+        node = prepare(read_mammogram(image.path), INPUT)
+        (pixels,), (target,) = seen(prepared, STILL, (0, index))
         assert pixels.shape == (1, 64, 64)
-        assert np.abs(pixels[0].numpy() - seen.pixels).max() <= 1 / 65535
-        boxes = seen.placement.to_file(target["boxes"].numpy())
+        assert np.abs(pixels[0].numpy() - node.pixels).max() <= 0.5 / 255 + 1e-6
+        boxes = node.placement.to_file(target["boxes"].numpy())
         assert boxes == pytest.approx(np.array([box.as_tuple() for box in image.boxes]).reshape(-1, 4), abs=0.01)
         assert target["labels"].tolist() == [0] * len(image.boxes)
 
@@ -93,57 +94,69 @@ def _key(dataset, geometry: Preprocessing) -> str:
         return file.stem.removeprefix("prepared-")
 
 
+def seen(samples: PreparedSamples, section: AugmentationSection, *keys: tuple[int, int], seed: int = 1):
+    """Pictures of a batch and one target each."""
+    images, truth = TrainingBatches(samples, section, seed, [keys], torch.device("cpu")).batch(keys)
+    return images, truth.as_targets()
+
+
 def one_sample(boxes: list) -> PreparedSamples:
     edges = np.array(boxes, dtype=np.float64).reshape(-1, 4)
-    return PreparedSamples(np.zeros((1, 64, 64), np.uint16), [edges], [np.arange(len(edges))])
+    return PreparedSamples(np.zeros((1, 64, 64), np.uint8), [edges], [np.arange(len(edges))])
 
 
 def test_slivers_are_no_targets():
     boxes = [[5, 5, 5.5, 40], [10, 10, 30, 30], [0, 0, 0, 0]]
-    _, target = TrainingSet(one_sample(boxes), STILL, seed=1)[0, 0]
+    _, (target,) = seen(one_sample(boxes), STILL, (0, 0))
 
     assert target["boxes"].tolist() == [[10, 10, 30, 30]]
     assert target["labels"].tolist() == [1]
 
 
 def test_a_batch_keeps_images_without_boxes():
-    one, other = (TrainingSet(one_sample(boxes), STILL, seed=1)[0, 0] for boxes in ([[1, 2, 30, 40]], []))
-    images, targets = collate([one, other])
+    both = PreparedSamples(np.zeros((2, 64, 64), np.uint8), [np.array([[1.0, 2, 30, 40]]), NO_BOXES], [ONE, NONE])
+    images, targets = seen(both, STILL, (0, 0), (0, 1))
 
     assert images.shape == (2, 1, 64, 64)
+    assert targets[0]["boxes"].tolist() == [[1, 2, 30, 40]]
     assert targets[1]["boxes"].shape == (0, 4)
     assert targets[1]["boxes"].dtype == torch.float32
     assert targets[1]["labels"].dtype == torch.int64
 
 
-def test_each_key_has_its_own_augmentation():
-    noisy = TrainingSet(one_sample([]), AugmentationSection(noise=0.5), seed=1)
+def test_each_key_has_its_own_augmentation_whatever_else_is_in_the_batch():
+    noisy = AugmentationSection(noise=0.5, sharpen=1.0, blur=2.0, gamma=0.3, curve=0.4, rotation_degrees=30)
+    samples = PreparedSamples(
+        np.random.default_rng(0).integers(0, 255, (2, 64, 64)).astype(np.uint8), [NO_BOXES] * 2, [NONE] * 2
+    )
+    alone, _ = seen(samples, noisy, (3, 0))
+    among, _ = seen(samples, noisy, (7, 1), (3, 0), (4, 0))
 
-    assert torch.equal(noisy[3, 0][0], noisy[3, 0][0])
-    assert not torch.equal(noisy[3, 0][0], noisy[4, 0][0])
-    assert not torch.equal(noisy[3, 0][0], TrainingSet(one_sample([]), AugmentationSection(noise=0.5), seed=2)[3, 0][0])
+    assert torch.allclose(alone[0], among[1], atol=1e-5)
+    assert not torch.allclose(among[1], among[2], atol=0.01)
+    assert not torch.allclose(alone, seen(samples, noisy, (3, 0), seed=2)[0], atol=0.01)
 
 
 def test_pasted_masses_come_with_boxes_and_labels():
     # A box of its own in each picture; pasted ones bring the donor's class along.
     rng = np.random.default_rng(0)
-    pixels = (0.3 * 65535 + rng.integers(0, 500, (2, 96, 96))).astype(np.uint16)
+    pixels = (0.3 * 255 + rng.integers(0, 3, (2, 96, 96))).astype(np.uint8)
     boxes = [np.array([[10.0, 10, 22, 22]]), np.array([[60.0, 60, 70, 74]])]
     prepared = PreparedSamples(pixels, boxes, [np.array([0]), np.array([1])])
     section = AugmentationSection(horizontal_flip=0.0, copy_paste=1.0)
-    seen = set()
+    labels = set()
     for epoch in range(20):
-        image, target = TrainingSet(prepared, section, seed=1)[epoch, 0]
+        (image,), (target,) = seen(prepared, section, (epoch, 0))
         assert image.shape == (1, 96, 96)
         assert target["boxes"][0].tolist() == [10, 10, 22, 22]
-        seen.add(tuple(target["labels"].tolist()))
+        labels.add(tuple(target["labels"].tolist()))
 
-    assert seen == {(0, 0), (0, 1)}
+    assert labels == {(0, 0), (0, 1)}
 
 
 def test_without_any_mass_nothing_is_pasted():
-    prepared = PreparedSamples(np.full((1, 64, 64), 20000, np.uint16), [np.zeros((0, 4))], [np.zeros(0, np.int64)])
+    prepared = PreparedSamples(np.full((1, 64, 64), 80, np.uint8), [np.zeros((0, 4))], [np.zeros(0, np.int64)])
 
-    _, target = TrainingSet(prepared, AugmentationSection(copy_paste=1.0), seed=1)[0, 0]
+    _, (target,) = seen(prepared, AugmentationSection(copy_paste=1.0), (0, 0))
 
     assert len(target["boxes"]) == 0

@@ -174,7 +174,7 @@ def test_an_image_without_masses_teaches_that_there_are_none(architecture: str, 
     changes = {"detector__architecture": architecture, "detector__box_loss": box_loss, "detector__norm": "none"}
     recipe = load_recipe(tiny_recipe(tmp_path, **changes))
     torch.manual_seed(0)
-    detector = build_detector(recipe.detector, 64, 64)
+    detector = build_detector(recipe.detector)
     images = torch.rand(2, 1, 64, 64)
     nothing = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
     optimiser = torch.optim.SGD(detector.parameters(), lr=0.01)

@@ -16,6 +16,7 @@ from mammoscope.cli.evaluate import calibrate, compare, evaluate, model_card, re
 from mammoscope.cli.explain import explain
 from mammoscope.cli.train import export, import_checkpoint, pretrain, train
 from mammoscope.errors import MammoscopeError
+from mammoscope.untrusted_text import lines
 
 app = typer.Typer(
     name="mammoscope",
@@ -63,5 +64,5 @@ def main() -> None:
     try:
         app()
     except MammoscopeError as error:
-        Console(stderr=True).print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        Console(stderr=True).print(f"[bold red]error:[/] {escape(lines(str(error)))}", highlight=False, soft_wrap=True)
         sys.exit(2)

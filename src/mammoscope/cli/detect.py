@@ -21,6 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from mammoscope.errors import MammoscopeError
+from mammoscope.untrusted_text import one_line
 
 if TYPE_CHECKING:
     from pydicom.dataset import FileDataset
@@ -146,7 +147,7 @@ class Run:
         read = read_study(
             files,
             ImageReader(self.detector, reader, self.threshold, self.intents),
-            names=[_printable(file.name) for file in files],
+            names=[one_line(file.name) for file in files],
             on_read=take,
         )
         self.problems.extend(read.problems)
@@ -208,13 +209,11 @@ class Run:
 
         for what, sentence in self.problems:
             Console(stderr=True).print(
-                f"[red]{escape(_printable(what))}[/]: {escape(sentence)}", highlight=False, soft_wrap=True
+                f"[red]{escape(one_line(what))}[/]: {escape(one_line(sentence))}", highlight=False, soft_wrap=True
             )
         readings = [entry.reading for entry in self.entries]
         count = Counter(reading.status for reading in readings)
-        table = Table(
-            "files", *ReadingStatus, "findings", "seconds", title=f"Readings in {escape(_printable(self.out))}"
-        )
+        table = Table("files", *ReadingStatus, "findings", "seconds", title=f"Readings in {escape(one_line(self.out))}")
         table.add_row(
             str(total) if len(readings) == total else f"{len(readings)} of {total}",
             *(str(count[status]) for status in ReadingStatus),
@@ -258,11 +257,6 @@ def _sentence(error: Exception, otherwise: str) -> str:
     if isinstance(error, MammoscopeError):
         return str(error)
     return f"{otherwise} ({where_raised(error)}): the file, or the model, is not as it should be."
-
-
-def _printable(name: object) -> str:
-    """A file name of any bytes, which `str` holds as lone surrogates, as text that can be printed."""
-    return str(name).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _mammogram_files(paths: Sequence[Path], out: Path) -> list[Path]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self, overload
 
+from mammoscope import __version__
 from mammoscope.datasets.coco import CocoDocument, CocoImage, read_coco
 from mammoscope.datasets.errors import DatasetError, PatientUnknownError
 from mammoscope.datasets.files import read_json, sha256_of_file, stored_size
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     import pandas
 
 ANNOTATIONS = "annotations.json"
+FORMAT = 1
+"""Of a data set's folder, under ``mammoscope_format`` in the ``info`` of its annotations; a folder without one, as
+Mammoscope 0.1.0 made it, is of format 1."""
+FORMAT_KEY = "mammoscope_format"
 """The COCO file of a data set's folder."""
 IMAGES = "images"
 """The folder of its images; ``file_name`` in the COCO file is relative to it."""
@@ -310,6 +315,15 @@ def load_dataset(folder: Path, split: str | None = None, *, check_folds: bool = 
     return dataset if split is None else dataset.narrowed(split)
 
 
+def _check_format(folder: Path, info: object) -> None:
+    made = info.get(FORMAT_KEY, FORMAT) if isinstance(info, dict) else FORMAT
+    if not isinstance(made, int) or isinstance(made, bool) or not 1 <= made <= FORMAT:
+        raise DatasetError(
+            f"{folder} is a data set of format {made}, and this Mammoscope {__version__} reads format {FORMAT}: "
+            "install the version that made it, or a newer one."
+        )
+
+
 def read_folder(folder: Path) -> AnnotatedDataset:
     """As `load_dataset`, all splits, and these unchecked."""
     path = folder / ANNOTATIONS
@@ -318,6 +332,7 @@ def read_folder(folder: Path) -> AnnotatedDataset:
             f"{folder} is not a data set's folder: it has no {ANNOTATIONS}; make one with 'mammoscope dataset import'."
         )
     document = read_coco(path)
+    _check_format(folder, document.facts.get("info"))
     reviewed = latest_states(read_events(folder))
     images = []
     for image in document.images:

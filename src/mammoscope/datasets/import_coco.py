@@ -17,7 +17,7 @@ import numpy as np
 from mammoscope import __version__
 from mammoscope.datasets.coco import CocoAnnotation, CocoDocument, CocoImage, read_coco
 from mammoscope.datasets.collections.cbis_ddsm import CaseTables
-from mammoscope.datasets.dataset import ANNOTATIONS, IMAGES, checked_size, clipped_box, image_path
+from mammoscope.datasets.dataset import ANNOTATIONS, FORMAT, FORMAT_KEY, IMAGES, checked_size, clipped_box, image_path
 from mammoscope.datasets.errors import DatasetError
 from mammoscope.datasets.files import check_unpacked, write_json
 from mammoscope.datasets.identity import FileNamePattern, ImageIdentity
@@ -295,7 +295,7 @@ def _coco(document: CocoDocument, plan: list[_PlannedImage]) -> dict[str, Any]:
     # pycocotools takes an annotation with the id 0 for none when it matches: such a file is numbered from 1
     shift = int(any(a.id == 0 for planned in plan for a, _, _ in planned.boxes))
     return {
-        "info": {**(info if isinstance(info, dict) else {}), "imported_from": origin},
+        "info": {**(info if isinstance(info, dict) else {}), "imported_from": origin, FORMAT_KEY: FORMAT},
         **{key: value for key, value in document.facts.items() if key not in {"info", "images", "annotations"}},
         "images": [_coco_image(planned) for planned in plan],
         "annotations": [

@@ -22,7 +22,7 @@ from typing import IO, Any, Protocol
 from mammoscope import __version__
 from mammoscope.datasets.collections.scan import Header, header_of_file, read_headers
 from mammoscope.datasets.collections.source import spacing_of
-from mammoscope.datasets.dataset import ANNOTATIONS, FOLDS, IMAGES, SPLITS
+from mammoscope.datasets.dataset import ANNOTATIONS, FOLDS, FORMAT, FORMAT_KEY, IMAGES, SPLITS
 from mammoscope.datasets.errors import DatasetError
 from mammoscope.datasets.files import read_json, write_json
 from mammoscope.datasets.index import refresh_index
@@ -66,7 +66,7 @@ def add_pulled(folder: Path) -> tuple[str, ...]:
 
 def _empty(folder: Path) -> dict[str, Any]:
     return {
-        "info": {"description": folder.resolve().name, "mammoscope": __version__},
+        "info": {"description": folder.resolve().name, "mammoscope": __version__, FORMAT_KEY: FORMAT},
         "licenses": [],
         "categories": [],
         "images": [],

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 from mammoscope import __version__
-from mammoscope.datasets.dataset import ANNOTATIONS, IMAGES
+from mammoscope.datasets.dataset import ANNOTATIONS, FORMAT, FORMAT_KEY, IMAGES
 from mammoscope.datasets.errors import DatasetError
 from mammoscope.datasets.files import write_json
 from mammoscope.datasets.index import refresh_index
@@ -187,6 +187,7 @@ def write_dataset(
         "licence": licence,
         "citation": citation,
         "mammoscope": __version__,
+        FORMAT_KEY: FORMAT,
     }
     with new_folder(out, overwrite=overwrite) as folder:
         copied = 0

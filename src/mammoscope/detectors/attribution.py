@@ -165,7 +165,7 @@ def _proposing_everything(detector: MassDetector) -> MassDetector:
         # Its parts read the spec as they go, so they are built anew; the copy skips the bounds of a recipe's values.
         options = spec.detectron2.model_copy(update={"candidates": _ALL})
         unlimited = {"score_threshold": 0.0, "nms_iou": 1.0, "max_detections": _ALL, "detectron2": options}
-        rebuilt = build_detector(spec.model_copy(update=unlimited), 0, 0, load_weights=False)
+        rebuilt = build_detector(spec.model_copy(update=unlimited), load_weights=False)
         rebuilt.load_state_dict(detector.state_dict())
         return rebuilt.train(detector.training).to(next(detector.parameters()).device)
     if isinstance(network, AdaptiveRetinaNet):

@@ -9,6 +9,7 @@ from torch.nn.functional import interpolate
 from torchvision.ops import batched_nms, box_iou
 
 from mammoscope.detectors.factory import MassDetector
+from mammoscope.detectors.normalisation import real_boxes
 
 Detections = dict[str, Tensor]
 
@@ -109,7 +110,7 @@ def fuse(looks: Sequence[Detections], overlap: float, limit: int) -> Detections:
     limit
         So many are returned at most.
     """
-    padded = [_with_nothing(look) for look in looks]
+    padded = [_with_nothing(_real(look)) for look in looks]
     boxes, scores, labels = (torch.cat([look[key] for look in padded]) for key in ("boxes", "scores", "labels"))
     look_of = torch.cat([torch.full_like(look["labels"], number) for number, look in enumerate(padded)])
     kept = batched_nms(boxes, scores, labels, overlap)
@@ -124,6 +125,11 @@ def fuse(looks: Sequence[Detections], overlap: float, limit: int) -> Detections:
     order = torch.argsort(fused, descending=True)[:limit]
     order = order[fused[order] > 0]
     return {"boxes": (weighted / total[:, None])[order], "scores": fused[order], "labels": labels[kept][order]}
+
+
+def _real(look: Detections) -> Detections:
+    kept = real_boxes(look["boxes"])
+    return {name: value[kept] for name, value in look.items()}
 
 
 def _with_nothing(look: Detections) -> Detections:

@@ -1,22 +1,26 @@
 """RetinaNet (Lin et al. 2017) and Faster R-CNN (Ren et al. 2015) on a feature pyramid, from torchvision's parts."""
 
 from functools import partial
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN, RetinaNet
-from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.ops import MultiScaleRoIAlign
 
 from mammoscope.detectors.backbones import FeaturePyramid, build_backbone, pixel_normalisation
 from mammoscope.detectors.detectron2 import build_detectron2
+from mammoscope.detectors.losses import Truth
+from mammoscope.detectors.normalisation import FixedAnchors, PixelNormalisation
 from mammoscope.detectors.retinanet import AdaptiveRetinaNet
 from mammoscope.detectors.spec import Architecture, DetectorSpec, Layout
 
+_Network = TypeVar("_Network", RetinaNet, FasterRCNN)
 
-def build_detector(spec: DetectorSpec, rows: int, columns: int, *, load_weights: bool = True) -> "MassDetector":
+
+def build_detector(spec: DetectorSpec, *, load_weights: bool = True) -> "MassDetector":
     """A detector for inputs of that size, with its backbone's weights loaded.
 
     Parameters
@@ -32,7 +36,7 @@ def build_detector(spec: DetectorSpec, rows: int, columns: int, *, load_weights:
     if spec.layout is Layout.DETECTRON2:
         return MassDetector(build_detectron2(spec, load_weights=load_weights), spec)
     build = _retinanet if spec.architecture is Architecture.RETINANET else _faster_rcnn
-    return MassDetector(build(spec, build_backbone(spec, load_weights=load_weights), rows, columns), spec)
+    return MassDetector(build(spec, build_backbone(spec, load_weights=load_weights)), spec)
 
 
 class MassDetector(nn.Module):
@@ -48,7 +52,7 @@ class MassDetector(nn.Module):
         self.spec = spec
 
     def forward(
-        self, images: Tensor, targets: list[dict[str, Tensor]] | None = None
+        self, images: Tensor, targets: Truth | list[dict[str, Tensor]] | None = None
     ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
         """Losses or detections.
 
@@ -57,12 +61,18 @@ class MassDetector(nn.Module):
         images
             Shape (n, 1, rows, columns), from 0 to 1 (`mammoscope.imaging.preprocessing`).
         targets
-            Per image ``boxes`` (k, 4) in input pixels and ``labels`` (k,) from 0; needed in training mode.
+            Per image ``boxes`` (k, 4) in input pixels and ``labels`` (k,) from 0, or the same padded; needed in
+            training mode.
         """
-        coloured = list(images.expand(-1, 3, -1, -1))
+        coloured = images.expand(-1, 3, -1, -1)
+        if isinstance(self.network, AdaptiveRetinaNet):
+            return self.network(coloured, targets)
+        # Only torchvision's Faster R-CNN and Detectron2's networks take one image after the other.
+        coloured = list(coloured)
         if self.training:
             assert targets is not None
-            shifted = [{**target, "labels": target["labels"] + self._background} for target in targets]
+            per_image = targets.as_targets() if isinstance(targets, Truth) else targets
+            shifted = [{**target, "labels": target["labels"] + self._background} for target in per_image]
             losses: dict[str, Tensor] = self.network(coloured, shifted)
             return losses
         detections = self.network(coloured)
@@ -75,19 +85,18 @@ class MassDetector(nn.Module):
         return 1 if torchvision_s and self.spec.architecture is Architecture.FASTER_RCNN else 0
 
 
-def _retinanet(spec: DetectorSpec, backbone: FeaturePyramid, rows: int, columns: int) -> RetinaNet:
+def _retinanet(spec: DetectorSpec, backbone: FeaturePyramid) -> RetinaNet:
     sizes = tuple(
         tuple(int(spec.anchor_scale * 2 ** (level + octave / 3)) for octave in range(3)) for level in range(5)
     )
-    anchors = AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * len(sizes))
+    anchors = FixedAnchors(sizes, ((0.5, 1.0, 2.0),) * len(sizes))
     head = RetinaNetHead(
         spec.fpn_channels,
         anchors.num_anchors_per_location()[0],
         len(spec.classes),
         norm_layer=partial(nn.GroupNorm, 16) if spec.norm == "group" else None,
     )
-    head.regression_head._loss_type = spec.box_loss
-    return AdaptiveRetinaNet(
+    network = AdaptiveRetinaNet(
         backbone,
         num_classes=len(spec.classes),
         anchor_generator=anchors,
@@ -96,22 +105,22 @@ def _retinanet(spec: DetectorSpec, backbone: FeaturePyramid, rows: int, columns:
         topk_candidates=400,
         matching=spec.matching,
         class_loss=spec.class_loss,
-        level_sizes=[-(-rows // stride) * -(-columns // stride) for stride in (8, 16, 32, 64, 128)],
+        box_loss=spec.box_loss,
         nms_iou=spec.nms_iou,
         max_detections=spec.max_detections,
         vote_iou=spec.vote_iou,
-        **_fixed_input(spec, rows, columns),
     )
+    return _with_normalisation(network, spec)
 
 
-def _faster_rcnn(spec: DetectorSpec, backbone: FeaturePyramid, rows: int, columns: int) -> FasterRCNN:
+def _faster_rcnn(spec: DetectorSpec, backbone: FeaturePyramid) -> FasterRCNN:
     sizes = tuple((spec.anchor_scale * 2**level,) for level in range(5))
     roi_pool = MultiScaleRoIAlign(featmap_names=["0", "1", "2", "3"], output_size=7, sampling_ratio=2)
     # The paper's head has 1024 channels on a pyramid of 256; a lighter pyramid gets a head in proportion.
     width = spec.fpn_channels * 4
-    return FasterRCNN(
+    network = FasterRCNN(
         backbone,
-        rpn_anchor_generator=AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * len(sizes)),
+        rpn_anchor_generator=FixedAnchors(sizes, ((0.5, 1.0, 2.0),) * len(sizes)),
         box_roi_pool=roi_pool,
         box_head=TwoMLPHead(spec.fpn_channels * 7 * 7, width),
         box_predictor=FastRCNNPredictor(width, len(spec.classes) + 1),
@@ -120,20 +129,13 @@ def _faster_rcnn(spec: DetectorSpec, backbone: FeaturePyramid, rows: int, column
         box_detections_per_img=spec.max_detections,
         rpn_pre_nms_top_n_test=500,
         rpn_post_nms_top_n_test=200,
-        **_fixed_input(spec, rows, columns),
     )
+    return _with_normalisation(network, spec)
 
 
-def _fixed_input(spec: DetectorSpec, rows: int, columns: int) -> dict[str, object]:
-    """Tell torchvision to normalise and not to resize: sizes are `mammoscope.imaging.preprocessing`'s business."""
-    mean, std = pixel_normalisation(spec.backbone)
-    return {
-        "min_size": min(rows, columns),
-        "max_size": max(rows, columns),
-        "image_mean": list(mean),
-        "image_std": list(std),
-        "_skip_resize": True,
-    }
+def _with_normalisation(network: _Network, spec: DetectorSpec) -> _Network:
+    network.transform = PixelNormalisation(*pixel_normalisation(spec.backbone))
+    return network
 
 
 def count_parameters(detector: nn.Module) -> int:

@@ -15,10 +15,10 @@ from torchvision.models.detection import (
     retinanet_resnet50_fpn,
     retinanet_resnet50_fpn_v2,
 )
-from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import FrozenBatchNorm2d
 
 from mammoscope.detectors.backbones import WeightsError
+from mammoscope.detectors.normalisation import PixelNormalisation
 
 _RETINANET, _FASTER_RCNN = "head.classification_head.cls_logits.bias", "roi_heads.box_predictor.cls_score.bias"
 _ANCHORS = 9
@@ -73,16 +73,8 @@ def load_torchvision(
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d | FrozenBatchNorm2d):
             module.eps = norm_epsilon
-    network.transform = _AsGiven(1, 1, network.transform.image_mean, network.transform.image_std)
+    network.transform = PixelNormalisation(network.transform.image_mean, network.transform.image_std)
     return _Torchvision(network, background, standardise=orthanc).eval(), classes
-
-
-class _AsGiven(GeneralizedRCNNTransform):  # type: ignore[misc]  # torchvision has no types
-    """Normalises and does not resize: sizes are `mammoscope.imaging.preprocessing`'s business."""
-
-    def resize(self, image: Tensor, target: Any = None) -> tuple[Tensor, Any]:
-        """Both as they are."""
-        return image, target
 
 
 class _Torchvision(nn.Module):

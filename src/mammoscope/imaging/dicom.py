@@ -68,7 +68,7 @@ MOST_ELEMENT_BYTES = 256 * 1024
 """Of an attribute that results may need: a VOI LUT of 16 bits has half of that."""
 MOST_ELEMENTS = 4096
 
-_VRS = frozenset(str(vr) for vr in VR)
+_VRS = frozenset(vr.value for vr in VR)
 _PIXEL_DATA = 0x7FE00010
 _PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
@@ -147,8 +147,12 @@ class DicomFile:
             If it is another kind of object, or is encrypted, multi-frame, cut short or damaged.
         """
         self.check_kind()
-        pixel_format = PixelFormat.of(self.header, self.name)
-        stored = _stored(self.data, pixel_format, self.name)
+        try:
+            pixel_format = PixelFormat.of(self.header, self.name)
+            stored = _stored(self.data, pixel_format, self.name)
+        except (MammogramError, NotImplementedError):  # as pydicom has it of a VR that it does not know
+            _check_vrs(self.header, self.name)
+            raise
         intent = attributes.intent(self.header, self.sop_class)
         pixels = displayed(stored, self.header, pixel_format, intent, self.name)
         return Mammogram(
@@ -325,24 +329,25 @@ def _check_pixel_data(dataset: Dataset, data: bytes, name: str) -> None:
         raise MammogramError(f"{name} is encrypted: decrypt it, or send it again without encryption.")
     if any(keyword in dataset for keyword in _PIXEL_KEYWORDS[1:]):
         raise MammogramError(f"{name} holds floating-point pixels: convert it to 16-bit unsigned integers.")
-    if (unknown := _unknown_vr(dataset)) is not None:
-        tag, vr = unknown
-        raise MammogramError(
-            f"{name} has an element ({tag >> 16:04X},{tag & 0xFFFF:04X}) of the unknown value representation '{vr}', "
-            "beyond which nothing can be read: send or convert it as Implicit VR Little Endian."
-        )
+    _check_vrs(dataset, name)
     if _PIXEL_DATA.to_bytes(4, "big") in data or b"\xe0\x7f\x10\x00" in data:
         raise MammogramError(f"{name} is cut short within its pixel data: copy or send it again from its source.")
     raise MammogramError(f"{name} holds no pixel data: copy or send it again from its source.")
 
 
-def _unknown_vr(dataset: Dataset) -> tuple[int, str] | None:
-    """The first element of a VR that PS3.5 table 6.2-1 does not have, and that VR."""
+def _check_vrs(dataset: Dataset, name: str) -> None:
+    """Refuse an element of a VR that PS3.5 table 6.2-1 does not have, where what comes after it was not understood."""
     for tag in sorted(dataset.keys()):
-        vr = getattr(dataset.get_item(tag), "VR", None)
+        try:
+            vr = getattr(dataset.get_item(tag), "VR", None)
+        except NotImplementedError:  # pydicom interprets an empty element at once
+            vr = "?"
         if vr is not None and vr not in _VRS:
-            return int(tag), vr if vr.isalnum() else "?"
-    return None
+            raise MammogramError(
+                f"{name} has an element ({tag >> 16:04X},{tag & 0xFFFF:04X}) of the unknown value representation "
+                f"'{vr if vr.isalnum() else '?'}', beyond which nothing can be read: send or convert it as Implicit VR "
+                "Little Endian."
+            )
 
 
 def _transfer_syntax(dataset: Dataset, name: str) -> UID:

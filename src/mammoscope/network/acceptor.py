@@ -1,8 +1,10 @@
 """pynetdicom's association server, made safe against peers that are silent, huge or unwanted.
 
-Five things differ from pynetdicom 3.0: the TLS handshake happens in the connection's own thread, where a silent peer
-holds up nobody else; a peer that falls silent inside a PDU is given up; a PDU that claims to be longer than agreed is
-not read into memory; an object arrives in a folder of our choice, and one that will be refused is not kept there.
+What differs from pynetdicom 3.0: the TLS handshake happens in the connection's own thread, where a silent peer holds
+up nobody else; the whole association request, and later each whole PDU, must arrive in time, however it drips (ARTIM
+of DICOM PS3.8 section 9.1.2); of too many connections that ask for nothing the oldest of whoever has most is closed,
+and no address may have all associations; a PDU that claims to be longer than agreed is not read into memory; an object
+arrives in a folder of our choice, and one that will be refused is not kept there.
 
 Having the system write a file to the disk while it still grows, so that little is left to sync at its end.
 """
@@ -11,12 +13,15 @@ import contextlib
 import ctypes
 import os
 import queue
+import select
 import socket
 import ssl
 import struct
 import sys
 import tempfile
 import threading
+import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import _TemporaryFileWrapper
@@ -24,13 +29,20 @@ from typing import Any
 
 import structlog
 from pynetdicom import AE, _config, dimse_messages, evt
+from pynetdicom.acse import ACSE
 from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
-from mammoscope.network.access_control import CallerRefusal, CallerRules, OnCallerRefused, handshake_failure
+from mammoscope.network.access_control import (
+    CallerRefusal,
+    CallerRules,
+    OnCallerRefused,
+    handshake_failure,
+    network_of,
+)
 from mammoscope.network.errors import ObjectRefusedError
 from mammoscope.network.received import CANNOT_UNDERSTAND, OUT_OF_RESOURCES
 
@@ -65,6 +77,13 @@ WRITE_OUT_BYTES = 2**22
 HANDSHAKE_SECONDS = 15.0
 MOST_CONNECTIONS = 200
 """Open at once, whether or not an association was asked for; a connection beyond them is closed at once."""
+MOST_PENDING = 100
+"""Connections to one port without an association request; beyond them the oldest of whoever has most is closed."""
+MOST_ASSOCIATIONS = 20
+MOST_ASSOCIATIONS_OF_ONE = 15
+"""... of one address, so that nobody takes them all."""
+REJECTED_TRANSIENT, BY_PRESENTATION, LIMIT_EXCEEDED = 2, 3, 2
+"""Result, source and reason of DICOM PS3.8 Table 9-21: local limit exceeded, which may be tried again later."""
 
 log = structlog.get_logger(__name__)
 
@@ -108,6 +127,60 @@ class ApplicationEntity(AE):
         """Associations that were asked for."""
         return [a for a in self.connections if a.requestor.primitive is not None]
 
+    def associations_of(self, address: str) -> int:
+        """How many associations an address has asked for."""
+        network = network_of(address)
+        return sum(network_of(a.requestor.address or "") == network for a in self.active_associations if a.is_acceptor)
+
+
+class PendingConnections:
+    """Connections to a port that have not asked for an association yet. Safe to use from several threads.
+
+    A peer that is honest asks within moments, so where there are too many, the oldest of the address that has most is
+    the one to close.
+
+    Parameters
+    ----------
+    most
+        How many there may be.
+    """
+
+    def __init__(self, most: int = MOST_PENDING) -> None:
+        self._most = most
+        self._lock = threading.Lock()
+        self._sockets: dict[Any, socket.socket] = {}
+        """By the address and port of the peer, the oldest first."""
+
+    def add(self, peer: Any, connection: socket.socket) -> None:
+        """Add a connection, closing another if there are too many."""
+        with self._lock:
+            while len(self._sockets) >= self._most:
+                counts = Counter(network_of(address) for address, *_ in self._sockets)
+                [(network, _)] = counts.most_common(1)
+                oldest = next(p for p in self._sockets if network_of(p[0]) == network)
+                _hang_up(self._sockets.pop(oldest))
+            self._sockets[peer] = connection
+
+    def replace(self, peer: Any, connection: socket.socket) -> None:
+        """Name the socket that took over a connection for its TLS."""
+        with self._lock:
+            if peer in self._sockets:
+                self._sockets[peer] = connection
+            else:  # closed meanwhile
+                _hang_up(connection)
+
+    def remove(self, peer: Any) -> None:
+        """Take out a connection that closed or asked for an association."""
+        with self._lock:
+            self._sockets.pop(peer, None)
+
+
+def _hang_up(connection: socket.socket) -> None:
+    """End a connection; whoever reads from it in another thread sees its end."""
+    with contextlib.suppress(OSError):
+        # Not SSLSocket's own, which would pull TLS from under the thread that reads.
+        socket.socket.shutdown(connection, socket.SHUT_RDWR)
+
 
 class GuardedServer(ThreadedAssociationServer):
     """Listens on one address, plain or by TLS.
@@ -147,6 +220,7 @@ class GuardedServer(ThreadedAssociationServer):
         self.back_pressure = back_pressure
         self.largest_object = largest_object
         self.silence_seconds = silence_seconds
+        self.pending = PendingConnections()
         super().__init__(ae, address, ae.ae_title, contexts, None, handlers, _GuardedHandler)
 
     def start(self) -> None:
@@ -165,8 +239,14 @@ class GuardedServer(ThreadedAssociationServer):
             self.on_refused(CallerRefusal("", client_address[0], reason))
         return reason is None
 
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Serve a connection in a thread of its own."""
+        self.pending.add(client_address, request)
+        super().process_request(request, client_address)
+
     def handle_error(self, _: Any, client_address: Any) -> None:
         """Report instead of printing a traceback."""
+        self.pending.remove(client_address)
         reason = f"its connection failed at once ({type(sys.exc_info()[1]).__name__})"
         self.on_refused(CallerRefusal("", client_address[0], reason))
 
@@ -181,10 +261,12 @@ class _GuardedHandler(RequestHandler):
         super().handle()
 
     def _shake_hands(self, tls: ssl.SSLContext) -> bool:
-        self.request.settimeout(HANDSHAKE_SECONDS)
         try:
-            self.request = tls.wrap_socket(self.request, server_side=True)
+            self.request = tls.wrap_socket(self.request, server_side=True, do_handshake_on_connect=False)
+            self.server.pending.replace(self.client_address, self.request)
+            _shake_hands(self.request, time.monotonic() + HANDSHAKE_SECONDS)
         except OSError as error:
+            self.server.pending.remove(self.client_address)
             self.server.on_refused(CallerRefusal("", self.client_address[0], handshake_failure(error)))
             self.request.close()
             return False
@@ -193,11 +275,40 @@ class _GuardedHandler(RequestHandler):
     def _create_association(self) -> Association:
         association = super()._create_association()
         association.dul.event_queue.get_nowait()  # the socket made there announced the connection; ours does so again
-        association.dul.socket = _GuardedSocket(association, client_socket=self.request)
+        association.dul.socket = _GuardedSocket(association, self.request, self.server.silence_seconds)
+        association.acse = _GuardedACSE(association, self.server.pending, self.client_address)
         association.dimse = GuardedDimse(
             association, self.server.incoming, self.server.largest_object, self.server.back_pressure
         )
         return association
+
+
+def _shake_hands(connection: ssl.SSLSocket, deadline: float) -> None:
+    """Do a TLS handshake as a whole before the deadline.
+
+    Raises
+    ------
+    OSError
+        If it fails; `TimeoutError` if it takes longer.
+    """
+    connection.setblocking(False)
+    while (wanted := _step_of_handshake(connection)) is not None:
+        waiting = select.poll()
+        waiting.register(connection, wanted)
+        remaining = deadline - time.monotonic()
+        if remaining <= 0 or not waiting.poll(remaining * 1000):
+            raise TimeoutError("the TLS handshake took too long")
+
+
+def _step_of_handshake(connection: ssl.SSLSocket) -> int | None:
+    """What a handshake waits for now, as of `select.poll`; ``None`` when it is done."""
+    try:
+        connection.do_handshake()
+    except ssl.SSLWantReadError:
+        return select.POLLIN
+    except ssl.SSLWantWriteError:
+        return select.POLLOUT
+    return None
 
 
 def _give_up_silent(connection: socket.socket, seconds: float) -> None:
@@ -213,12 +324,48 @@ def _give_up_silent(connection: socket.socket, seconds: float) -> None:
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
 
 
+class _GuardedACSE(ACSE):
+    """Negotiates associations, of which no address gets all."""
+
+    def __init__(self, association: Association, pending: PendingConnections, peer: Any) -> None:
+        super().__init__(association)
+        self._pending = pending
+        self._peer = peer
+
+    def forget_connection(self) -> None:
+        """Take the connection out of those that wait for a request."""
+        self._pending.remove(self._peer)
+
+    def _negotiate_as_acceptor(self) -> None:
+        self.forget_connection()
+        entity = self.assoc.ae
+        assert isinstance(entity, ApplicationEntity)
+        if entity.associations_of(self._peer[0]) <= MOST_ASSOCIATIONS_OF_ONE:
+            super()._negotiate_as_acceptor()
+            return
+        request = self.requestor.primitive
+        assert request is not None
+        self.requestor.ae_title = request.calling_ae_title or ""
+        self.send_reject(REJECTED_TRANSIENT, BY_PRESENTATION, LIMIT_EXCEEDED)
+        evt.trigger(self.assoc, evt.EVT_REJECTED, {})
+        self.assoc.kill()
+
+
 class _GuardedSocket(AssociationSocket):
+    """Reads PDUs, each of which must be whole in time; so must all that comes before the association request is."""
+
+    def __init__(self, association: Association, connection: socket.socket, seconds: float) -> None:
+        super().__init__(association, client_socket=connection)
+        self._association = association
+        self._seconds = seconds
+        self._request_by: float | None = time.monotonic() + seconds
+
     def recv(self, nr_bytes: int) -> bytearray:
         if nr_bytes > LONGEST_READ:
             raise OSError(f"a PDU of {nr_bytes} bytes is longer than agreed")
         connection = self.socket
         assert connection is not None
+        deadline = self._deadline(connection)
         buffer = bytearray(nr_bytes)
         view, got = memoryview(buffer), 0
         while got < nr_bytes:
@@ -226,9 +373,22 @@ class _GuardedSocket(AssociationSocket):
             if count == 0:
                 break
             got += count
+            if got < nr_bytes and time.monotonic() > deadline:
+                raise TimeoutError("a PDU took too long to arrive")
         view.release()
         del buffer[got:]
         return buffer
+
+    def _deadline(self, connection: socket.socket) -> float:
+        now = time.monotonic()
+        if self._request_by is None:
+            return now + self._seconds
+        if self._association.requestor.primitive is None:
+            _give_up_silent(connection, max(self._request_by - now, 0.01))
+            return self._request_by
+        self._request_by = None
+        _give_up_silent(connection, self._seconds)
+        return now + self._seconds
 
 
 class GuardedDimse(DIMSEServiceProvider):
@@ -331,6 +491,8 @@ def give_up(association: Association) -> None:
     """Let go of an association whose connection closed: of its half object, and of its thread if nothing was asked."""
     if isinstance(association.dimse, GuardedDimse):
         association.dimse.discard()
+    if isinstance(association.acse, _GuardedACSE):
+        association.acse.forget_connection()
     if association.requestor.primitive is None:  # it still waits for a request, as long as a silent peer is given
         answers: Any = association.dul.to_user_queue  # typed as never holding the None that ends a wait
         answers.put(None)

@@ -20,6 +20,7 @@ from pynetdicom.dimse_primitives import C_STORE
 from mammoscope.network.acceptor import (
     LARGEST_OBJECT,
     MAX_PDU,
+    MOST_ASSOCIATIONS,
     ApplicationEntity,
     BackPressure,
     GuardedServer,
@@ -29,7 +30,7 @@ from mammoscope.network.acceptor import (
     out_of_resources,
     refuse_when_full,
 )
-from mammoscope.network.access_control import CallerRefusal, CallerRules, OnCallerRefused
+from mammoscope.network.access_control import CallerRefusal, CallerRules, OnCallerRefused, RefusalReport
 from mammoscope.network.errors import ObjectRefusedError, ServiceError
 from mammoscope.network.received import (
     CANNOT_UNDERSTAND,
@@ -45,7 +46,6 @@ from mammoscope.network.tls import TLSConfig
 
 NETWORK_TIMEOUT = 60.0
 """Seconds of silence after which an association is ended."""
-MOST_ASSOCIATIONS = 20
 
 log = structlog.get_logger(__name__)
 
@@ -119,6 +119,7 @@ class StorageService:
         self._tls = tls
         self._rules = CallerRules(tuple(allowed_callers), tuple(allowed_networks))
         self._tell_caller_refused = on_caller_refused
+        self._caller_refused = RefusalReport(self._report_refusal)
         self._tell_object_refused = on_object_refused
         self._back_pressure: BackPressure = back_pressure or (lambda: None)
         self._largest_object = largest_object
@@ -166,6 +167,7 @@ class StorageService:
             time.sleep(0.02)
         for association in self._associations():
             association.abort()
+        self._caller_refused.flush()
 
     def __enter__(self) -> Self:
         self.start()
@@ -273,8 +275,14 @@ class StorageService:
             reason += f" ({requestor.primitive.called_ae_title})"
         self._caller_refused(CallerRefusal(requestor.ae_title, requestor.address, reason))
 
-    def _caller_refused(self, refusal: CallerRefusal) -> None:
-        log.warning("association rejected", caller=refusal.peer, address=refusal.address, reason=refusal.reason)
+    def _report_refusal(self, refusal: CallerRefusal) -> None:
+        log.warning(
+            "association rejected",
+            caller=refusal.peer,
+            address=refusal.address,
+            reason=refusal.reason,
+            times=refusal.times,
+        )
         if self._tell_caller_refused is not None:
             self._tell_caller_refused(refusal)
 

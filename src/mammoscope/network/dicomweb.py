@@ -1,5 +1,6 @@
 """`WebClient`: finds, fetches and stores objects by DICOMweb (DICOM PS3.18)."""
 
+import http.client
 import json
 import secrets
 import ssl
@@ -297,7 +298,7 @@ def _check(answer: httpx.Response, peer: WebPeer, what: str) -> None:
         401: "it does not accept our token; check it",
         403: "it does not allow us this; check our token and what it permits",
         404: "there is no such thing; check the address",
-    }.get(status, f"{answer.reason_phrase or 'no reason given'}")
+    }.get(status, http.client.responses.get(status, "no reason given"))
     raise WebStatusError(f"{peer} refused {what} with HTTP status {status}: {words}", status)
 
 

@@ -62,17 +62,15 @@ Destination = DimsePeer
 
 
 _WORDS = {
-    0x0122: "it does not take this SOP class",
-    0x0124: "it does not allow it",
-    0xA700: "it is out of resources",
-    0xA701: "it is out of resources",
-    0xA702: "it is out of resources",
-    0xA801: "it does not know where to move to",
+    0x0111: "it has an object with this SOP Instance UID already",
+    0x0122: "it does not take this SOP class; allow it there",
+    0x0124: "it does not allow it; give our AE title the right to store there",
+    0xA801: "it does not know where to move to; enter our AE title, address and port there",
 }
 _WORDS_OF_A_KIND = {
-    0xA7: "it is out of resources",
-    0xA9: "the data set does not match its SOP class",
-    0x01: "it could not process the request",
+    0xA7: "it is out of resources; make room there",
+    0xA9: "the data set does not match its SOP class; its own log says which attribute it misses",
+    0x01: "it could not process the request; its own log says why, often an unknown patient or sender",
 }
 
 
@@ -91,20 +89,20 @@ def check_status(answer: Dataset, peer: Peer, what: str) -> None:
     ConnectionLostError
         If there is none.
     StatusError
-        If it is a failure; in our words, since the peer's own may name a patient.
+        If it is a failure, in our words for its status. The peer's own, its Error Comment, are not kept: many a PACS
+        writes the patient's name into it.
     """
     status = answer.get("Status")
     if status is None:
         raise lost(peer, what)
     if code_to_category(status) not in ("Success", "Warning"):
-        # Not its Error Comment, which may quote the patient: messages go into the log, the audit trail and the records.
         raise StatusError(f"{peer} refused {what} with status 0x{status:04X}: {in_words(status)}", status)
 
 
 def in_words(status: int) -> str:
     """Say what a failure status means."""
     if status >> 12 == 0xC:
-        return "it cannot understand it"
+        return "it cannot understand it; its own log says which attribute or rule"
     return _WORDS.get(status) or _WORDS_OF_A_KIND.get(status >> 8) or "no reason given"
 
 

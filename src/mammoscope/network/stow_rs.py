@@ -2,6 +2,7 @@
 
 import asyncio
 import hmac
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from mammoscope.network.acceptor import LARGEST_OBJECT, BackPressure, out_of_resources, refuse_when_full
-from mammoscope.network.access_control import CallerRefusal, CallerRules, OnCallerRefused
+from mammoscope.network.access_control import CallerRefusal, CallerRules, OnCallerRefused, RefusalReport
 from mammoscope.network.c_store_scp import NETWORK_TIMEOUT
 from mammoscope.network.errors import MultipartError, ObjectRefusedError
 from mammoscope.network.multipart import DICOM, Part, PartFiles, boundary_of
@@ -27,6 +28,10 @@ from mammoscope.network.received import (
 )
 
 RETRY_AFTER_SECONDS = 60
+MOST_REQUESTS = 50
+"""Served at once; more are put off."""
+SLOWEST_BYTES_A_SECOND = 1000
+"""Of a body as a whole, so that one that drips holds its place no longer than one that is silent."""
 
 log = structlog.get_logger(__name__)
 
@@ -70,6 +75,8 @@ class StowService:
         self._tokens = {name: token.encode() for name, token in tokens.items()}
         self._rules = CallerRules(networks=tuple(allowed_networks))
         self._tell_caller_refused = on_caller_refused
+        self._caller_refused = RefusalReport(self._report_refusal)
+        self._in_hand = 0
         self._tell_object_refused = on_object_refused
         self._back_pressure: BackPressure = back_pressure or (lambda: None)
         self._largest_object = largest_object
@@ -93,9 +100,15 @@ class StowService:
         if boundary is None:
             return _plain(f'a body of multipart/related; type="{DICOM}" is stored here', 415)
         reason = self._back_pressure()
+        if self._in_hand >= MOST_REQUESTS:
+            reason = f"{MOST_REQUESTS} requests are being served already"
         if reason is not None:
             return _plain(reason, 503)
-        return await self._take_all(request, boundary, _Answer(holder, address, request.path_params.get("study")))
+        self._in_hand += 1
+        try:
+            return await self._take_all(request, boundary, _Answer(holder, address, request.path_params.get("study")))
+        finally:
+            self._in_hand -= 1
 
     def _holder(self, request: Request) -> str | None:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
@@ -106,10 +119,13 @@ class StowService:
         return matches[0] if matches else None
 
     def _refuse_caller(self, address: str, reason: str, status: int) -> Response:
-        log.warning("web caller refused", address=address, reason=reason)
-        if self._tell_caller_refused is not None:
-            self._tell_caller_refused(CallerRefusal("", address, reason))
+        self._caller_refused(CallerRefusal("", address, reason))
         return _plain(reason, status)
+
+    def _report_refusal(self, refusal: CallerRefusal) -> None:
+        log.warning("web caller refused", address=refusal.address, reason=refusal.reason, times=refusal.times)
+        if self._tell_caller_refused is not None:
+            self._tell_caller_refused(refusal)
 
     async def _take_all(self, request: Request, boundary: str, answer: "_Answer") -> Response:
         self._incoming.mkdir(parents=True, exist_ok=True)
@@ -135,12 +151,17 @@ class StowService:
         return answer.response()
 
     async def _pieces(self, request: Request) -> AsyncIterator[bytes]:
-        stream = request.stream()
+        stream, deadline = request.stream(), time.monotonic() + self._silence_seconds
         while True:
+            allowed = min(self._silence_seconds, deadline - time.monotonic())
             try:
-                yield await asyncio.wait_for(anext(stream), self._silence_seconds)
+                piece = await asyncio.wait_for(anext(stream), max(allowed, 0.001))
             except StopAsyncIteration:
                 return
+            begun = time.monotonic()
+            yield piece
+            # What we do with it ourselves is not the sender's time.
+            deadline += len(piece) / SLOWEST_BYTES_A_SECOND + time.monotonic() - begun
 
     def _take(self, part: Part, answer: "_Answer") -> None:
         received: ReceivedObject | None = None

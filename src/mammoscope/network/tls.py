@@ -9,11 +9,8 @@ from cryptography import x509
 
 from mammoscope.network.errors import TLSConfigError
 
-_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
-"""What TLS 1.2 may use: forward secrecy with authenticated encryption (RFC 9325, 4.2), as DICOM PS3.15 B.12 asks.
-
-OpenSSL's defaults also hold AES in CBC mode, which RFC 9325 advises against. TLS 1.3 has nothing else anyway.
-"""
+TLS_1_2_SUITES = "ECDHE+AESGCM:ECDHE+CHACHA20"
+"""Forward secrecy and authenticated encryption only (RFC 9325 section 4.2); those of TLS 1.3 are all of that kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +91,32 @@ class TLSConfig:
         """
         return _read_certificate(self.certificate).not_valid_after_utc
 
+    def key_exposure(self) -> str | None:
+        """Say which other accounts may read or change our private key; ``None`` if none may.
+
+        A key that belongs to root may be read by a group, as where a distribution keeps keys for several services.
+
+        Raises
+        ------
+        TLSConfigError
+            If there is no such file.
+        """
+        try:
+            status = self.key.stat()
+        except OSError as error:
+            raise TLSConfigError(f"{self.key} cannot be read: {error.strerror}; check the [tls] settings") from None
+        allowed = 0o040 if status.st_uid == 0 and status.st_gid != 0 else 0
+        if status.st_mode & 0o077 & ~allowed == 0:
+            return None
+        return (
+            f"the private key {self.key} can be read or changed by other accounts (mode {status.st_mode & 0o777:04o});"
+            " chmod 600 it, and renew it if others may have read it"
+        )
+
     def _own(self, protocol: int) -> ssl.SSLContext:
         context = ssl.SSLContext(protocol)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.set_ciphers(_CIPHERS)
+        context.set_ciphers(TLS_1_2_SUITES)
         certificate = _read_certificate(self.certificate)
         now = datetime.now(UTC)
         if certificate.not_valid_after_utc <= now:

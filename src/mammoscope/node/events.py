@@ -59,11 +59,18 @@ class NodeStopped(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AssociationRefused(Event):
-    """A peer was not let in."""
+    """A peer was not let in.
+
+    Parameters
+    ----------
+    times
+        How many refusals this one stands for, where they come too fast to be told one by one.
+    """
 
     peer: str
     address: str
     reason: str
+    times: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

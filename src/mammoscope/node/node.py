@@ -154,7 +154,8 @@ class Node:
             self._poll_archives(undo)
             self._open = undo.pop_all()
         node = self._settings.node
-        log.info("node started", ae_title=node.ae_title, host=node.host, port=self.port)
+        port = self.port if self._settings.listens_plain else None
+        log.info("node started", ae_title=node.ae_title, host=node.host, port=port, tls_port=self.tls_port)
 
     def stop(self) -> None:
         """Take nothing new, finish the image and the deliveries in hand, leave the rest for the next start."""
@@ -217,7 +218,7 @@ class Node:
         undo.callback(stopping.set)
 
     def _make_service(self) -> StorageService:
-        node, tls = self._settings.node, self._settings.tls
+        node = self._settings.node
         peers = dimse_peers(self._settings)
         caller = Caller(node.ae_title, tls=tls_of(self._settings))
         commitment = CommitmentService(self._worker.records.holds, peers.get, caller, self._commitment)
@@ -228,9 +229,9 @@ class Node:
             self._reception.receive,
             host=node.host,
             port=node.port,
-            plain=node.plain,
+            plain=self._settings.listens_plain,
             tls=tls_of(self._settings),
-            tls_port=tls.port if tls is not None else None,
+            tls_port=self._settings.tls_port,
             allowed_callers=node.allowed_callers,
             allowed_networks=node.allowed_addresses,
             on_caller_refused=self._caller_refused,
@@ -244,7 +245,9 @@ class Node:
         return None if self._guard.has_room() else self._guard.refusal
 
     def _caller_refused(self, refusal: CallerRefusal) -> None:
-        self._worker.announce(AssociationRefused(peer=refusal.peer, address=refusal.address, reason=refusal.reason))
+        self._worker.announce(
+            AssociationRefused(peer=refusal.peer, address=refusal.address, reason=refusal.reason, times=refusal.times)
+        )
 
     def _object_refused(self, refusal: ObjectRefusal) -> None:
         self._worker.announce(
@@ -300,7 +303,7 @@ def is_running(storage: Path) -> bool:
 
 def _take(storage: Path, undo: ExitStack) -> None:
     try:
-        storage.mkdir(parents=True, exist_ok=True)
+        storage.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock: IO[str] = undo.enter_context((storage / ".lock").open("w"))
     except OSError as error:
         raise ServiceError(f"the storage folder {storage} cannot be used: {error.strerror}") from None

@@ -20,21 +20,26 @@ from pydicom.uid import (
     SegmentationStorage,
 )
 
+from mammoscope import __version__
 from mammoscope.errors import MammoscopeError
+from mammoscope.findings import Algorithm, Reading, ReadingStatus
 from mammoscope.imaging import MammogramReader
 from mammoscope.inference.pool import ModelPool
 from mammoscope.logging import where_raised
-from mammoscope.network import DimsePeer, TLSConfig, WebPeer
+from mammoscope.network import DimsePeer, Sender, TLSConfig, WebPeer
 from mammoscope.network.association import Caller
 from mammoscope.network.echo import echo, may_store_web, not_accepted, query_web, resolve, try_listening
+from mammoscope.network.peers import Peer
 from mammoscope.network.sop_classes import STORAGE_COMMITMENT, STUDY_ROOT_FIND, STUDY_ROOT_GET, STUDY_ROOT_MOVE
 from mammoscope.network.syslog import SyslogClient
 from mammoscope.node.db.repository import Records
 from mammoscope.node.jobs.deliver_report import peer_of
+from mammoscope.node.monitoring.phantom_check import PHANTOM_ROOT, phantom_images
 from mammoscope.node.monitoring.readiness import disk_has_room, storage_is_writable
 from mammoscope.node.node import is_running
 from mammoscope.node.retrieve.archives import tls_of
 from mammoscope.phantom import screening_study
+from mammoscope.results import ReadMammogram, study_results
 from mammoscope.settings import DestinationSettings, NodeSettings, ResultKind, SourceSettings
 
 CERTIFICATE_DAYS = 30
@@ -44,6 +49,11 @@ PEER_SECONDS = 15.0
 
 PHANTOM_ROWS, PHANTOM_COLUMNS = 1024, 768
 """Of the mammogram that the model is tried with."""
+CHECK_PATIENT = "MAMMOSCOPE-CHECK"
+"""Patient ID and name of what is stored to try a destination."""
+CHECK_STUDY = f"{PHANTOM_ROOT}.1"
+CHECK_ROWS, CHECK_COLUMNS = 256, 192
+CHECK_TIME = datetime(2000, 1, 1)
 
 SOP_CLASSES = {
     ResultKind.CAD_SR: MammographyCADSRStorage,
@@ -104,11 +114,13 @@ def check_machine(settings: NodeSettings) -> Iterator[Outcome]:
         yield _outcome(what, partial(_port, settings.node.host, port, storage))
     if settings.web is not None:
         yield _outcome("web port", partial(_port, settings.web.host, settings.web.port, storage))
+        if settings.web.tokens and not settings.web.tls:
+            yield _outcome("web tokens", partial(_tokens, settings.web.host))
     yield _outcome("model", partial(_model, settings))
 
 
 def check_peers(settings: NodeSettings) -> Iterator[Outcome]:
-    """Try everyone the node speaks to, without giving anyone anything to keep."""
+    """Try everyone the node speaks to, giving nothing to keep to whoever does not allow it (``try_store``)."""
     tls = tls_of(settings)
     if settings.audit.syslog is not None:
         yield _outcome("audit collector", partial(_collector, settings.audit.syslog, tls))
@@ -130,10 +142,15 @@ def _outcome(part: str, attempt: Try) -> Outcome:
 
 def _storage(folder: Path) -> str:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise CheckError(f"the storage folder {folder} cannot be made ({error.strerror}); name another") from None
     _raise_if(storage_is_writable(folder)())
+    if mode := folder.stat().st_mode & 0o077:
+        raise CheckError(
+            f"the storage folder {folder} holds patients' images and is open to other accounts (mode"
+            f" {0o700 | mode:04o}); chmod 700 it"
+        )
     return f"{folder} can be written, synced and hard-linked"
 
 
@@ -164,6 +181,7 @@ def _model(settings: NodeSettings) -> str:
 
 
 def _certificate(tls: TLSConfig) -> str:
+    _raise_if(tls.key_exposure())
     tls.listening()
     tls.calling()
     ends = tls.expires_at()
@@ -173,9 +191,9 @@ def _certificate(tls: TLSConfig) -> str:
 
 
 def _ports(settings: NodeSettings) -> list[tuple[str, int]]:
-    ports = [("port", settings.node.port)] if settings.node.plain else []
-    if settings.tls is not None and settings.tls.port is not None:
-        ports.append(("TLS port", settings.tls.port))
+    ports = [("port", settings.node.port)] if settings.listens_plain else []
+    if settings.tls_port is not None:
+        ports.append(("TLS port", settings.tls_port))
     return ports
 
 
@@ -194,6 +212,15 @@ def _port(host: str, port: int, storage: Path) -> str:
     return f"{host} port {port} is free"
 
 
+def _tokens(host: str) -> str:
+    """Whether tokens stay on this machine where they are sent without TLS."""
+    if host in ("localhost", "::1") or host.startswith("127."):
+        return "the web without TLS is reached from this machine only"
+    raise CheckError(
+        "tokens cross the network in clear; set [web] tls = true, or listen on 127.0.0.1 behind a TLS proxy"
+    )
+
+
 def _collector(address: str, tls: TLSConfig | None) -> str:
     parts = urlsplit(address)
     resolve(parts.hostname or "", parts.port or 0)
@@ -206,7 +233,11 @@ def _destination(settings: DestinationSettings, caller: Caller, tls: TLSConfig |
     name = f"destination {settings.name}"
     peer = peer_of(settings)
     if isinstance(peer, WebPeer):
-        yield _outcome(f"{name}: store", partial(_web_store, peer, tls))
+        allowed = _outcome(f"{name}: store", partial(_web_store, peer, tls))
+        yield allowed
+        if allowed.well:
+            sender = Sender(caller.ae_title, PEER_SECONDS, tls)
+            yield _outcome(f"{name}: store for real", partial(_store, settings, peer, sender))
         return
     reached = _outcome(f"{name}: echo", partial(_echo, caller, peer))
     yield reached
@@ -214,6 +245,9 @@ def _destination(settings: DestinationSettings, caller: Caller, tls: TLSConfig |
         return
     for kind in settings.results:
         yield _outcome(f"{name}: {kind}", partial(_accepts, caller, peer, [SOP_CLASSES[kind]]))
+    yield _outcome(
+        f"{name}: store for real", partial(_store, settings, peer, Sender(caller.ae_title, PEER_SECONDS, tls))
+    )
     if settings.commitment:
         yield _outcome(f"{name}: storage commitment", partial(_accepts, caller, peer, [STORAGE_COMMITMENT]))
 
@@ -257,6 +291,53 @@ def _web_store(peer: WebPeer, tls: TLSConfig | None) -> str:
     resolve(urlsplit(peer.url).hostname or "", 0)
     may_store_web(peer, tls, PEER_SECONDS)
     return f"{peer} lets us store (STOW-RS)"
+
+
+def _store(settings: DestinationSettings, peer: Peer, sender: Sender) -> str:
+    """Store the results of a study of no patient, where that is allowed; otherwise say that it was not tried."""
+    if not settings.try_store:
+        return "not tried; only try_store = true in its settings shows whether it keeps what it accepts"
+    with TemporaryDirectory() as folder:
+        files = _results_of_nobody(settings.results, Path(folder))
+        sendings = sender.send(files, peer)
+    for sending in sendings:
+        if sending.error is not None:
+            raise sending.error
+    return f"it took {len(sendings)} results of the patient {CHECK_PATIENT}; delete them there or route them nowhere"
+
+
+def _results_of_nobody(kinds: Sequence[ResultKind], folder: Path) -> list[Path]:
+    """The results of a synthetic study of one fixed Study Instance UID, the same each time."""
+    images = []
+    for dataset in phantom_images(CHECK_STUDY, rows=CHECK_ROWS, columns=CHECK_COLUMNS):
+        dataset.PatientID = CHECK_PATIENT
+        dataset.PatientName = CHECK_PATIENT
+        dataset.save_as(file := folder / f"{dataset.SOPInstanceUID}.dcm", enforce_file_format=True)
+        images.append(file)
+    with MammogramReader() as reader:
+        mammograms = [reader.read(image) for image in images]
+    algorithm = Algorithm("Mammoscope check", __version__)
+    read = [
+        ReadMammogram(
+            mammogram,
+            Reading(
+                mammogram.name,
+                ReadingStatus.NOTHING_FOUND,
+                rows=mammogram.rows,
+                columns=mammogram.columns,
+                laterality=mammogram.laterality,
+                view=mammogram.view,
+                algorithm=algorithm,
+                threshold=1.0,
+            ),
+        )
+        for mammogram in mammograms
+    ]
+    made = study_results(read, algorithm, kinds=kinds, now=CHECK_TIME).objects
+    files = [folder / f"result {number}.dcm" for number in range(len(made))]
+    for dataset, file in zip(made, files, strict=True):
+        dataset.save_as(file, enforce_file_format=True)
+    return files
 
 
 def _raise_if(wrong: str | None) -> None:

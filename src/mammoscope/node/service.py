@@ -130,7 +130,7 @@ class OperatedNode:
 
     def _own_address(self) -> Destination:
         node, host = self._settings.node, _own_host(self._settings.node.host)
-        if node.plain or self.node.tls_port is None:
+        if self._settings.listens_plain or self.node.tls_port is None:
             return Destination("the node itself", node.ae_title, host, self.node.port)
         return Destination("the node itself", node.ae_title, host, self.node.tls_port, tls=True)
 

@@ -1,6 +1,7 @@
 """The node's settings: one TOML file, checked before anything starts; the only reader of the environment."""
 
 from mammoscope.settings.loading import NodeSettings, SettingsError, load_node_settings
+from mammoscope.settings.reference import reference, starting_file
 from mammoscope.settings.schema import (
     AuditSettings,
     DestinationSettings,
@@ -28,4 +29,6 @@ __all__ = [
     "Transport",
     "WebSettings",
     "load_node_settings",
+    "reference",
+    "starting_file",
 ]

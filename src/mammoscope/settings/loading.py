@@ -8,6 +8,7 @@ import difflib
 import json
 import os
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -17,6 +18,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from mammoscope.errors import MammoscopeError
+from mammoscope.settings.reference import SECTIONS
 from mammoscope.settings.schema import (
     AuditSettings,
     DestinationSettings,
@@ -27,6 +29,10 @@ from mammoscope.settings.schema import (
     TLSSettings,
     WebSettings,
 )
+from mammoscope.untrusted_text import one_line, without_secrets
+
+LONGEST_VALUE = 100
+"""Characters of a wrong value that a message shows."""
 
 
 class SettingsError(MammoscopeError):
@@ -74,16 +80,48 @@ class NodeSettings(BaseSettings):
         return self
 
     @model_validator(mode="after")
-    def _encrypted_with_a_certificate(self) -> Self:
-        if self.tls is None:
-            for peer in (*self.destinations, *self.sources):
-                if peer.tls:
-                    raise ValueError(
-                        f"'{peer.name}' has tls = true, which needs the section [tls] with our certificate"
-                    )
-            if not self.node.plain:
-                raise ValueError("[node] plain = false without the section [tls] leaves nothing to listen on")
+    def _sections_agree(self) -> Self:
+        for wrong in (self._without_certificate(), self._ports_that_collide(), self._nothing_to_listen_on()):
+            if wrong is not None:
+                raise ValueError(wrong)
         return self
+
+    @property
+    def listens_plain(self) -> bool:
+        """Whether the node listens on the port without TLS: unless said, only where it has none with TLS."""
+        if self.node.plain is not None:
+            return self.node.plain
+        return self.tls_port is None
+
+    @property
+    def tls_port(self) -> int | None:
+        """The port to listen on by TLS; ``None`` for none."""
+        return self.tls.listening_port if self.tls is not None else None
+
+    def _without_certificate(self) -> str | None:
+        if self.tls is not None:
+            return None
+        for peer in (*self.destinations, *self.sources):
+            if peer.tls:
+                return f"'{peer.name}' has tls = true, which needs the section [tls] with our certificate"
+        if self.web is not None and self.web.tls:
+            return "[web] tls = true needs the section [tls] with our certificate"
+        return None
+
+    def _ports_that_collide(self) -> str | None:
+        ports = [("port of [node]", self.node.port if self.listens_plain else 0), ("port of [tls]", self.tls_port or 0)]
+        if self.web is not None and self.web.host in (self.node.host, "0.0.0.0", "::"):
+            ports.append(("port of [web]", self.web.port))
+        for number, (name, port) in enumerate(ports):
+            for other, same in ports[:number]:
+                if port == same != 0:
+                    return f"the {other} and the {name} are both {port}; give each its own"
+        return None
+
+    def _nothing_to_listen_on(self) -> str | None:
+        if self.listens_plain or self.tls_port is not None:
+            return None
+        return "[node] plain = false without the section [tls] leaves nothing to listen on"
 
 
 _JSON_VARIABLES = frozenset(
@@ -208,7 +246,7 @@ def _sentence(error: ErrorDetails) -> str:
     place = _place(section)
     match error["type"]:
         case "extra_forbidden":
-            return f"unknown key '{key}'{place}{_did_you_mean(str(key), section)}"
+            return f"unknown key '{one_line(key, LONGEST_VALUE)}'{place}{_did_you_mean(str(key), section)}"
         case "missing" if not section:
             return f"[[{key}]] is missing; say at least once where results go"
         case "missing":
@@ -219,7 +257,23 @@ def _sentence(error: ErrorDetails) -> str:
             return _own_words(error)
         case _:
             what = error["msg"].replace("Input should be ", "must be ").replace("Value ", "")
-            return f"'{key}'{place} {what[:1].lower()}{what[1:]}, not {error['input']!r}"
+            return f"'{key}'{place} {what[:1].lower()}{what[1:]}{_shown(error, ', not ')}"
+
+
+def _shown(error: ErrorDetails, before: str = "") -> str:
+    """The wrong value, where it cannot hold a secret: no table or list, and nothing of or beside a secret key."""
+    value = error["input"]
+    if _may_hold_a_secret(error["loc"]) or not isinstance(value, (str, int, float)):
+        return ""
+    return f"{before}{one_line(without_secrets(repr(value)), LONGEST_VALUE)}"
+
+
+def _may_hold_a_secret(place: Sequence[int | str]) -> bool:
+    section, *keys = place
+    fields = SECTIONS[section].model_fields if section in SECTIONS else {}
+    secret = {name for name, field in fields.items() if "SecretStr" in str(field.annotation)}
+    names = [key for key in keys if isinstance(key, str)]
+    return bool(secret) if not names else not secret.isdisjoint(names)
 
 
 def _own_words(error: ErrorDetails) -> str:
@@ -232,7 +286,7 @@ def _own_words(error: ErrorDetails) -> str:
             return f"[[{name}]] number {index + 1}: {what}"
         case _:
             *section, key = error["loc"]
-            return f"'{error['input']}' for '{key}'{_place(section)} cannot be: {what}"
+            return f"{_shown(error) or 'the value'} for '{key}'{_place(section)} cannot be: {what}"
 
 
 def _place(section: list[Any]) -> str:
@@ -246,16 +300,6 @@ def _place(section: list[Any]) -> str:
 
 
 def _did_you_mean(key: str, section: list[Any]) -> str:
-    sections: dict[str, type[BaseModel]] = {
-        "node": ServiceSettings,
-        "destinations": DestinationSettings,
-        "model": ModelSettings,
-        "sources": SourceSettings,
-        "tls": TLSSettings,
-        "web": WebSettings,
-        "health": HealthSettings,
-        "audit": AuditSettings,
-    }
-    known = list((sections[section[0]] if section else NodeSettings).model_fields)
+    known = list((SECTIONS[section[0]] if section else NodeSettings).model_fields)
     close = difflib.get_close_matches(key, known, n=1)
     return f"; did you mean '{close[0]}'?" if close else f"; known are {', '.join(known)}"

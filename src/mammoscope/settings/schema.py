@@ -1,4 +1,8 @@
-"""The sections of a node's settings, each a table of the TOML file."""
+"""The sections of a node's settings, each a table of the TOML file.
+
+Each key has its meaning as ``description`` and, where its default shows nothing, an example: the reference of settings
+and the file that ``mammoscope node init`` writes are made from them.
+"""
 
 import ipaddress
 import re
@@ -23,8 +27,10 @@ def _network(value: str) -> str:
 
 
 def _web_address(value: str) -> str:
-    if not re.fullmatch(r"https?://[^\s/]+(/\S*)?", value):
-        raise ValueError("a DICOMweb address is like https://pacs:8042/dicom-web")
+    if not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", value):
+        raise ValueError(
+            "a DICOMweb address is like https://pacs:8042/dicom-web; a password or token goes into 'token'"
+        )
     return value.rstrip("/")
 
 
@@ -64,6 +70,10 @@ class ResultKind(StrEnum):
     SEGMENTATION = "segmentation"
 
 
+def _kinds() -> str:
+    return f"Kinds: {', '.join(f'`{kind}`' for kind in ResultKind)}."
+
+
 DEFAULT_RESULTS = (ResultKind.CAD_SR, ResultKind.PRESENTATION_STATE, ResultKind.SHEET)
 
 
@@ -72,204 +82,257 @@ class _Section(BaseModel):
 
 
 class ServiceSettings(_Section):
-    """``[node]``: who we are, where we listen, where we keep things, when a study is read.
+    """``[node]``: who we are, where we listen, where we keep things, when a study is read."""
 
-    Parameters
-    ----------
-    host, port
-        Address to listen on. Port 0 takes a free one.
-    plain
-        Whether to listen on ``port`` without TLS; with ``[tls]`` alone the node listens on its port only.
-    storage
-        Folder for everything the node keeps; on a file system with hard links. Several workers share it.
-    database
-        ``None`` for a SQLite file in ``storage``; or ``postgresql://user:password@host/name``, which several workers
-        on several machines may share.
-    quiet_seconds
-        A study is read when no image of it arrived for so long.
-    expected_views
-        A study with all of these is read at once; empty to wait for quiet always.
-    answer_minutes
-        A study is answered this long after its last image at the latest, where nothing else can be said by "not
-        processed".
-    allowed_callers
-        Calling AE titles that may associate; empty for all.
-    allowed_addresses
-        Addresses and networks that may connect; empty for all.
-    keep_images_hours
-        How long the images of a read study are kept, so that a late one is reported together with them.
-    free_gigabytes
-        Below so much free disk no object is taken (status 0xA700) until there is more again.
-    largest_object_gigabytes
-        An object above it is refused.
-    shadow
-        Read and record everything, send nothing.
-    """
-
-    ae_title: AETitle = "MAMMOSCOPE"
-    host: str = Field(default="127.0.0.1", min_length=1)
-    port: int = Field(default=11112, ge=0, le=65535)
-    plain: bool = True
-    storage: Path = Path("mammoscope-node")
-    database: SecretStr | None = None
-    quiet_seconds: float = Field(default=30.0, ge=0, allow_inf_nan=False)
-    expected_views: tuple[ExpectedView, ...] = ("RCC", "LCC", "RMLO", "LMLO")
-    answer_minutes: float = Field(default=60.0, gt=0, allow_inf_nan=False)
-    allowed_callers: tuple[AETitle, ...] = ()
-    allowed_addresses: tuple[Network, ...] = ()
-    keep_images_hours: float = Field(default=24.0, ge=0, allow_inf_nan=False)
-    free_gigabytes: float = Field(default=2.0, ge=0, allow_inf_nan=False)
-    largest_object_gigabytes: float = Field(default=1.0, gt=0, allow_inf_nan=False)
-    shadow: bool = False
+    ae_title: AETitle = Field(
+        default="MAMMOSCOPE", description="Our AE title: at most 16 characters; calls to another title are rejected."
+    )
+    host: str = Field(
+        default="127.0.0.1",
+        min_length=1,
+        description='The address to listen on; "0.0.0.0" for all of this machine.',
+    )
+    port: int = Field(default=11112, ge=0, le=65535, description="The port to listen on without TLS; 0 for a free one.")
+    plain: bool | None = Field(
+        default=None,
+        description="Whether to listen on `port` without TLS. Without the key: only if there is no TLS port under"
+        " `[tls]`.",
+        examples=[True],
+    )
+    storage: Path = Field(
+        default=Path("mammoscope-node"),
+        description="Folder for everything the node keeps, on a local disk with hard links, mode 0700. Several workers"
+        " share it.",
+    )
+    database: SecretStr | None = Field(
+        default=None,
+        description="PostgreSQL, which several workers may share; without the key SQLite in the storage folder.",
+        examples=["postgresql://user:password@host/name"],
+    )
+    quiet_seconds: float = Field(
+        default=30.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="A study is read when no image of it arrived for so long.",
+    )
+    expected_views: tuple[ExpectedView, ...] = Field(
+        default=("RCC", "LCC", "RMLO", "LMLO"),
+        description="A study with all of these is read at once, and reports name those that did not come; [] to wait"
+        " for quiet always.",
+    )
+    answer_minutes: float = Field(
+        default=60.0,
+        gt=0,
+        allow_inf_nan=False,
+        description='A study is answered so long after its last image at the latest, if only by "not processed".',
+    )
+    allowed_callers: tuple[AETitle, ...] = Field(
+        default=(), description="Calling AE titles that may associate; [] for all.", examples=[["PACS"]]
+    )
+    allowed_addresses: tuple[Network, ...] = Field(
+        default=(), description="Addresses and networks that may connect; [] for all.", examples=[["10.0.0.0/24"]]
+    )
+    keep_images_hours: float = Field(
+        default=24.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="How long read images are kept, so that a late one is reported together with them.",
+    )
+    free_gigabytes: float = Field(
+        default=2.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Below so much free disk no object is taken (status 0xA700) until there is more again.",
+    )
+    largest_object_gigabytes: float = Field(
+        default=1.0, gt=0, allow_inf_nan=False, description="An object above it is refused (status 0xC000)."
+    )
+    shadow: bool = Field(default=False, description="Read and record everything, send nothing.")
 
 
 class _Peer(_Section):
-    """One peer, by DIMSE (AE title, host, port) or by DICOMweb (url).
+    """One peer, by DIMSE (AE title, host, port) or by DICOMweb (url)."""
 
-    Parameters
-    ----------
-    name
-        What logs and records call it.
-    tls
-        By DIMSE: whether to call it over TLS with the certificate of ``[tls]``. A DICOMweb peer says so by https.
-    token
-        By DICOMweb: sent as a bearer token.
-    """
-
-    name: str = Field(min_length=1)
-    transport: Transport = Transport.DIMSE
-    ae_title: AETitle | None = None
-    host: str | None = Field(default=None, min_length=1)
-    port: int | None = Field(default=None, ge=1, le=65535)
-    tls: bool = False
-    url: WebAddress | None = None
-    token: SecretStr | None = None
+    name: str = Field(min_length=1, description="What logs and records call it.", examples=["pacs"])
+    transport: Transport = Field(default=Transport.DIMSE, description="How it is spoken to: `dimse` or `dicomweb`.")
+    ae_title: AETitle | None = Field(default=None, description="By DIMSE: its AE title.", examples=["PACS"])
+    host: str | None = Field(
+        default=None, min_length=1, description="By DIMSE: its name or address.", examples=["127.0.0.1"]
+    )
+    port: int | None = Field(default=None, ge=1, le=65535, description="By DIMSE: its port.", examples=[104])
+    tls: bool = Field(
+        default=False,
+        description="By DIMSE: whether to call it over TLS with the certificate of `[tls]`. By DICOMweb the address"
+        " says so: https.",
+    )
+    url: WebAddress | None = Field(
+        default=None, description="By DICOMweb: the root of its service.", examples=["https://pacs:8042/dicom-web"]
+    )
+    token: SecretStr | None = Field(
+        default=None, description="By DICOMweb: sent as a bearer token.", examples=["a long random text"]
+    )
 
     @model_validator(mode="after")
     def _has_an_address(self) -> Self:
-        wanted = ("url",) if self.transport is Transport.DICOMWEB else ("ae_title", "host", "port")
-        for key in wanted:
+        by_web = self.transport is Transport.DICOMWEB
+        for key in ("url",) if by_web else ("ae_title", "host", "port"):
             if getattr(self, key) is None:
                 raise ValueError(f"the key '{key}' is missing, which a peer spoken to by {self.transport} needs")
+        if self.token is not None and not by_web:
+            raise ValueError("a token is sent by dicomweb only; delete it, or set transport = 'dicomweb'")
+        if self.tls and (self.url or "").startswith("http://"):
+            raise ValueError("tls = true needs a url that begins with https://")
         return self
 
 
 class DestinationSettings(_Peer):
-    """One ``[[destinations]]``: a peer that takes the results.
+    """``[[destinations]]``: a peer that takes the results; the block is repeated for each."""
 
-    Parameters
-    ----------
-    results
-        What it is sent, in this order.
-    retry_hours
-        How long a result that cannot be delivered is tried again before it is put aside.
-    timeout_seconds
-        How long it may take to answer for one object; one that takes longer is sent the same object again.
-    commitment
-        By DIMSE: ask it for storage commitment, and take a report for sent only when it committed.
-    """
+    results: tuple[ResultKind, ...] = Field(
+        default=DEFAULT_RESULTS, min_length=1, description="What it is sent, in this order. " + _kinds()
+    )
+    retry_hours: float = Field(
+        default=72.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="How long a result that cannot be delivered is tried again before it is parked for a person.",
+    )
+    timeout_seconds: float = Field(
+        default=120.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="How long it may take to answer for one object; after that the object is sent again.",
+    )
+    commitment: bool = Field(
+        default=False,
+        description="By DIMSE: ask it for storage commitment, and take a report for sent only when it committed.",
+    )
+    try_store: bool = Field(
+        default=False,
+        description="Whether `mammoscope node check` may store an object there: results of no patient, with the"
+        " Patient ID MAMMOSCOPE-CHECK and the same UIDs each time, to be kept from routing or deleted there.",
+    )
 
-    results: tuple[ResultKind, ...] = Field(default=DEFAULT_RESULTS, min_length=1)
-    retry_hours: float = Field(default=72.0, ge=0, allow_inf_nan=False)
-    timeout_seconds: float = Field(default=120.0, gt=0, allow_inf_nan=False)
-    commitment: bool = False
+    @model_validator(mode="after")
+    def _commitment_is_of_dimse(self) -> Self:
+        if self.commitment and self.transport is Transport.DICOMWEB:
+            raise ValueError("commitment = true needs a peer spoken to by dimse; nothing commits by DICOMweb")
+        return self
 
 
 class SourceSettings(_Peer):
-    """One ``[[sources]]``: an archive that studies are pulled from.
+    """``[[sources]]``: an archive that studies are fetched from; the block is repeated for each."""
 
-    Parameters
-    ----------
-    poll_seconds
-        How often it is asked for new studies; 0 for never, only by ``mammoscope node pull``.
-    where
-        Attributes that a study must match, by keyword, for example ``{ ModalitiesInStudy = "MG" }``.
-    retrieve
-        By DIMSE: ``move`` has it send to us (it must know our AE title), ``get`` uses the same association.
-    """
-
-    poll_seconds: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-    where: dict[str, str] = Field(default_factory=lambda: {"ModalitiesInStudy": "MG"})
-    retrieve: str = Field(default="move", pattern="^(move|get)$")
+    poll_seconds: float = Field(
+        default=0.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="How often it is asked for new studies; 0 for never, only by `mammoscope node pull`.",
+        examples=[60.0],
+    )
+    where: dict[str, str] = Field(
+        default_factory=lambda: {"ModalitiesInStudy": "MG"},
+        description="Attributes that a study must match, by keyword.",
+    )
+    retrieve: str = Field(
+        default="move",
+        pattern="^(move|get)$",
+        description="By DIMSE: `move` has it send to us (it must know our AE title), `get` uses the same association.",
+    )
 
 
 class TLSSettings(_Section):
-    """``[tls]``: DICOM over mutual TLS (DICOM PS3.15 B.12), listening and calling.
+    """``[tls]``: DICOM over mutual TLS (DICOM PS3.15 B.12), listening and calling, and https."""
 
-    Parameters
-    ----------
-    certificate, key
-        Our own, PEM.
-    trusted
-        The certificates, PEM, one of which must have signed each peer's.
-    port
-        What to listen on; ``None`` to only call.
-    """
+    certificate: Path = Field(
+        description="Our own certificate, PEM, followed by those between it and its root.", examples=["node.crt"]
+    )
+    key: Path = Field(
+        description="Its private key, PEM, without a password, readable by the node's account only.",
+        examples=["node.key"],
+    )
+    trusted: Path = Field(
+        description="The certificates, PEM, one of which must have signed each peer's.", examples=["trusted.crt"]
+    )
+    port: int | None = Field(
+        default=2762,
+        ge=0,
+        le=65535,
+        description="The port to listen on by TLS. The one without TLS is closed then unless `[node] plain` is true.",
+    )
+    listen: bool = Field(
+        default=True, description="Whether to listen on `port`; false to use the certificate for calls only."
+    )
 
-    certificate: Path
-    key: Path
-    trusted: Path
-    port: int | None = Field(default=2762, ge=0, le=65535)
+    @property
+    def listening_port(self) -> int | None:
+        """What to listen on by TLS; ``None`` to only call."""
+        return self.port if self.listen else None
 
 
 class WebSettings(_Section):
-    """``[web]``: health and metrics for the administrator, and STOW-RS in if tokens are given.
+    """``[web]``: health and metrics for the administrator, and STOW-RS in if tokens are given."""
 
-    Parameters
-    ----------
-    tls
-        Whether to serve https with the certificate of ``[tls]``.
-    tokens
-        Bearer tokens that may store by STOW-RS; empty for no STOW-RS at all.
-    """
-
-    host: str = Field(default="127.0.0.1", min_length=1)
-    port: int = Field(default=8080, ge=0, le=65535)
-    tls: bool = False
-    tokens: tuple[SecretStr, ...] = ()
+    host: str = Field(
+        default="127.0.0.1", min_length=1, description='The address to listen on; "0.0.0.0" for all of this machine.'
+    )
+    port: int = Field(default=8080, ge=0, le=65535, description="The port to listen on; 0 for a free one.")
+    tls: bool = Field(default=False, description="Whether to serve https, with the certificate of `[tls]`.")
+    tokens: tuple[SecretStr, ...] = Field(
+        default=(),
+        description="Bearer tokens that may store by STOW-RS; [] for no STOW-RS at all.",
+        examples=[["a long random text"]],
+    )
 
 
 class HealthSettings(_Section):
-    """``[health]``: a phantom study goes round the node at an interval.
+    """``[health]``: a synthetic study goes round the node at an interval, apart from patients."""
 
-    Parameters
-    ----------
-    deadline_seconds
-        It is unwell when the phantom's results are not back by then.
-    """
-
-    every_minutes: float = Field(default=60.0, gt=0, allow_inf_nan=False)
-    deadline_seconds: float = Field(default=600.0, gt=0, allow_inf_nan=False)
+    every_minutes: float = Field(default=60.0, gt=0, allow_inf_nan=False, description="How often.")
+    deadline_seconds: float = Field(
+        default=600.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="The node is unwell when the results are not back by then.",
+    )
 
 
 class AuditSettings(_Section):
-    """``[audit]``: the audit trail, always in ``storage/audit``; also by syslog if an address is given.
+    """``[audit]``: the audit trail, always in the storage folder; also to a collector if one is named."""
 
-    Parameters
-    ----------
-    syslog
-        ``udp://host:514``, ``tcp://host:601`` or ``tls://host:6514`` (RFC 5424, 5426, 5425).
-    """
-
-    syslog: str | None = Field(default=None, pattern=r"^(udp|tcp|tls)://[^\s/:]+:\d+$")
+    syslog: str | None = Field(
+        default=None,
+        pattern=r"^(udp|tcp|tls)://[^\s/:@]+:\d+$",
+        description="A collector: `udp://host:514`, `tcp://host:601` or `tls://host:6514` (RFC 5424, 5426, 5425).",
+        examples=["tls://collector:6514"],
+    )
 
 
 class ModelSettings(_Section):
-    """``[model]``: the bundle that reads.
+    """``[model]``: the bundle that reads."""
 
-    Parameters
-    ----------
-    bundle
-        An exported bundle; ``None`` for the one shipped with Mammoscope.
-    processes
-        How many images are read at once, each in a process of its own; ``None`` for one for every two cores.
-    threads
-        Of each process; ``None`` to share the cores among them.
-    threshold
-        Lowest score reported; ``None`` for the bundle's own operating point.
-    """
-
-    bundle: Path | None = None
-    processes: int | None = Field(default=None, ge=1)
-    threads: int | None = Field(default=None, ge=1)
-    threshold: float | None = Field(default=None, ge=0, le=1)
+    bundle: Path | None = Field(
+        default=None,
+        description="Made by `mammoscope export`; without the key the shipped model reads.",
+        examples=["my.onnx"],
+    )
+    processes: int | None = Field(
+        default=None,
+        ge=1,
+        description="How many images are read at once, each in a process of its own; without the key one for every two"
+        " cores.",
+        examples=[2],
+    )
+    threads: int | None = Field(
+        default=None,
+        ge=1,
+        description="Of each process; without the key the cores are shared among them.",
+        examples=[2],
+    )
+    threshold: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Lowest score reported; without the key the bundle's own operating point.",
+        examples=[0.5],
+    )

@@ -41,6 +41,8 @@ class Checkpoint:
         Of the loss in fp16; empty otherwise.
     selection
         What validation decided so far (`mammoscope.training.callbacks.Selection`); empty before the first.
+    course
+        Of the schedule (`mammoscope.training.optim.Course`); empty in a checkpoint of an older version.
     """
 
     iteration: int
@@ -50,6 +52,7 @@ class Checkpoint:
     optimiser: dict[str, Any]
     scale: dict[str, Any] = field(default_factory=dict)
     selection: dict[str, Any] = field(default_factory=dict)
+    course: dict[str, Any] = field(default_factory=dict)
 
     @property
     def best_state(self) -> dict[str, Tensor]:
@@ -71,7 +74,8 @@ class RunFolder:
         ------
         TrainingError
             If it holds a run of another recipe or on other data, or cannot be written. Of ``run``, only the seed
-            makes another recipe. Without a checkpoint there is nothing to lose: a start that failed binds nobody.
+            makes another recipe; a budget of iterations or minutes may change. Without a checkpoint there is nothing to
+            lose: a start that failed binds nobody.
         """
         folder = cls(path)
         described = {
@@ -104,13 +108,16 @@ class RunFolder:
             raise TrainingError(
                 f"{path} holds a run on other data: the data set has changed since; give run.folder another name"
             )
-        if folder.recipe().data.dataset != recipe.data.dataset:  # moved: export looks for it where it is now
-            folder._note_dataset(recipe)
+        noted = folder.recipe()
+        # Moved data: export looks for them where they are now. Another budget: the run's schedule follows it.
+        if (noted.data.dataset, noted.schedule) != (recipe.data.dataset, recipe.schedule):
+            folder._note_changes(recipe)
         return folder
 
-    def _note_dataset(self, recipe: Recipe) -> None:
-        described = self.description()
-        described["recipe"]["data"]["dataset"] = recipe.model_dump(mode="json")["data"]["dataset"]
+    def _note_changes(self, recipe: Recipe) -> None:
+        described, now = self.description(), recipe.model_dump(mode="json")
+        described["recipe"]["data"]["dataset"] = now["data"]["dataset"]
+        described["recipe"]["schedule"] = now["schedule"]
         try:
             write_atomically(self.path / _RECIPE, json.dumps(described, indent=2).encode())
         except OSError as error:
@@ -247,6 +254,8 @@ def _what_decides(recipe: Recipe) -> dict[str, Any]:
     described = recipe.model_dump(mode="json")
     described["run"] = {"seed": recipe.run.seed}
     described["data"].pop("dataset")
+    # A run may go on with more or less time than it began with: its schedule follows (`Course`).
+    del described["schedule"]["minutes"], described["schedule"]["iterations"]
     return described
 
 

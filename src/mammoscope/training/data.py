@@ -1,14 +1,15 @@
 """The data set as a recipe wants it: its labels as classes, its splits or a fold.
 
-From an annotated data set to batches: every mammogram prepared once, changed anew each time it is seen.
-
-Batches for the loop: prepared once, drawn in a fixed order, changed by as many workers as there is room for.
+From an annotated data set to batches: every mammogram prepared once, changed anew each time it is seen, on the device
+that learns.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,9 +19,9 @@ import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from mammoscope.datasets import AnnotatedDataset, AnnotatedImage, ReviewState, load_dataset, with_fold_apart
+from mammoscope.detectors.losses import Truth
 from mammoscope.evaluation import attributes_of
 from mammoscope.imaging import PreparedImage, Preprocessing, prepare, read_mammogram
 from mammoscope.training.callbacks import Watcher
@@ -28,7 +29,7 @@ from mammoscope.training.checkpoint import write_atomically
 from mammoscope.training.errors import TrainingError
 from mammoscope.training.recipe import AugmentationSection, DataSection, Recipe
 from mammoscope.training.samplers import EndlessShuffle, sampling_weights
-from mammoscope.training.transforms import Donor, augment, paste_mass
+from mammoscope.training.transforms import Change, Donor, Pasted, change_pixels, draw_change, move_boxes, paste_mass
 
 _UNKNOWN = "unknown"
 
@@ -96,7 +97,7 @@ def _relabelled(
     return replace(data, images=kept, category_ids={name: number for number, name in enumerate(names, start=1)})
 
 
-_LEVELS = 65535
+_LEVELS = 255
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,14 +107,14 @@ class PreparedSamples:
     Parameters
     ----------
     pixels
-        Each of shape (rows, columns), ``uint16``: `PreparedImage.pixels` times 65535, mapped from disk.
+        Each of shape (rows, columns), ``uint8``: `PreparedImage.pixels` times 255, mapped from disk.
     boxes
         Per image (k, 4) in pixels of the input.
     labels
         Per image (k,), class indices.
     """
 
-    pixels: Sequence[NDArray[np.uint16]] | NDArray[np.uint16]
+    pixels: Sequence[NDArray[np.uint8]] | NDArray[np.uint8]
     boxes: list[NDArray[np.float64]]
     labels: list[NDArray[np.int64]]
 
@@ -155,7 +156,7 @@ def prepare_samples(
         except OSError as error:
             raise TrainingError(
                 f"the prepared mammograms could not be kept in {cache} ({error.strerror}): they need "
-                f"{len(dataset) * geometry.rows * geometry.columns * 2 / 1e6:.0f} MB on a disk that can be written"
+                f"{len(dataset) * geometry.rows * geometry.columns / 1e6:.0f} MB on a disk that can be written"
             ) from error
     pixels = np.load(file, mmap_mode="r")
     boxes = [np.array(rows, dtype=np.float64).reshape(-1, 4) for rows in json.loads(boxes_file.read_text())]
@@ -183,8 +184,8 @@ def _is_as_prepared_today(dataset: AnnotatedDataset, geometry: Preprocessing, fi
         return False
 
 
-def _as_levels(prepared: PreparedImage) -> NDArray[np.uint16]:
-    return np.rint(prepared.pixels * _LEVELS).astype(np.uint16)
+def _as_levels(prepared: PreparedImage) -> NDArray[np.uint8]:
+    return np.rint(prepared.pixels * _LEVELS).astype(np.uint8)
 
 
 def _fill_cache(
@@ -203,7 +204,7 @@ def _fill_cache(
         # A plain stream, not a memory map: on a full disk a map kills the process without a word.
         with partial.open("wb") as stream:
             header = {
-                "descr": np.lib.format.dtype_to_descr(np.dtype(np.uint16)),
+                "descr": np.lib.format.dtype_to_descr(np.dtype(np.uint8)),
                 "fortran_order": False,
                 "shape": shape,
             }
@@ -222,64 +223,118 @@ def _fill_cache(
     write_atomically(boxes_file, json.dumps(boxes).encode())
 
 
-class TrainingSet(Dataset[tuple[Tensor, dict[str, Tensor]]]):
-    """Samples by (draw, index): the pair seeds the augmentation, so that a resumed run goes on as if unbroken."""
+class TrainingBatches:
+    """Batches of augmented pictures on the device that learns, as a sampler asks for them.
 
-    def __init__(self, samples: PreparedSamples, section: AugmentationSection, seed: int) -> None:
+    Each picture is drawn by (draw, index): the pair seeds its augmentation, so that a run that goes on sees what an
+    unbroken one would have seen, and a batch shared among processes is the batch of one.
+
+    Parameters
+    ----------
+    keys
+        Batches of (draw, index).
+    seed
+        Of the run.
+    """
+
+    def __init__(
+        self,
+        samples: PreparedSamples,
+        section: AugmentationSection,
+        seed: int,
+        keys: Iterable[Sequence[tuple[int, int]]],
+        device: torch.device,
+    ) -> None:
         self._samples = samples
         self._section = section
         self._seed = seed
+        self._keys = keys
+        self._device = device
+        self._on_device = _whole_set(samples, device) if device.type != "cpu" else None
         self._masses = [(image, number) for image, boxes in enumerate(samples.boxes) for number in range(len(boxes))]
 
-    def __len__(self) -> int:
-        return len(self._samples)
+    def __iter__(self) -> Iterator[tuple[Tensor, Truth]]:
+        """Pictures (n, 1, rows, columns) and their boxes."""
+        if self._device.type == "cpu":
+            for keys in self._keys:
+                yield self._batch([self._drawn(*key) for key in keys])
+            return
+        # The next batch is drawn while the device learns from this one.
+        with ThreadPoolExecutor(max_workers=1) as drawing:
+            coming: deque[Future[list[_Drawn]]] = deque()
+            for keys in self._keys:
+                coming.append(drawing.submit(lambda keys: [self._drawn(*key) for key in keys], keys))
+                if len(coming) > _AHEAD:
+                    yield self._batch(coming.popleft().result())
+            while coming:
+                yield self._batch(coming.popleft().result())
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, dict[str, Tensor]]:
-        """One augmented image (1, rows, columns) and its target."""
-        draw, index = key
+    def batch(self, keys: Sequence[tuple[int, int]]) -> tuple[Tensor, Truth]:
+        """One batch of these very (draw, index)."""
+        return self._batch([self._drawn(*key) for key in keys])
+
+    def _drawn(self, draw: int, index: int) -> "_Drawn":
         rng = np.random.default_rng((self._seed, draw, index))
-        pixels = self._pixels(index)
         boxes, labels = self._samples.boxes[index], self._samples.labels[index]
+        pasted = None
         if self._masses and rng.random() < self._section.copy_paste:
-            pixels, boxes, labels = self._with_pasted_mass(pixels, boxes, labels, rng)
-        changed, boxes, kept = augment(pixels, boxes, self._section, rng)
+            image, number = self._masses[rng.integers(len(self._masses))]
+            donor = Donor(self._pixels(image), self._samples.boxes[image][number])
+            pasted = paste_mass(self._pixels(index), boxes, donor, rng)
+            if pasted is not None:
+                boxes = np.vstack([boxes, pasted.box])
+                labels = np.append(labels, self._samples.labels[image][number])
+        shape = self._samples.pixels[index].shape
+        change = draw_change(shape, self._section, rng)
+        boxes, kept = move_boxes(boxes, change, shape)
         # A box narrower than a pixel teaches nothing and makes the box loss infinite.
         large = np.all(boxes[:, 2:] - boxes[:, :2] >= 1, axis=1)
         target = {
             "boxes": torch.from_numpy(boxes[large].astype(np.float32)),
             "labels": torch.from_numpy(labels[kept][large]),
         }
-        return torch.from_numpy(np.ascontiguousarray(changed)).unsqueeze(0), target
+        return _Drawn(index, change, pasted, target)
 
-    def _with_pasted_mass(
-        self,
-        pixels: NDArray[np.float32],
-        boxes: NDArray[np.float64],
-        labels: NDArray[np.int64],
-        rng: np.random.Generator,
-    ) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.int64]]:
-        image, number = self._masses[rng.integers(len(self._masses))]
-        label = self._samples.labels[image][number]
-        donor = Donor(self._pixels(image), self._samples.boxes[image][number])
-        pasted = paste_mass(pixels, boxes, donor, rng)
-        if pasted is None:
-            return pixels, boxes, labels
-        pixels, box = pasted
-        return pixels, np.vstack([boxes, box]), np.append(labels, label)
+    def _batch(self, drawn: Sequence["_Drawn"]) -> tuple[Tensor, Truth]:
+        indices = [one.index for one in drawn]
+        if self._on_device is None:
+            stored = torch.from_numpy(np.stack([self._samples.pixels[index] for index in indices]))
+        else:
+            stored = self._on_device[torch.tensor(indices).to(self._device, non_blocking=True)]
+        pixels = stored.float() / _LEVELS
+        for picture, one in zip(pixels, drawn, strict=True):
+            if one.pasted is not None:
+                one.pasted.onto(picture)
+        truth = Truth.from_targets([one.target for one in drawn]).to(self._device)
+        return change_pixels(pixels, [one.change for one in drawn])[:, None], truth
 
     def _pixels(self, index: int) -> NDArray[np.float32]:
         return np.asarray(self._samples.pixels[index] / np.float32(_LEVELS), dtype=np.float32)
 
 
-def collate(
-    samples: list[tuple[Tensor, dict[str, Tensor]]],
-) -> tuple[Tensor, list[dict[str, Tensor]]]:
-    """A batch: images (n, 1, rows, columns) and one target each."""
-    images, targets = zip(*samples, strict=True)
-    return torch.stack(images), list(targets)
+@dataclass(frozen=True, slots=True, eq=False)
+class _Drawn:
+    """What was drawn for one picture of a batch: everything but its pixels."""
+
+    index: int
+    change: Change
+    pasted: Pasted | None
+    target: dict[str, Tensor]
 
 
-_MOST_WORKERS = 16
+_AHEAD = 2
+"""Batches drawn while the device is busy."""
+_MOST_OF_THE_DEVICE = 0.5
+
+
+def _whole_set(samples: PreparedSamples, device: torch.device) -> Tensor | None:
+    """All pictures on the device, or ``None`` where they would take more than half of what is free there."""
+    if not len(samples):
+        return None
+    needed = len(samples) * samples.pixels[0].size
+    if device.type == "cuda" and needed > _MOST_OF_THE_DEVICE * torch.cuda.mem_get_info(device)[0]:
+        return None
+    return torch.from_numpy(np.stack(list(samples.pixels))).to(device)
 
 
 def training_samples(recipe: Recipe, data: AnnotatedDataset, watcher: Watcher) -> PreparedSamples:
@@ -304,9 +359,7 @@ def training_samples(recipe: Recipe, data: AnnotatedDataset, watcher: Watcher) -
     return samples.only([index for index, image in enumerate(everything) if image.id in kept])
 
 
-def build_loader(
-    recipe: Recipe, samples: PreparedSamples, accelerator: Accelerator, start: int
-) -> DataLoader[tuple[Tensor, dict[str, Tensor]]]:
+def build_batches(recipe: Recipe, samples: PreparedSamples, accelerator: Accelerator, start: int) -> TrainingBatches:
     """Every batch from an iteration on, as far as it falls to this process.
 
     Raises
@@ -320,7 +373,7 @@ def build_loader(
             f"schedule.batch = {recipe.schedule.batch} does not divide among {parts} processes in "
             f"{recipe.schedule.accumulate} parts each: choose a multiple of {parts * recipe.schedule.accumulate}"
         )
-    batches = EndlessShuffle(
+    keys = EndlessShuffle(
         len(samples),
         recipe.schedule.batch,
         recipe.run.seed,
@@ -329,28 +382,7 @@ def build_loader(
         share=(accelerator.process_index, parts),
         weights=sampling_weights(samples.labels, recipe.sampling),
     )
-    workers = _workers(recipe.run.workers, accelerator)
-    if workers:
-        make_ready_to_fork()
-    return DataLoader(
-        TrainingSet(samples, recipe.augmentation, recipe.run.seed),
-        batch_sampler=batches,
-        num_workers=workers,
-        persistent_workers=workers > 0,
-        prefetch_factor=4 if workers else None,
-        pin_memory=accelerator.device.type == "cuda",
-        collate_fn=collate,
-    )
-
-
-def _workers(asked: int | None, accelerator: Accelerator) -> int:
-    """On a CPU the training needs every core itself; beside a GPU each process has its share of the cores."""
-    if asked is not None:
-        return asked
-    if accelerator.device.type == "cpu":
-        return 0
-    processes: int = accelerator.num_processes
-    return max(1, min((os.cpu_count() or 1) // processes - 1, _MOST_WORKERS))
+    return TrainingBatches(samples, recipe.augmentation, recipe.run.seed, keys, accelerator.device)
 
 
 def make_ready_to_fork() -> None:

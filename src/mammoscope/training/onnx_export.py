@@ -29,7 +29,7 @@ def trained_detector(run: RunFolder) -> MassDetector:
         If the run has no checkpoint, or it is of another model.
     """
     recipe = run.recipe()
-    detector = build_detector(recipe.detector, recipe.input.rows, recipe.input.columns, load_weights=False)
+    detector = build_detector(recipe.detector, load_weights=False)
     try:
         detector.load_state_dict(run.chosen_state()[0])
     except RuntimeError as error:

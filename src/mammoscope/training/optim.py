@@ -6,6 +6,7 @@ Automatic mixed precision: the network in 16 bits, weights, losses and boxes in 
 import math
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -41,29 +42,64 @@ def build_optimiser(detector: nn.Module, section: OptimiserSection) -> torch.opt
         for (in_backbone, decays), parameters in groups.items()
     ]
     if section.kind == "sgd":
-        return torch.optim.SGD(described, lr=section.learning_rate, momentum=section.momentum)
-    return torch.optim.AdamW(described, lr=section.learning_rate)
+        return torch.optim.SGD(described, lr=section.learning_rate, momentum=section.momentum, fused=True)
+    return torch.optim.AdamW(described, lr=section.learning_rate, fused=True)
 
 
-def learning_rate_factor(section: ScheduleSection, iteration: int, minutes: float) -> float:
+@dataclass(frozen=True, slots=True)
+class Course:
+    """How far along its schedule a run is, by steps or by its budget of minutes, whichever is further on.
+
+    A run that goes on with another budget than it began with has a new course from there: what is left of the schedule
+    is stretched or pressed into what is left of the budget, so that the learning rate neither jumps nor ends high.
+
+    Parameters
+    ----------
+    iterations, minutes
+        The budget; ``None`` for no budget of time.
+    from_iteration, from_minutes, from_progress
+        Where this course began.
+    """
+
+    iterations: int
+    minutes: float | None
+    from_iteration: int = 0
+    from_minutes: float = 0.0
+    from_progress: float = 0.0
+
+    @classmethod
+    def of(cls, section: ScheduleSection) -> "Course":
+        """That of a run from its start."""
+        return cls(section.iterations, section.minutes)
+
+    def progress(self, iteration: int, minutes: float) -> float:
+        """From 0 to 1."""
+        done = _part(iteration - self.from_iteration, self.iterations - self.from_iteration)
+        if self.minutes is not None:
+            done = max(done, _part(minutes - self.from_minutes, self.minutes - self.from_minutes))
+        return min(1.0, self.from_progress + (1 - self.from_progress) * done)
+
+    def going_on(self, section: ScheduleSection, iteration: int, minutes: float) -> "Course":
+        """The same, or a new one from here where the budget has changed since."""
+        if (section.iterations, section.minutes) == (self.iterations, self.minutes):
+            return self
+        return Course(section.iterations, section.minutes, iteration, minutes, self.progress(iteration, minutes))
+
+
+def _part(done: float, whole: float) -> float:
+    return done / whole if whole > 0 else 1.0
+
+
+def learning_rate_factor(section: ScheduleSection, course: Course, iteration: int, minutes: float) -> float:
     """What the learning rate is multiplied by at an iteration (from 0), that many minutes into the run."""
-    progress = progress_of(section, iteration, minutes)
+    progress = course.progress(iteration, minutes)
     warm = min(1.0, (iteration + 1) / section.warmup) if section.warmup else 1.0
     if section.decay == "cosine":
         return warm * 0.5 * (1 + math.cos(math.pi * progress))
     # Not progress times iterations: rounding would put a step off by one.
-    reached = max(float(iteration), _by_minutes(section, minutes) * section.iterations)
+    reached = float(iteration) if progress == iteration / section.iterations else progress * section.iterations
     passed = sum(reached >= milestone for milestone in section.milestones)
     return float(warm * section.factor**passed)
-
-
-def progress_of(section: ScheduleSection, iteration: int, minutes: float) -> float:
-    """From 0 to 1, by iterations or by the budget of minutes, whichever is further on."""
-    return min(1.0, max(iteration / section.iterations, _by_minutes(section, minutes)))
-
-
-def _by_minutes(section: ScheduleSection, minutes: float) -> float:
-    return minutes / section.minutes if section.minutes else 0.0
 
 
 class AveragedWeights:
@@ -77,10 +113,12 @@ class AveragedWeights:
     def update(self, detector: nn.Module, iteration: int) -> None:
         """Take in the weights after an iteration (from 0)."""
         decay = min(self._decay, (1 + iteration) / (10 + iteration))
-        for name, value in detector.state_dict().items():
-            if value.is_floating_point():
-                self.state[name].lerp_(value, 1 - decay)
-            else:
+        now = detector.state_dict()
+        moving = [name for name, value in now.items() if value.is_floating_point()]
+        # A handful of kernels for all tensors together instead of one for each.
+        torch._foreach_lerp_([self.state[name] for name in moving], [now[name] for name in moving], 1 - decay)
+        for name, value in now.items():
+            if not value.is_floating_point():
                 self.state[name].copy_(value)
 
 
@@ -137,7 +175,8 @@ class MixedPrecision:
         """
         self._scaler.unscale_(optimiser)
         if clip_norm:
-            nn.utils.clip_grad_norm_([p for group in optimiser.param_groups for p in group["params"]], clip_norm)
+            parameters = [p for group in optimiser.param_groups for p in group["params"]]
+            nn.utils.clip_grad_norm_(parameters, clip_norm, foreach=True)
         before = self._scaler.get_scale()
         self._scaler.step(optimiser)
         self._scaler.update()

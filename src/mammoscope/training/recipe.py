@@ -109,7 +109,7 @@ class ScheduleSection(_Section):
         Optimiser steps.
     minutes
         A budget of wall-clock time. The learning rate then falls by whichever is further on, steps or minutes, so
-        that a run on a shared or lent machine ends well.
+        that a run on a shared or lent machine ends well; also if it goes on with another budget than it began with.
     batch
         Images per optimiser step.
     accumulate
@@ -190,10 +190,10 @@ class RunSection(_Section):
     folder
         Of the run, relative to the working directory; ``None`` for ``runs/NAME``.
     checkpoint_every, validate_every
-        Iterations.
+        Iterations. A checkpoint is also written when a minute has gone since the last.
     workers
-        Processes that prepare batches; 0 does it in the training process. ``None``: 0 on a CPU; beside a GPU one for
-        each core but one, at most 16.
+        Processes that prepare a pretraining's patches. A training's batches are changed on the device that learns and
+        need none: accepted and without effect there.
     threads
         Of torch on a CPU; ``None`` leaves it to torch.
     tensorboard
@@ -245,8 +245,8 @@ class Recipe(_Section):
     Parameters
     ----------
     start
-        Folder of a finished run whose weights (the averaged ones, if it has them) this one begins with; its detector
-        must have the same tensors.
+        Folder of a finished run whose weights (the averaged ones, if it has them) this one begins with, or a bundle
+        (``.onnx``) of one run; its detector must have the same tensors.
     """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")

@@ -14,26 +14,30 @@ from accelerate.utils import set_seed
 from torch import Tensor
 
 from mammoscope.detectors import MassDetector, build_detector, to_channels_last
+from mammoscope.detectors.losses import Truth
 from mammoscope.training import distributed as processes
+from mammoscope.training.bundle_weights import load_bundle_weights
 from mammoscope.training.callbacks import Pace, Selection, Step, Unwatched, Watcher
 from mammoscope.training.checkpoint import Checkpoint, RunFolder, provenance
-from mammoscope.training.data import PreparedSamples, build_loader, load_data, training_samples
+from mammoscope.training.data import PreparedSamples, build_batches, load_data, training_samples
 from mammoscope.training.errors import TrainingError
 from mammoscope.training.logger import Curves
 from mammoscope.training.optim import (
     AveragedWeights,
+    Course,
     MixedPrecision,
     all_finite,
     build_optimiser,
     keep_boxes_precise,
     learning_rate_factor,
-    progress_of,
 )
 from mammoscope.training.recipe import Recipe
 from mammoscope.training.validation import ValidationImages
 
 _CALMER = "lower optimiser.learning_rate or set optimiser.clip_norm in a new run"
 _LOG_EVERY = 10
+_SAVE_AFTER = 60.0
+"""Seconds after which a checkpoint is written whatever the recipe says of iterations: so much a kill costs at most."""
 
 
 def train(recipe: Recipe, watcher: Watcher) -> RunFolder:
@@ -62,9 +66,7 @@ def train(recipe: Recipe, watcher: Watcher) -> RunFolder:
         run = RunFolder.open(recipe.run_folder, recipe, data.fingerprint())
         samples = training_samples(recipe, data, watcher)
     fresh = not run.has_checkpoint
-    detector = build_detector(
-        recipe.detector, recipe.input.rows, recipe.input.columns, load_weights=fresh and recipe.start is None
-    )
+    detector = build_detector(recipe.detector, load_weights=fresh and recipe.start is None)
     if fresh and recipe.start is not None:
         _begin_with(detector, recipe.start)
     validation = ValidationImages(data.narrowed("val"), recipe.input.geometry)
@@ -75,6 +77,9 @@ def train(recipe: Recipe, watcher: Watcher) -> RunFolder:
 
 
 def _begin_with(detector: MassDetector, start: Path) -> None:
+    if start.suffix == ".onnx":
+        load_bundle_weights(detector, start)
+        return
     try:
         detector.load_state_dict(RunFolder(start).chosen_state()[0])
     except RuntimeError as error:
@@ -109,6 +114,9 @@ class _Trainer:
         self._averaged = AveragedWeights(self._plain, recipe.schedule.ema) if recipe.schedule.ema else None
         self._pace = Pace(recipe.schedule, recipe.run, len(validation))
         self._selection = Selection()
+        self._course = Course.of(recipe.schedule)
+        self._losses = Losses(accelerator, 1 if accelerator.device.type == "cpu" else _LOG_EVERY)
+        self._saved = time.monotonic()
         self._curves: Curves | None = None
         self._iteration = 0
         self._minutes = self._minutes_before = 0.0
@@ -138,6 +146,8 @@ class _Trainer:
         self._selection = Selection(**checkpoint.selection)
         self._iteration = checkpoint.iteration
         self._minutes = self._minutes_before = checkpoint.minutes
+        before = Course(**checkpoint.course) if checkpoint.course else self._course
+        self._course = before.going_on(self._recipe.schedule, self._iteration, self._minutes)
         self._watcher.resumed(self._iteration)
 
     def run_all(self) -> None:
@@ -149,18 +159,18 @@ class _Trainer:
             self._run.started({"iteration": self._iteration, **facts})
         self._started = time.monotonic()
         step_started = self._started
-        for images, targets in build_loader(self._recipe, self._samples, self._accelerator, self._iteration):
+        for images, targets in build_batches(self._recipe, self._samples, self._accelerator, self._iteration):
             if self._is_over():
                 break
-            loss, parts = self._step(images, targets)
+            self._step(images, targets)
             self._look_at_the_clock()
             now = time.monotonic()
             self._pace.stepped(now - step_started)
-            self._report(loss, parts)
+            self._report()
             # Validation before the checkpoint: what a kill takes back, the next start does again.
             if self._iteration % every.validate_every == 0 and self._iteration < schedule.iterations:
                 self._validate()
-            if self._iteration % every.checkpoint_every == 0:
+            if self._iteration % every.checkpoint_every == 0 or self._is_overdue(now):
                 self._save()
             step_started = time.monotonic()
         if selection.keep == "best" and self._selection.last != self._iteration:
@@ -172,8 +182,12 @@ class _Trainer:
             self._curves.close()
         self._accelerator.wait_for_everyone()
 
+    def _is_overdue(self, now: float) -> bool:
+        """Whether a minute has gone since the last checkpoint; several processes' clocks would disagree on it."""
+        return self._accelerator.num_processes == 1 and now - self._saved > _SAVE_AFTER
+
     def _is_over(self) -> bool:
-        used_up = progress_of(self._recipe.schedule, self._iteration, self._minutes) >= 1
+        used_up = self._course.progress(self._iteration, self._minutes) >= 1
         return used_up or self._selection.patience_is_over(self._recipe.selection)
 
     def _look_at_the_clock(self) -> None:
@@ -189,12 +203,12 @@ class _Trainer:
             detector.load_state_dict(self._averaged.state)
         return detector.eval()
 
-    def _step(self, images: Tensor, targets: list[dict[str, Tensor]]) -> tuple[float, dict[str, float]]:
-        """One optimiser step; the loss and its parts, over all processes."""
+    def _step(self, images: Tensor, targets: Truth) -> None:
+        """One optimiser step."""
         schedule = self._recipe.schedule
         # Faster R-CNN draws the proposals it learns from: drawn by iteration, a resumed run draws the same.
         torch.manual_seed(_seed_of_step(self._recipe.run.seed, self._iteration, self._accelerator.process_index))
-        factor = learning_rate_factor(schedule, self._iteration, self._minutes)
+        factor = learning_rate_factor(schedule, self._course, self._iteration, self._minutes)
         for group, rate in zip(self._optimiser.param_groups, self._base_rates, strict=True):
             group["lr"] = rate * factor
         self._detector.train()
@@ -203,23 +217,19 @@ class _Trainer:
         size = -(-len(targets) // schedule.accumulate)
         device = self._accelerator.device
         for start in range(0, len(targets), size):
-            part = [
-                {key: value.to(device) for key, value in target.items()} for target in targets[start : start + size]
-            ]
+            part = targets.part(start, start + size)
             last = start + size >= len(targets)
             with nullcontext() if last else self._accelerator.no_sync(self._detector):
                 with self._precision.autocast():
-                    losses = self._detector(images[start : start + size].to(device, non_blocking=True), part)
+                    losses = self._detector(images[start : start + size], part)
                 weighted = {name: value * (len(part) / len(targets)) for name, value in losses.items()}
                 self._accelerator.backward(
                     self._precision.scaled(sum(weighted.values(), torch.zeros((), device=device)))
                 )
             for name, value in weighted.items():
-                summed[name] = summed.get(name, torch.zeros_like(value)) + value.detach()
-        means = processes.mean_over_all(self._accelerator, torch.stack(list(summed.values()))).tolist()
-        parts = dict(zip(summed, means, strict=True))
-        if not all(map(math.isfinite, means)):
-            self._refuse_to_go_on(parts)
+                summed[name] = summed[name] + value.detach() if name in summed else value.detach()
+        if not self._losses.add(self._iteration, summed):
+            self._refuse_to_go_on()
         try:
             self._precision.step(self._optimiser, self._recipe.optimiser.clip_norm)
         except TrainingError as error:
@@ -229,13 +239,11 @@ class _Trainer:
         if self._averaged:
             self._averaged.update(self._plain, self._iteration)
         self._iteration += 1
-        return sum(means), parts
 
-    def _refuse_to_go_on(self, losses: dict[str, float]) -> None:
-        worst = next(name for name, loss in losses.items() if not math.isfinite(loss))
+    def _refuse_to_go_on(self) -> None:
+        name, iteration = self._losses.first_that_is_no_number()
         raise TrainingError(
-            f"the loss {worst} is no longer a number at iteration {self._iteration}: {self._last_checkpoint()}; "
-            f"{_CALMER}"
+            f"the loss {name} is no longer a number at iteration {iteration}: {self._last_checkpoint()}; {_CALMER}"
         )
 
     def _last_checkpoint(self) -> str:
@@ -243,9 +251,11 @@ class _Trainer:
             return f"{self._run.path} has no checkpoint yet"
         return f"the last checkpoint in {self._run.path} is safe"
 
-    def _report(self, loss: float, parts: dict[str, float]) -> None:
+    def _report(self) -> None:
+        parts = self._losses.last
+        loss = sum(parts.values()) if parts else math.nan
         rate = self._optimiser.param_groups[-1]["lr"]
-        progress = progress_of(self._recipe.schedule, self._iteration, self._minutes)
+        progress = self._course.progress(self._iteration, self._minutes)
         left = self._pace.seconds_left(self._iteration, self._minutes)
         self._watcher.stepped(Step(self._iteration, progress, loss, rate, left))
         if self._curves and self._iteration % _LOG_EVERY == 0:
@@ -272,6 +282,9 @@ class _Trainer:
             self._run.save_best(averaged.state_dict(), self._iteration, self._selection.figure)
 
     def _save(self) -> None:
+        if not self._losses.read():
+            self._refuse_to_go_on()
+        self._saved = time.monotonic()
         if not self._accelerator.is_main_process:
             return
         state = self._plain.state_dict()
@@ -290,7 +303,57 @@ class _Trainer:
                 self._optimiser.state_dict(),
                 self._precision.state(),
                 asdict(self._selection),
+                asdict(self._course),
             )
+        )
+
+
+class Losses:
+    """The losses of the last steps, read every few of them: reading one makes a GPU wait for all it was asked to do.
+
+    Parameters
+    ----------
+    every
+        Steps after which they are read.
+    """
+
+    def __init__(self, accelerator: Accelerator, every: int) -> None:
+        self._accelerator = accelerator
+        self._every = every
+        self._unread: list[tuple[int, dict[str, Tensor]]] = []
+        self._read: list[tuple[int, dict[str, float]]] = []
+
+    def add(self, iteration: int, losses: dict[str, Tensor]) -> bool:
+        """Take in a step's; false if those read were not all numbers."""
+        self._unread.append((iteration, losses))
+        # By iteration, not by count: all processes read at once, as the mean over them asks.
+        return self.read() if (iteration + 1) % self._every == 0 or iteration == 0 else True
+
+    def read(self) -> bool:
+        """Read all that are not read yet; whether they are numbers."""
+        if not self._unread:
+            return True
+        rows = torch.stack([torch.stack(list(losses.values())) for _, losses in self._unread])
+        values = processes.mean_over_all(self._accelerator, rows).tolist()
+        self._read = [
+            (iteration, dict(zip(losses, row, strict=True)))
+            for (iteration, losses), row in zip(self._unread, values, strict=True)
+        ]
+        self._unread = []
+        return all(map(math.isfinite, (value for row in values for value in row)))
+
+    @property
+    def last(self) -> dict[str, float]:
+        """The parts of the last loss that was read; empty before the first."""
+        return self._read[-1][1] if self._read else {}
+
+    def first_that_is_no_number(self) -> tuple[str, int]:
+        """Name and iteration, of those read last."""
+        return next(
+            (name, iteration)
+            for iteration, losses in self._read
+            for name, value in losses.items()
+            if not math.isfinite(value)
         )
 
 

@@ -1,19 +1,137 @@
-"""Random changes of a prepared mammogram and its boxes.
+"""Random changes of prepared mammograms and their boxes, on the device that learns.
+
+What is random is drawn on the host, image by image, so that a run that goes on draws what an unbroken one would have;
+the pixels of a whole batch are then changed together. Boxes move by the matrices that move the pixels.
 
 Copy-paste (Ghiasi et al. 2021) for masses: one more mass in the breast, blended into its tissue.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import affine_grid, conv2d, grid_sample, pad
 
 from mammoscope.training.recipe import AugmentationSection
 
 _KEPT_PART = 0.4
 """A box cut by the picture's edge stays when at least this part of it is left."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Change:
+    """What happens to one picture; neutral values leave it as it is.
+
+    Parameters
+    ----------
+    matrix
+        Shape (2, 3), on edge coordinates in pixels of the picture; ``None`` where nothing moves.
+    exponent, contrast, brightness
+        Of gamma; factors about the picture's mean and about black.
+    curve
+        Shape (4,): rises of a tone curve in each fourth of the range; they sum to 1.
+    blur
+        Standard deviation in pixels, 0 for none.
+    sharpen_radius, sharpen_strength
+        Of unsharp masking, the radius as a standard deviation in pixels.
+    noise, noise_seed
+        Standard deviation, pixels from 0 to 1, and what it is drawn from.
+    """
+
+    matrix: NDArray[np.float64] | None
+    exponent: float = 1.0
+    curve: NDArray[np.float64] | None = None
+    contrast: float = 1.0
+    brightness: float = 1.0
+    blur: float = 0.0
+    sharpen_radius: float = 1.0
+    sharpen_strength: float = 0.0
+    noise: float = 0.0
+    noise_seed: int = 0
+
+
+def draw_change(shape: tuple[int, ...], section: AugmentationSection, rng: np.random.Generator) -> Change:
+    """A change of a picture of shape (rows, columns), as a recipe allows."""
+    matrix = _random_affine(shape, section, rng)
+    exponent = math.exp(rng.uniform(-1, 1) * math.log1p(section.gamma))
+    contrast = 1 + rng.uniform(-1, 1) * section.contrast
+    brightness = 1 + rng.uniform(-1, 1) * section.brightness
+    curve = None
+    if section.curve:
+        rises = np.exp(rng.uniform(-1, 1, _PARTS) * math.log1p(section.curve))
+        curve = rises / rises.sum()
+    blur = rng.uniform(0, section.blur) if section.blur else 0.0
+    radius, strength = (rng.uniform(1, 4), rng.uniform(0, section.sharpen)) if section.sharpen else (1.0, 0.0)
+    noise, seed = (rng.uniform(0, section.noise), int(rng.integers(2**62))) if section.noise else (0.0, 0)
+    blur = blur if blur > _LEAST_BLUR else 0.0
+    return Change(matrix, exponent, curve, contrast, brightness, blur, radius, strength, noise, seed)
+
+
+_PARTS = 4
+"""Of a tone curve."""
+_LEAST_BLUR = 0.3
+"""A narrower blur changes nothing worth its time."""
+
+
+def move_boxes(
+    boxes: NDArray[np.float64], change: Change, shape: tuple[int, ...]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """The boxes (k, 4) still in the changed picture, and which of the given ones (n, 4) they are (n,)."""
+    if change.matrix is None:
+        return boxes, np.ones(len(boxes), dtype=bool)
+    return _move(boxes, change.matrix, shape)
+
+
+@torch.no_grad()
+def change_pixels(pixels: Tensor, changes: Sequence[Change]) -> Tensor:
+    """Pictures changed, each as its change says.
+
+    Parameters
+    ----------
+    pixels
+        Shape (b, rows, columns), from 0 to 1, on any device.
+
+    Returns
+    -------
+    Tensor
+        Of the same shape, from 0 to 1.
+    """
+    if any(change.matrix is not None for change in changes):
+        pixels = _warp(pixels, [change.matrix for change in changes])
+    per_picture = _PerPicture(pixels, changes)
+    if any(change.exponent != 1 for change in changes):
+        pixels = pixels.pow(per_picture("exponent"))
+    if any(change.curve is not None for change in changes):
+        pixels = _bend(pixels, [change.curve for change in changes])
+    if any(change.contrast != 1 for change in changes):
+        mean = pixels.mean(dim=(1, 2), keepdim=True)
+        pixels = (pixels - mean) * per_picture("contrast") + mean
+    if any(change.brightness != 1 for change in changes):
+        pixels = pixels * per_picture("brightness")
+    if any(change.blur for change in changes):
+        pixels = _blurred(pixels, [change.blur for change in changes])
+    if any(change.sharpen_strength for change in changes):
+        fine = pixels - _blurred(pixels, [change.sharpen_radius for change in changes])
+        pixels = pixels + per_picture("sharpen_strength") * fine
+    if any(change.noise for change in changes):
+        pixels = pixels + per_picture("noise") * _noise(pixels, changes)
+    return pixels.clamp(0, 1)
+
+
+class _PerPicture:
+    """A number of each change as a tensor (b, 1, 1) beside its picture."""
+
+    def __init__(self, pixels: Tensor, changes: Sequence[Change]) -> None:
+        self._pixels, self._changes = pixels, changes
+
+    def __call__(self, name: str) -> Tensor:
+        values = torch.tensor([getattr(change, name) for change in self._changes], dtype=torch.float32)
+        return values.view(-1, 1, 1).to(self._pixels.device, non_blocking=True)
 
 
 def augment(
@@ -22,31 +140,11 @@ def augment(
     section: AugmentationSection,
     rng: np.random.Generator,
 ) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.bool_]]:
-    """A changed picture, its boxes, and which of them are still in it.
-
-    Parameters
-    ----------
-    pixels
-        Shape (rows, columns), from 0 to 1.
-    boxes
-        Shape (n, 4): x0, y0, x1, y1 in pixels of the picture, edges.
-
-    Returns
-    -------
-    pixels
-        Of the same shape.
-    boxes
-        Shape (k, 4), only those kept.
-    kept
-        Shape (n,), which of the given boxes they are.
-    """
-    matrix = _random_affine(pixels.shape, section, rng)
-    if matrix is not None:
-        pixels = _warp(pixels, matrix)
-        boxes, kept = _move(boxes, matrix, pixels.shape)
-    else:
-        kept = np.ones(len(boxes), dtype=bool)
-    return _change_intensity(pixels, section, rng), boxes, kept
+    """One changed picture (rows, columns), its boxes (k, 4) and which of those given (n, 4) are still in it (n,)."""
+    change = draw_change(pixels.shape, section, rng)
+    moved, kept = move_boxes(boxes, change, pixels.shape)
+    (changed,) = change_pixels(torch.from_numpy(np.ascontiguousarray(pixels))[None], [change])
+    return changed.numpy(), moved, kept
 
 
 def _random_affine(
@@ -68,13 +166,18 @@ def _random_affine(
     return np.column_stack([linear, middle + shift - linear @ middle])
 
 
-def _warp(pixels: NDArray[np.float32], matrix: NDArray[np.float64]) -> NDArray[np.float32]:
-    # OpenCV's coordinates are pixel centres, half a pixel from edges.
-    centres = matrix.copy()
-    centres[:, 2] += matrix[:, :2] @ (0.5, 0.5) - 0.5
-    rows, columns = pixels.shape
-    warped = cv2.warpAffine(pixels, centres, (columns, rows), flags=cv2.INTER_LINEAR, borderValue=0)
-    return warped.astype(np.float32, copy=False)
+def _warp(pixels: Tensor, matrices: Sequence[NDArray[np.float64] | None]) -> Tensor:
+    """Bilinear, black beyond the edge."""
+    rows, columns = pixels.shape[1:]
+    # grid_sample's coordinates run from -1 at one edge to 1 at the other and lead back, from the result to the picture.
+    to_edges = np.array([[columns / 2, 0, columns / 2], [0, rows / 2, rows / 2], [0, 0, 1]])
+    back = [
+        np.linalg.inv(to_edges) @ np.linalg.inv(np.vstack([matrix, [0, 0, 1]])) @ to_edges
+        for matrix in (np.eye(3)[:2] if given is None else given for given in matrices)
+    ]
+    theta = torch.from_numpy(np.stack(back)[:, :2].astype(np.float32)).to(pixels.device, non_blocking=True)
+    grid = affine_grid(theta, [len(pixels), 1, rows, columns], align_corners=False)
+    return grid_sample(pixels[:, None], grid, mode="bilinear", padding_mode="zeros", align_corners=False)[:, 0]
 
 
 def _move(
@@ -94,46 +197,50 @@ def _area(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1))
 
 
-def _change_intensity(
-    pixels: NDArray[np.float32], section: AugmentationSection, rng: np.random.Generator
-) -> NDArray[np.float32]:
-    exponent = math.exp(rng.uniform(-1, 1) * math.log1p(section.gamma))
-    contrast = 1 + rng.uniform(-1, 1) * section.contrast
-    brightness = 1 + rng.uniform(-1, 1) * section.brightness
-    if section.gamma:
-        pixels = np.power(pixels, exponent, dtype=np.float32)
-    if section.curve:
-        pixels = _bend(pixels, section.curve, rng)
-    if section.contrast:
-        mean = np.float32(pixels.mean())
-        pixels = (pixels - mean) * np.float32(contrast) + mean
-    if section.brightness:
-        pixels = pixels * np.float32(brightness)
-    if section.blur and (sigma := rng.uniform(0, section.blur)) > 0.3:
-        pixels = cv2.GaussianBlur(pixels, (0, 0), sigma).astype(np.float32, copy=False)
-    if section.sharpen:
-        pixels = _sharpened(pixels, section.sharpen, rng)
-    if section.noise:
-        sigma = rng.uniform(0, section.noise)
-        pixels = pixels + np.float32(sigma) * rng.standard_normal(pixels.shape, dtype=np.float32)
-    return np.asarray(np.clip(pixels, 0, 1), dtype=np.float32)
+def _bend(pixels: Tensor, curves: Sequence[NDArray[np.float64] | None]) -> Tensor:
+    """A rising curve through black and white, as films and vendors differ in theirs."""
+    even = np.full(_PARTS, 1 / _PARTS)
+    rises = torch.from_numpy(np.stack([even if curve is None else curve for curve in curves]).astype(np.float32))
+    rises = rises.to(pixels.device, non_blocking=True)[..., None, None]
+    scaled = pixels * _PARTS
+    bent = torch.zeros_like(pixels)
+    for part in range(_PARTS):
+        bent.addcmul_((scaled - part).clamp_(0, 1), rises[:, part])
+    return bent
 
 
-_KNOTS = 5
+def _blurred(pixels: Tensor, sigmas: Sequence[float]) -> Tensor:
+    """Gaussian blur of each picture with its own standard deviation, 0 for none; edges are mirrored."""
+    rows, columns = pixels.shape[1:]
+    radius = min(max(_radius(sigma) for sigma in sigmas), rows - 1, columns - 1)
+    offsets = np.arange(-radius, radius + 1)
+    weights = np.stack([_gaussian(offsets, sigma) for sigma in sigmas]).astype(np.float32)
+    kernels = torch.from_numpy(weights).to(pixels.device, non_blocking=True)[:, None]
+    pictures = len(pixels)
+    blurred = pad(pixels[None], (radius, radius, radius, radius), mode="reflect")
+    blurred = conv2d(blurred, kernels[:, :, None, :], groups=pictures)
+    return conv2d(blurred, kernels[:, :, :, None], groups=pictures)[0]
 
 
-def _bend(pixels: NDArray[np.float32], change: float, rng: np.random.Generator) -> NDArray[np.float32]:
-    """A random rising curve through black and white, as films and vendors differ in theirs."""
-    rises = np.exp(rng.uniform(-1, 1, _KNOTS - 1) * math.log1p(change))
-    heights = np.concatenate([[0.0], np.cumsum(rises) / rises.sum()])
-    return np.asarray(np.interp(pixels, np.linspace(0, 1, _KNOTS), heights), dtype=np.float32)
+def _radius(sigma: float) -> int:
+    """OpenCV's for pixels in floating point: four standard deviations."""
+    return round(sigma * 8 + 1) // 2
 
 
-def _sharpened(pixels: NDArray[np.float32], strength: float, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Unsharp masking, as digital systems process their images; the radius is drawn, too."""
-    sigma = rng.uniform(1, 4)
-    fine = pixels - cv2.GaussianBlur(pixels, (0, 0), sigma)
-    return np.asarray(pixels + np.float32(rng.uniform(0, strength)) * fine, dtype=np.float32)
+def _gaussian(offsets: NDArray[np.int64], sigma: float) -> NDArray[np.float64]:
+    if not sigma:
+        return (offsets == 0).astype(np.float64)
+    weights = np.where(np.abs(offsets) <= _radius(sigma), np.exp(-0.5 * (offsets / sigma) ** 2), 0.0)
+    return np.asarray(weights / weights.sum())
+
+
+def _noise(pixels: Tensor, changes: Sequence[Change]) -> Tensor:
+    """Standard normal, each picture from its own seed: whatever else is in the batch, it gets the same."""
+    drawn = torch.empty_like(pixels)
+    generator = torch.Generator(pixels.device)
+    for picture, change in zip(drawn, changes, strict=True):
+        torch.randn(picture.shape, generator=generator.manual_seed(change.noise_seed), out=picture)
+    return drawn
 
 
 _MARGIN = 1.5
@@ -151,10 +258,26 @@ class Donor:
     box: NDArray[np.float64]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Pasted:
+    """A mass blended into a picture: what the picture shows from ``top`` and ``left`` on, and the mass's box (4,)."""
+
+    top: int
+    left: int
+    pixels: NDArray[np.float32]
+    box: NDArray[np.float64]
+
+    def onto(self, picture: Tensor) -> None:
+        """Change a picture (rows, columns) accordingly."""
+        rows, columns = self.pixels.shape
+        patch = torch.from_numpy(np.ascontiguousarray(self.pixels)).to(picture.device, non_blocking=True)
+        picture[self.top : self.top + rows, self.left : self.left + columns] = patch
+
+
 def paste_mass(
     pixels: NDArray[np.float32], boxes: NDArray[np.float64], donor: Donor, rng: np.random.Generator
-) -> tuple[NDArray[np.float32], NDArray[np.float64]] | None:
-    """The picture with the donor's mass at a random place of the breast, clear of the boxes there, and its box (4,).
+) -> Pasted | None:
+    """The donor's mass at a random place of a picture's breast, clear of the boxes there.
 
     The mass is turned by quarter turns and flips, scaled a little, faded out around its ellipse, and shifted in
     brightness to the tissue that receives it. ``None`` where no place was found.
@@ -170,7 +293,7 @@ def paste_mass(
         box = np.array([left + (columns - size[0]) / 2, top + (rows - size[1]) / 2] * 2)
         box[2:] += size
         if _is_tissue(place, window) and not _touches(box, boxes):
-            return _blend(pixels, (top, left), patch, window), box
+            return Pasted(top, left, _blend(place, patch, window), box)
     return None
 
 
@@ -203,21 +326,11 @@ def _copy(
     return np.asarray(patch, dtype=np.float32), window, np.array([columns, rows]) / _MARGIN
 
 
-def _blend(
-    pixels: NDArray[np.float32],
-    corner: tuple[int, int],
-    patch: NDArray[np.float32],
-    window: NDArray[np.float32],
-) -> NDArray[np.float32]:
-    rows = slice(corner[0], corner[0] + patch.shape[0])
-    columns = slice(corner[1], corner[1] + patch.shape[1])
-    place = pixels[rows, columns]
+def _blend(place: NDArray[np.float32], patch: NDArray[np.float32], window: NDArray[np.float32]) -> NDArray[np.float32]:
     # Only the rim is compared: the mass itself has to stay brighter than what it replaces.
     rim = window < 0.5
     shift = place[rim].mean() - patch[rim].mean()
-    changed = pixels.copy()
-    changed[rows, columns] = np.clip(place * (1 - window) + (patch + shift) * window, 0, 1)
-    return changed
+    return np.asarray(np.clip(place * (1 - window) + (patch + shift) * window, 0, 1), dtype=np.float32)
 
 
 def _touches(box: NDArray[np.float64], boxes: NDArray[np.float64]) -> bool:

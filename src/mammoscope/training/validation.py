@@ -32,11 +32,26 @@ def candidates(detector: MassDetector, geometry: Preprocessing, mammogram: Mammo
 
 
 def _look(detector: MassDetector, prepared: PreparedImage, mammogram: Mammogram) -> tuple[Finding, ...]:
+    (found,) = _look_at_batch(detector, [(prepared, mammogram)])
+    return found
+
+
+_BATCH = 16
+"""Validation images that a GPU looks at together; on a CPU one after the other is as fast and takes less memory."""
+
+
+def _look_at_batch(
+    detector: MassDetector, images: Sequence[tuple[PreparedImage, Mammogram]]
+) -> list[tuple[Finding, ...]]:
     device = next(detector.parameters()).device
+    pixels = torch.from_numpy(np.stack([prepared.pixels for prepared, _ in images]))[:, None]
     with torch.no_grad():
-        found = detector(torch.from_numpy(prepared.pixels)[None, None].to(device))[0]
-    boxes, scores, labels = (found[key].cpu().numpy() for key in ("boxes", "scores", "labels"))
-    return as_findings(boxes, scores, labels, detector.spec.classes, prepared.placement, mammogram)
+        batch = detector(pixels.to(device, non_blocking=True))
+    findings = []
+    for found, (prepared, mammogram) in zip(batch, images, strict=True):
+        boxes, scores, labels = (found[key].cpu().numpy() for key in ("boxes", "scores", "labels"))
+        findings.append(as_findings(boxes, scores, labels, detector.spec.classes, prepared.placement, mammogram))
+    return findings
 
 
 def results_on(
@@ -175,10 +190,13 @@ class ValidationImages:
     def _results(self, detector: MassDetector) -> list[ImageResult]:
         if not self._prepared:
             self._prepared = [_prepared(image, self._geometry) for image in self._dataset]
-        return [
-            case_of(image, _look(detector, prepared, mammogram)).result
-            for image, (prepared, mammogram) in zip(self._dataset, self._prepared, strict=True)
+        size = 1 if next(detector.parameters()).device.type == "cpu" else _BATCH
+        found = [
+            findings
+            for start in range(0, len(self._prepared), size)
+            for findings in _look_at_batch(detector, self._prepared[start : start + size])
         ]
+        return [case_of(image, findings).result for image, findings in zip(self._dataset, found, strict=True)]
 
 
 def _prepared(image: AnnotatedImage, geometry: Preprocessing) -> tuple[PreparedImage, Mammogram]:

@@ -4,7 +4,6 @@ import pytest
 from typer.testing import CliRunner
 
 from mammoscope.cli import app
-from mammoscope.cli.node import EXAMPLE
 from mammoscope.errors import MammoscopeError
 from mammoscope.settings import (
     DestinationSettings,
@@ -13,7 +12,12 @@ from mammoscope.settings import (
     SettingsError,
     WebSettings,
     load_node_settings,
+    reference,
+    starting_file,
 )
+from mammoscope.settings.reference import SECTIONS, keys_of
+
+EXAMPLE = starting_file()
 
 
 def test_init_writes_settings_that_hold_the_defaults(tmp_path: Path) -> None:
@@ -29,10 +33,16 @@ def test_init_writes_settings_that_hold_the_defaults(tmp_path: Path) -> None:
 
 
 def test_what_the_example_leaves_out_may_be_put_in(tmp_path: Path) -> None:
+    """Every line of it, section by section; a peer is spoken to by one protocol, so the other's keys stay out."""
     config = tmp_path / "node.toml"
+    of_the_web = ("url = ", "token = ")
+    said = [line.removeprefix("# ").removeprefix("for example: ") for line in EXAMPLE.split("\n")]
     config.write_text(
         "\n".join(
-            line.removeprefix("# ") if line.startswith("# ") and " = " in line else line for line in EXAMPLE.split("\n")
+            line
+            for line in said
+            if (" = " in line and line.split(" = ")[0].isidentifier() and not line.startswith(of_the_web))
+            or line.startswith("[")
         )
     )
     settings = load_node_settings(config)
@@ -42,9 +52,27 @@ def test_what_the_example_leaves_out_may_be_put_in(tmp_path: Path) -> None:
     assert settings.node.database is not None
     assert settings.web == WebSettings()
     assert settings.health == HealthSettings()
-    assert settings.audit.syslog == "udp://collector:514"
+    assert settings.audit.syslog == "tls://collector:6514"
     assert settings.destinations[0].retry_hours == 72
     assert settings.model.bundle == tmp_path / "my.onnx"
+    assert settings.tls is not None
+    assert [source.name for source in settings.sources] == ["pacs"]
+
+
+def test_the_reference_of_settings_is_that_of_this_program() -> None:
+    page = Path(__file__).parents[3] / "docs" / "settings.md"
+    assert page.read_text(encoding="utf-8") == reference(), "renew it: mammoscope node settings > docs/settings.md"
+
+
+@pytest.mark.parametrize("section", list(NodeSettings.model_fields))
+def test_every_key_is_explained(section: str) -> None:
+    keys = list(keys_of(section))
+    assert {key.name for key in keys} == set(SECTIONS[section].model_fields)
+    for key in keys:
+        assert len(key.meaning) > 5, f"[{section}] {key.name} has no description"
+        assert key.example != "null", f"[{section}] {key.name} has neither a default nor an example"
+        assert f"| `{key.name}` |" in reference()
+        assert f"{key.name} = " in EXAMPLE
 
 
 def test_init_overwrites_nothing(tmp_path: Path) -> None:

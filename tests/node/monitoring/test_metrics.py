@@ -3,6 +3,7 @@ from datetime import UTC, datetime
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from mammoscope.imaging.eligibility import Ineligibility
 from mammoscope.node.events import (
     AssociationRefused,
     Event,
@@ -78,7 +79,7 @@ def test_events_are_counted():
         image(findings=0),
         image(findings=2),
         image("Other Y", findings=7),
-        image(reason="implant"),
+        image(reason="The breast has an implant that is not displaced."),
         StudyRead(study="1", report=1, images=4, findings=2, not_processed=0, seconds=3.0, waited_seconds=40.0),
         StudyFailed(study="1", reason="x"),
         SendingFailed(study="1", report=1, destination="pacs", tries=1, reason="down"),
@@ -133,13 +134,31 @@ def test_no_sender_can_fill_the_memory_with_labels():
     metrics = Metrics(lambda: STATE)
     for number in range(MOST_VALUES + 7):
         metrics(image(f"scanner {number}"))
-        metrics(image(reason=f"reason {number}"))
+        metrics(image(reason=f"1.2.3.{number}: no such thing as {number}"))
     metrics(image("scanner 0"))
     page = values(metrics)
 
     assert page["mammoscope_findings_per_image_count|other"] == 7
     assert page["mammoscope_findings_per_image_count|scanner 0"] == 2
-    assert page["mammoscope_images_not_processed_total|other"] == 7
+    assert page["mammoscope_images_not_processed_total|other"] == MOST_VALUES + 7
+
+
+@pytest.mark.parametrize(
+    ("sentence", "code"),
+    [
+        (Ineligibility.TOMOSYNTHESIS.sentence, "tomosynthesis"),
+        (Ineligibility.NO_VIEW.sentence, "no view"),
+        ("1.2.840.1: its pixel data cannot be decoded (JPEG).", "not decodable"),
+        ("The detector failed on this image.", "model failed"),
+        ("The image was not read within 60 minutes; it is read later.", "too late"),
+        ("1.2.840.99 of DOE^JANE: whatever.", "other"),
+    ],
+)
+def test_a_reason_is_a_code_on_a_page_that_asks_for_no_token(sentence: str, code: str):
+    metrics = Metrics(lambda: STATE)
+    metrics(image(reason=sentence))
+    assert values(metrics)[f"mammoscope_images_not_processed_total|{code}"] == 1
+    assert b"1.2.840" not in metrics.page()
 
 
 def test_the_counters_are_read_even_if_the_database_does_not_answer():

@@ -1,5 +1,6 @@
 """``mammoscope node``: the PACS node."""
 
+import os
 import signal
 import threading
 from pathlib import Path
@@ -12,6 +13,14 @@ from mammoscope.cli.node.inspecting import audit, check, show, status
 from mammoscope.errors import MammoscopeError
 
 app = typer.Typer(name="node", no_args_is_help=True, help="The PACS node: receives studies, reads them, sends results.")
+
+
+@app.callback()
+def private() -> None:
+    """The PACS node: receives studies, reads them, sends results."""
+    os.umask(0o077)  # whatever a node writes tells of patients: only its own account may read it
+
+
 app.command()(check)
 app.command()(status)
 app.command()(show)
@@ -19,50 +28,6 @@ app.command()(retry)
 app.command()(resend)
 app.command()(audit)
 app.command()(pull)
-
-EXAMPLE = """\
-# Settings of a Mammoscope node. Research use only; not a medical device.
-# Relative paths start from this file's folder. Each key shown commented out has the value shown.
-
-[node]
-ae_title = "MAMMOSCOPE"        # who we are: at most 16 characters; calls to another title are rejected
-host = "127.0.0.1"             # the address to listen on; "0.0.0.0" for all of this machine
-port = 11112
-storage = "mammoscope-node"    # everything the node keeps, on a local disk
-# quiet_seconds = 30           # a study is read when no image of it arrived for so long
-# expected_views = ["RCC", "LCC", "RMLO", "LMLO"]  # ... or at once when it has all of these; [] to wait always
-# answer_minutes = 60.0        # a study is answered by then, if only by "not processed"
-# allowed_callers = []         # calling AE titles that may send, for example ["PACS"]; empty for all
-# keep_images_hours = 24       # how long read images are kept, for reports that include a late one
-# free_gigabytes = 2.0         # with less free disk nothing is taken until there is more again
-# shadow = false               # true to read and record everything, and send nothing
-# database = "postgresql://user:password@host/name"  # for several workers; without it SQLite in the storage folder
-
-# Where the results go. Repeat the block for each destination.
-[[destinations]]
-name = "pacs"                  # what logs and records call it
-ae_title = "PACS"
-host = "127.0.0.1"
-port = 104
-# results = ["cad-sr", "presentation-state", "sheet"]  # what it is sent
-# retry_hours = 72             # how long to try again before results are parked for a person
-
-[model]
-# bundle = "my.onnx"           # made by 'mammoscope export'; without it the shipped model reads
-# threads = 2                  # without it all cores
-# threshold = 0.5              # lowest score reported; without it the bundle's own operating point
-
-[web]                          # serves /healthz, /readyz and /metrics; delete the section for none
-# host = "127.0.0.1"
-# port = 8080
-# tokens = []                  # who has one may store by STOW-RS
-
-[health]                       # a synthetic study goes round, apart from patients; delete the section for none
-# every_minutes = 60.0
-
-[audit]                        # always in the storage folder; also to a collector if one is named
-# syslog = "udp://collector:514"
-"""
 
 
 @app.command()
@@ -129,11 +94,21 @@ def init(
     config: Annotated[Path, typer.Argument(help="Where to write it.")] = Path("node.toml"),
 ) -> None:
     """Write a commented settings file to start from."""
+    from mammoscope.settings import starting_file
+
     try:
         with config.open("x", encoding="utf-8") as file:
-            file.write(EXAMPLE)
+            file.write(starting_file())
     except FileExistsError:
         raise MammoscopeError(f"{config} is there already; give another name or delete it first") from None
     except OSError as error:
         raise MammoscopeError(f"{config} cannot be written: {error.strerror}") from None
     typer.echo(f"Wrote {config}. Say in it where results go, then: mammoscope node run --config {config}")
+
+
+@app.command()
+def settings() -> None:
+    """Print the reference of settings: every key, its default, its meaning and an example (Markdown)."""
+    from mammoscope.settings import reference
+
+    typer.echo(reference(), nl=False)

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from mammoscope.cli.node.inspecting import AsJSON, Config, Study, note_in_audit, person, records_of
 from mammoscope.errors import MammoscopeError
+from mammoscope.untrusted_text import one_line
 
 if TYPE_CHECKING:
     from mammoscope.network import FoundStudy
@@ -111,7 +113,7 @@ def pull(
         outcomes = _fetch_all(puller, studies)
     failed = [outcome for outcome in outcomes if outcome.error is not None]
     for outcome in failed:
-        typer.echo(f"{outcome.study}: {outcome.error}", err=True)
+        typer.echo(one_line(f"{outcome.study}: {outcome.error}"), err=True)
     objects, refused = sum(o.objects for o in outcomes), sum(o.refused for o in outcomes)
     typer.echo(
         f"{len(outcomes) - len(failed)} studies with {objects} objects fetched"
@@ -150,7 +152,7 @@ def _fetch_all(puller: "Puller", studies: "list[FoundStudy]") -> "list[Pulled]":
     console = Console(stderr=True)
     with Progress(*columns, *times, console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task("Fetching", total=len(studies))
-        for outcome in puller.pull(studies, lambda reason: console.print(f"waiting: {reason}")):
+        for outcome in puller.pull(studies, lambda reason: console.print(escape(one_line(f"waiting: {reason}")))):
             outcomes.append(outcome)
             progress.advance(bar)
     return outcomes

@@ -25,6 +25,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mammoscope.errors import MammoscopeError
+from mammoscope.untrusted_text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 Config = Annotated[Path, typer.Option("--config", "-c", help="The node's settings file (TOML).")]
 AsJSON = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+LONGEST_AUDIT_LINE = 100_000
+"""Characters; a line is printed whole, so that its hash can be checked."""
 Study = Annotated[str, typer.Argument(help="Study Instance UID.", metavar="STUDY")]
 
 
@@ -185,7 +188,7 @@ def _table(title: str, columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]
     for number, column in enumerate(columns):
         table.add_column(column, justify="left" if number == 0 else "right", overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(escape(one_line(cell)) for cell in row))
     return table
 
 
@@ -202,10 +205,10 @@ def show(study: Study, config: Config, as_json: AsJSON = False) -> None:
 
         raise MammoscopeError(f"study {study} is not known here; nothing of it was received, or it was another node")
     if as_json:
-        typer.echo(record.model_dump_json(indent=2))
+        typer.echo(json.dumps(record.model_dump(mode="json"), indent=2))
         return
     for line in _lines(record):
-        typer.echo(line)
+        typer.echo(one_line(line))
 
 
 def _lines(record: "StudyRecord") -> "Iterator[str]":
@@ -268,7 +271,7 @@ def audit(
             typer.echo(json.dumps({"lines": checked.lines, "problems": checked.problems}, indent=2))
         elif checked.problems:
             for problem in checked.problems:
-                typer.echo(f"wrong: {problem}")
+                typer.echo(f"wrong: {one_line(problem)}")
         else:
             typer.echo(f"{checked.lines} lines, none changed or cut out.")
         if checked.problems:
@@ -276,7 +279,7 @@ def audit(
         return
     for line, _ in trail.lines_after(Position("", 0), limit=-1):
         if study is None or _is_of(study, line):
-            typer.echo(line.decode("utf-8", errors="replace"))
+            typer.echo(one_line(line.decode("utf-8", errors="replace"), LONGEST_AUDIT_LINE))
 
 
 def _is_of(study: str, line: bytes) -> bool:
@@ -290,7 +293,7 @@ def _is_of(study: str, line: bytes) -> bool:
 def check(config: Config, as_json: AsJSON = False) -> None:
     """Try disk, database, model, certificate and every peer; exit code 1 if anything is wrong.
 
-    Nothing is sent that a peer would keep. It may run beside the node.
+    Nothing is sent that a peer would keep, unless its settings say try_store = true. It may run beside the node.
     """
     from mammoscope.settings import load_node_settings
 
@@ -306,7 +309,7 @@ def check(config: Config, as_json: AsJSON = False) -> None:
         outcomes.append(outcome)
         if not as_json:
             mark = "[green]ok[/]   " if outcome.well else "[bold red]wrong[/]"
-            console.print(f"{mark} {escape(outcome.part)}: {escape(outcome.words)}")
+            console.print(f"{mark} {escape(one_line(outcome.part))}: {escape(one_line(outcome.words))}")
     wrong = sum(not outcome.well for outcome in outcomes)
     if as_json:
         typer.echo(json.dumps([asdict(outcome) for outcome in outcomes], indent=2))

@@ -20,6 +20,7 @@ from pydicom import Dataset
 from mammoscope import __version__
 from mammoscope.datasets.audit.orientation import glyphs
 from mammoscope.imaging import Mammogram, MammogramError, find_breast_region, read_mammogram
+from mammoscope.untrusted_text import csv_cell
 
 _TELLING_TYPES = ("SCREEN", "CAPTURE", "REPORT", "SUMMARY", "ANNOTAT", "OVERLAY")
 
@@ -115,7 +116,7 @@ def write_pages(folder: Path, images: Sequence[Held]) -> tuple[Path, Path]:
     table = io.StringIO()
     rows = csv.writer(table, lineterminator="\n")
     rows.writerow(("file", "reasons"))
-    rows.writerows((image.path, " ".join(image.reasons)) for image in images)
+    rows.writerows((csv_cell(str(image.path)), csv_cell(" ".join(image.reasons))) for image in images)
     environment = Environment(
         loader=PackageLoader("mammoscope.datasets.deidentification"), autoescape=True, undefined=StrictUndefined
     )

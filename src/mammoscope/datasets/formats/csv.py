@@ -13,6 +13,7 @@ from mammoscope.datasets.errors import DatasetError
 from mammoscope.datasets.formats.base import ImageFolder, LabelledFile, ReadOptions, rectangle
 from mammoscope.datasets.formats.parsing import columns_of, number, read_table, read_text
 from mammoscope.datasets.records import ImportedBox
+from mammoscope.untrusted_text import csv_cell
 
 FILE_COLUMNS = ("file_name", "filename", "file", "image", "image_path", "path", "img")
 _LABEL = ("label", "class", "category", "name", "class_name")
@@ -148,4 +149,4 @@ def write_facts(path: Path, images: Iterable[tuple[str, AnnotatedImage]]) -> Non
         writer = csv.DictWriter(file, ["file_name", *FACTS])
         writer.writeheader()
         for name, image in images:
-            writer.writerow({"file_name": name, **facts_of(image)})
+            writer.writerow({key: csv_cell(v) for key, v in {"file_name": name, **facts_of(image)}.items()})

@@ -22,6 +22,7 @@ from mammoscope.datasets.formats.csv import FACTS, TABLE, facts_of, write_facts
 from mammoscope.datasets.writer import ImagesAs, bring_image, new_folder
 from mammoscope.findings import Box
 from mammoscope.imaging import MammogramError, read_mammogram
+from mammoscope.untrusted_text import csv_cell
 
 
 def write_png(source: Path, target: Path) -> None:
@@ -137,13 +138,14 @@ def _write_csv(export: _Export, out: Path) -> None:
     more = sorted({name for boxes in attributes for box in boxes for name in box})
     with (out / BOXES).open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["file_name", *FACTS, "label", "x0", "y0", "x1", "y1", *more])
+        writer.writerow(["file_name", *FACTS, "label", "x0", "y0", "x1", "y1", *map(csv_cell, more)])
         for image, said in zip(export.dataset, attributes, strict=True):
             about = [export.names[image.id], *facts_of(image).values()]
             for box, label, own in zip(image.boxes, image.labels, said, strict=True):
-                writer.writerow([*about, label, *map(_text, box.as_tuple()), *(own.get(name, "") for name in more)])
+                row = [*about, label, *map(_text, box.as_tuple()), *(own.get(name, "") for name in more)]
+                writer.writerow(map(csv_cell, row))
             if not image.boxes:
-                writer.writerow([*about, *[""] * (5 + len(more))])
+                writer.writerow([*map(csv_cell, about), *[""] * (5 + len(more))])
 
 
 def _attributes(facts: Mapping[str, Any]) -> dict[str, str]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from mammoscope.datasets.errors import DatasetError
 from mammoscope.datasets.files import check_unpacked
+from mammoscope.untrusted_text import csv_text
 
 _DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+")
 
@@ -79,7 +80,7 @@ def read_table(path: Path, text: str) -> Iterator[tuple[int, dict[str, str]]]:
                     "comma, or a comma in a text without quotes?"
                 )
             padded = [*row, *[""] * (len(columns) - len(row))]
-            yield reader.line_num, {name: value.strip() for name, value in zip(columns, padded, strict=True)}
+            yield reader.line_num, {name: csv_text(value) for name, value in zip(columns, padded, strict=True)}
     except csv.Error as error:
         raise DatasetError(f"{path}, line {reader.line_num}: this is not CSV: {error}.") from None
 

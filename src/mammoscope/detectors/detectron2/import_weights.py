@@ -24,7 +24,7 @@ def load_detectron2(spec: DetectorSpec, tensors: dict[str, Tensor], origin: Path
     WeightsError
         If the weights are of another network than the spec's.
     """
-    detector = build_detector(spec, 0, 0, load_weights=False).eval()
+    detector = build_detector(spec, load_weights=False).eval()
     network = detector.network
     _check_what_is_not_loaded(network, spec, tensors, origin)
     wanted = {name: value for name, value in network.state_dict().items() if name != _OWN}

@@ -16,6 +16,7 @@ from mammoscope.node.audit.atna import Source, audit_message
 from mammoscope.node.audit.trail import AuditTrail, Position
 from mammoscope.node.events import Event, Origin
 from mammoscope.node.storage.durable_files import write_whole
+from mammoscope.untrusted_text import cleaned
 
 MOST_WAITING = 100_000
 """Events that are kept in memory while the disk takes none."""
@@ -202,4 +203,4 @@ def _message(line: bytes, source: Source) -> bytes | None:
 
 
 def _plain(value: object) -> object:
-    return value.isoformat() if isinstance(value, datetime) else value
+    return value.isoformat() if isinstance(value, datetime) else cleaned(value)

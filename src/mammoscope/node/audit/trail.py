@@ -1,4 +1,4 @@
-"""`AuditTrail`: an append-only file a month, each line bound to the one before it, so that a change shows.
+"""`AuditTrail`: append-only files, a new one each month, each line bound to the one before it, so that a change shows.
 
 A line is one JSON object. Its ``previous`` is the SHA-256 of the line before, over all files in the order of their
 names; ``head`` holds the number and the hash of the last line, so that a cut at the end shows too.
@@ -18,6 +18,10 @@ from mammoscope.node.storage.durable_files import sync
 
 FIRST = "0" * 64
 """What the very first line names as the hash before it."""
+
+
+LARGEST_FILE = 2**26
+"""Bytes, after which the month goes on in another file: ``2026-11.jsonl``, ``2026-11_002.jsonl`` ..."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,7 @@ class AuditTrail:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def append(self, facts: Sequence[Mapping[str, object]]) -> None:
         """Add one line for each; all are synced to disk when this returns.
@@ -144,7 +148,11 @@ class AuditTrail:
     def _file_to_append_to(self) -> Path:
         # Not an earlier month than the last, even if the clock went back: the order of names is that of the chain.
         month = f"{datetime.now(UTC):%Y-%m}.jsonl"
-        return self._folder / max([month, *(file.name for file in self._files())])
+        last = self._folder / max([month, *(file.name for file in self._files())])
+        if not last.exists() or last.stat().st_size < LARGEST_FILE:
+            return last
+        month, _, part = last.stem.partition("_")
+        return self._folder / f"{month}_{int(part or 1) + 1:03d}.jsonl"
 
     def _last(self) -> tuple[int, str]:
         """Number and hash of the last whole line; what a power cut left of one behind it is taken away."""

@@ -21,6 +21,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from mammoscope.errors import MammoscopeError
 from mammoscope.logging import where_raised
+from mammoscope.untrusted_text import without_secrets
 
 SQLITE_FILE = "node.sqlite"
 BUSY_SECONDS = 60.0
@@ -132,7 +133,11 @@ def _keep_copy(engine: sa.Engine, revision: str) -> None:
 
 def name_of(engine: sa.Engine) -> str:
     """What messages call a database: without its password."""
-    return engine.url.database or "" if _is_sqlite(engine) else engine.url.render_as_string(hide_password=True)
+    return (
+        engine.url.database or ""
+        if _is_sqlite(engine)
+        else without_secrets(engine.url.render_as_string(hide_password=True))
+    )
 
 
 def reading_only(engine: sa.Engine) -> sa.Engine:
@@ -179,6 +184,9 @@ def dialect_url(url: str) -> str:
         raise DatabaseError(
             f"the database is to be given like postgresql://user:password@host/name, not {parsed.get_backend_name()}"
         )
+    password = parsed.query.get("password")
+    if isinstance(password, str):  # to the one place where every message hides it
+        parsed = parsed.difference_update_query(["password"]).set(password=password)
     return parsed.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
 
 
@@ -199,7 +207,7 @@ def _lock_against_others(connection: sa.Connection) -> None:
 def _cause(error: SQLAlchemyError) -> str:
     """The first line of what the database itself said."""
     words = str(getattr(error, "orig", None) or error).strip().splitlines()
-    return words[0] if words else type(error).__name__
+    return without_secrets(words[0]) if words else type(error).__name__
 
 
 class RecordStore:

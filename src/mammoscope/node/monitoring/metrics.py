@@ -15,6 +15,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from mammoscope import __version__
+from mammoscope.imaging.eligibility import Ineligibility
 from mammoscope.logging import where_raised
 from mammoscope.node.db.repository import Records, WorkerRecord
 from mammoscope.node.events import (
@@ -116,7 +117,7 @@ class Metrics:
             case NodeStarted():
                 self._count.started.labels(event.version, event.algorithm).inc()
             case AssociationRefused():
-                self._count.refused.inc()
+                self._count.refused.inc(event.times)
             case ObjectReceived():
                 self._count.objects.labels(event.outcome, event.origin).inc()
             case ImageRead():
@@ -145,7 +146,7 @@ class Metrics:
 
     def _image(self, event: ImageRead) -> None:
         if event.reason is not None:
-            self._count.not_processed.labels(self._bounded("reason", event.reason)).inc()
+            self._count.not_processed.labels(reason_code(event.reason)).inc()
             return
         self._count.findings.labels(self._bounded("scanner", event.scanner)).observe(event.findings)
         self._count.images.observe(event.seconds)
@@ -217,6 +218,32 @@ def _phantom(phantom: PhantomState) -> Iterator[GaugeMetricFamily]:
     yield _gauge("phantom_sent_timestamp_seconds", "When the last phantom was sent.", phantom.at.timestamp())
     hops = [((hop,), seconds) for hop, seconds in phantom.hops.items()]
     yield _family("phantom_hop_seconds", "Seconds of the last phantom at each hop.", hops, "hop")
+
+
+_CODES = {kind.sentence: str(kind) for kind in Ineligibility}
+_WORDS_OF_CODES = (
+    ("read within", "too late"),
+    ("the program ended", "program ended"),
+    ("memory", "memory"),
+    ("detector", "model failed"),
+    ("model", "model failed"),
+    ("transfer syntax", "transfer syntax"),
+    ("cannot be decoded", "not decodable"),
+    ("could not be decoded", "not decodable"),
+    ("pixel", "pixel data"),
+    ("header", "header"),
+    ("too large", "size"),
+    ("dicom", "not dicom"),
+)
+"""What a sentence has, in lower case, and its code; the first that fits."""
+
+
+def reason_code(sentence: str) -> str:
+    """Give the code of why an image was not processed: one of a few, without anything of the image itself."""
+    if sentence in _CODES:
+        return _CODES[sentence]
+    said = sentence.lower()
+    return next((code for words, code in _WORDS_OF_CODES if words in said), OTHER)
 
 
 def _gauge(name: str, help_text: str, value: float) -> GaugeMetricFamily:

@@ -117,7 +117,7 @@ def operate_routes(readiness: Readiness, metrics: Metrics) -> list[Route]:
     part's own words; ``/metrics`` in Prometheus' text format.
     """
 
-    def healthz(_: Request) -> Response:
+    async def healthz(_: Request) -> Response:  # a coroutine: it waits for no thread, however many are busy
         return PlainTextResponse("alive\n")
 
     def readyz(_: Request) -> Response:

@@ -282,9 +282,9 @@ def _puller(
 
 def _the_node_itself(settings: NodeSettings) -> DimsePeer:
     """The running node, as it is called from its own machine."""
-    node, tls = settings.node, settings.tls
-    port = node.port if node.plain else tls.port if tls is not None else None
+    node, plain = settings.node, settings.listens_plain
+    port = node.port if plain else settings.tls_port
     if not port:
         raise MammoscopeError("the settings give the node no fixed port to store into: set 'port' in [node]")
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(node.host, node.host)
-    return DimsePeer("the node", node.ae_title, host, port, tls=not node.plain)
+    return DimsePeer("the node", node.ae_title, host, port, tls=not plain)

@@ -60,7 +60,7 @@ class Inbox:
         receipt = Receipt.STORED
         with self._lock:
             folder = self._folder / study
-            folder.mkdir(exist_ok=True)
+            folder.mkdir(mode=0o700, exist_ok=True)
             try:
                 # Linking is atomic, and unlike renaming it fails where the same object already lies.
                 os.link(received.path, self.image(study, uid))

@@ -24,7 +24,7 @@ class Parcel:
 
 
 class Outbox:
-    """Result objects: ``<study>/<number of the report>/<order>-<UID>.dcm``.
+    """Result objects: ``<study>/<number of the report>/<order>-<UID>.dcm``, readable by the node's account only.
 
     Parameters
     ----------
@@ -44,9 +44,11 @@ class Outbox:
         partial = self._folder / study / f".{number}{self._suffix}"
         if partial.exists():  # a try that a full disk ended
             shutil.rmtree(partial)
-        partial.mkdir(parents=True)
+        partial.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        partial.mkdir(mode=0o700)
         for order, dataset in enumerate(objects, start=1):
             file = partial / f"{order:03d}-{dataset.SOPInstanceUID}.dcm"
+            file.touch(mode=0o600)
             dataset.save_as(file, enforce_file_format=True)
             sync(file)
         sync(partial)

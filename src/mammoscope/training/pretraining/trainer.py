@@ -25,10 +25,10 @@ from mammoscope.training.data import make_ready_to_fork, prepare_samples
 from mammoscope.training.errors import TrainingError
 from mammoscope.training.optim import (
     AveragedWeights,
+    Course,
     all_finite,
     build_optimiser,
     learning_rate_factor,
-    progress_of,
 )
 from mammoscope.training.pretraining.patches import (
     JudgedPatches,
@@ -157,6 +157,7 @@ class _Pretrainer:
         self._watcher = watcher
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._schedule = recipe.schedule.as_schedule
+        self._course = Course.of(self._schedule)
         self._network = PatchNetwork(recipe.backbone).to(self._device)
         self._optimiser = build_optimiser(self._network, recipe.optimiser)
         self._base_rates = [group["lr"] for group in self._optimiser.param_groups]
@@ -198,7 +199,7 @@ class _Pretrainer:
         )
         self._started = time.monotonic()
         for pixels, masses in loader:
-            if progress_of(schedule, self._iteration, self._minutes) >= 1:
+            if self._course.progress(self._iteration, self._minutes) >= 1:
                 break
             self._step(pixels.to(self._device), masses.to(self._device))
             if self._iteration % every.checkpoint_every == 0:
@@ -220,7 +221,7 @@ class _Pretrainer:
         return self._minutes_before + (time.monotonic() - self._started) / 60
 
     def _step(self, pixels: Tensor, masses: Tensor) -> None:
-        factor = learning_rate_factor(self._schedule, self._iteration, self._minutes)
+        factor = learning_rate_factor(self._schedule, self._course, self._iteration, self._minutes)
         for group, rate in zip(self._optimiser.param_groups, self._base_rates, strict=True):
             group["lr"] = rate * factor
         self._network.train()
@@ -248,7 +249,7 @@ class _Pretrainer:
         left = pace * (schedule.iterations - self._iteration)
         if schedule.minutes is not None:
             left = max(min(left, schedule.minutes - self._minutes), 0.0)
-        progress = progress_of(schedule, self._iteration, self._minutes)
+        progress = self._course.progress(self._iteration, self._minutes)
         self._watcher.stepped(self._iteration, progress, loss, left)
         if self._iteration % 10 == 0:
             minutes = round(self._minutes, 3)
