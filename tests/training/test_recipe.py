@@ -118,7 +118,7 @@ def test_a_change_that_is_none_is_refused(file: Path, change: str):
 
 def test_a_section_that_is_missing_is_named(file: Path):
     file.write_text(MINIMAL.replace("[optimiser]\nlearning_rate = 0.01\n", ""))
-    with pytest.raises(TrainingError, match="optimiser: Field required"):
+    with pytest.raises(TrainingError, match="optimiser: it is missing"):
         load_recipe(file)
 
 
