@@ -17,7 +17,7 @@ from mammoscope.findings import Box, Finding
 from mammoscope.imaging import Laterality
 from mammoscope.training import RunFolder, TrainingError, load_recipe
 from mammoscope.training.checkpoint import Checkpoint
-from mammoscope.training.optim import MixedPrecision
+from mammoscope.training.optim import MixedPrecision, precision_on
 from mammoscope.training.recipe import recipe_file, shipped_recipes
 from mammoscope.training.run_report import data_of
 from mammoscope.training.validation import results_on
@@ -111,7 +111,7 @@ def test_recipes_are_found_by_name(root, tmp_path, monkeypatch):
 
 @pytest.mark.filterwarnings("error")
 def test_half_precision_on_a_cpu_is_single_precision_without_a_warning():
-    precision = MixedPrecision("fp16", torch.device("cpu"))
+    precision = MixedPrecision(precision_on(torch.device("cpu"), "fp16"), torch.device("cpu"))
     layer = torch.nn.Linear(2, 1)
     optimiser = torch.optim.SGD(layer.parameters(), 0.1)
     with precision.autocast():

@@ -133,13 +133,16 @@ _MOST_SKIPPED = 30
 _WHERE_BOXES_BEGIN = ("head", "rpn.head", "roi_heads.box_predictor")
 
 
+def precision_on(device: torch.device, precision: str) -> str:
+    """What a recipe's precision comes to: a CPU, which is slower in 16 bits, trains in fp32 whatever it says."""
+    return "fp32" if device.type == "cpu" else precision
+
+
 class MixedPrecision:
     """Forward passes, backward passes and steps in a recipe's precision.
 
     ``fp16`` scales the loss so that small gradients survive (Micikevicius et al. 2018); a step whose gradient overflows
     is skipped and the scale halved, which happens to every run now and then.
-
-    A CPU computes in fp32 whatever the recipe says.
 
     Raises
     ------
@@ -150,8 +153,6 @@ class MixedPrecision:
     def __init__(self, precision: str, device: torch.device) -> None:
         if precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
             raise TrainingError('this GPU cannot compute in bf16: give schedule.precision = "fp16" or "fp32"')
-        if device.type == "cpu":  # slower there in half precision, and torch warns at every step
-            precision = "fp32"
         self._dtype = _DTYPES[precision]
         self._device = device
         self._scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")

@@ -30,6 +30,7 @@ from mammoscope.training.optim import (
     build_optimiser,
     keep_boxes_precise,
     learning_rate_factor,
+    precision_on,
 )
 from mammoscope.training.recipe import Recipe
 from mammoscope.training.validation import ValidationImages
@@ -106,7 +107,9 @@ class _Trainer:
         self._watcher = watcher
         self._samples = samples
         self._validation = validation
-        self._precision = MixedPrecision(recipe.schedule.precision, accelerator.device)
+        self._precision = MixedPrecision(
+            precision_on(accelerator.device, recipe.schedule.precision), accelerator.device
+        )
         keep_boxes_precise(detector)
         self._detector = accelerator.prepare(detector)
         self._optimiser = build_optimiser(self._plain, recipe.optimiser)
