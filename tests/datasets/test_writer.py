@@ -88,7 +88,7 @@ def test_faults_leave_nothing_behind(images, tmp_path, collection):
     one = images[0]
     refused([], tmp_path, "no images")
     refused([one, one], tmp_path, "would both become the image 00001_LEFT_CC.png")
-    outside = ImportedImage(one.path, 40, 50, "p", boxes=(ImportedBox(Box(60, 1, 70, 2), "Mass"),))
+    outside = ImportedImage(one.path, 40, 50, "p", marks=ImageMarks((ImportedBox(Box(60, 1, 70, 2), "Mass"),), Silence.NEGATIVE))
     refused([outside], tmp_path, r"60\D.*outside its image of 40 rows and 50 columns")
     refused([ImportedImage(collection.images / "gone.png", 4, 5, "p")], tmp_path, r"gone\.png does not exist")
     refused([ImportedImage(one.path, 4, 5, "p", file_name="../up.png")], tmp_path, "relative path")

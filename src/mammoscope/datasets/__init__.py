@@ -6,10 +6,11 @@ from mammoscope.datasets.dataset import AnnotatedDataset, AnnotatedImage, load_d
 from mammoscope.datasets.errors import DatasetError, PatientUnknownError
 from mammoscope.datasets.files import Hashes, write_json
 from mammoscope.datasets.identity import FileNamePattern, ImageIdentity
+from mammoscope.datasets.image_marks import ImportedBox, Polygon
 from mammoscope.datasets.import_coco import ImportSummary, import_coco
 from mammoscope.datasets.index import IndexedDataset, open_index, read_index, write_index
 from mammoscope.datasets.operations import Output, filter_dataset, merge_datasets, remap_dataset, sample_dataset
-from mammoscope.datasets.records import ImportedBox, ImportedImage, Polygon
+from mammoscope.datasets.records import ImportedImage
 from mammoscope.datasets.review import ReviewedBox, change_boxes, history_of, set_review
 from mammoscope.datasets.review_log import ReviewState
 from mammoscope.datasets.splits import (

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeGuard
 
 from mammoscope.datasets.audit.measures import Measures
+from mammoscope.datasets.coco import is_crowd
 from mammoscope.datasets.dataset import ANNOTATIONS, IMAGES
 from mammoscope.datasets.errors import DatasetError
 from mammoscope.datasets.files import read_json
@@ -182,7 +183,7 @@ def _box_entries(
         x, y, width, height = (float(value) for value in entry["bbox"])
         boxes.setdefault(entry["image_id"], []).append(
             AuditedBox(
-                entry["id"], labels[entry["category_id"]], (x, y, width, height), bool(entry.get("iscrowd", 0)),
+                entry["id"], labels[entry["category_id"]], (x, y, width, height), bool(is_crowd(entry.get("iscrowd"))),
                 entry.get("segmentation"),
             )
         )  # fmt: skip
@@ -206,7 +207,8 @@ def _wrong_with(
         return f"has the category {entry.get('category_id')!r}, which is not there", name
     if not isinstance(bbox, list) or len(bbox) != 4 or not all(_is_number(v) and abs(v) < _FARTHEST for v in bbox):
         return f"has no bbox of four numbers: {bbox!r}", name
-    return None, name
+    crowd = entry.get("iscrowd")
+    return (f"has the iscrowd {crowd!r}, which is neither 0 nor 1" if is_crowd(crowd) is None else None), name
 
 
 def _audited(entries: Entries, image_id: int, measures: Measures) -> AuditedImage:

@@ -10,12 +10,14 @@ from mammoscope.datasets.collections.base import Collected, Progress
 from mammoscope.datasets.collections.cbis_ddsm import CBIS_DDSM
 from mammoscope.datasets.collections.cdd_cesm import CDD_CESM
 from mammoscope.datasets.collections.cmmd import CMMD
+from mammoscope.datasets.collections.csaw_cc import CSAW_CC
 from mammoscope.datasets.collections.ddsm import DDSM
 from mammoscope.datasets.collections.dicom_archive import ARCHIVE
 from mammoscope.datasets.collections.dmid import DMID
 from mammoscope.datasets.collections.embed import EMBED
 from mammoscope.datasets.collections.inbreast import INBREAST
 from mammoscope.datasets.collections.mini_mias import MINI_MIAS
+from mammoscope.datasets.collections.rsna_2022 import RSNA_2022
 from mammoscope.datasets.collections.scan import Inventory
 from mammoscope.datasets.collections.source import Collection, Source
 from mammoscope.datasets.collections.vindr_mammo import VINDR_MAMMO
@@ -25,7 +27,20 @@ from mammoscope.datasets.writer import ImagesAs, WrittenDataset, check_target, w
 
 COLLECTIONS = {
     collection.key: collection
-    for collection in (CBIS_DDSM, INBREAST, VINDR_MAMMO, MINI_MIAS, CDD_CESM, DDSM, DMID, CMMD, EMBED, ARCHIVE)
+    for collection in (
+        CBIS_DDSM,
+        INBREAST,
+        VINDR_MAMMO,
+        MINI_MIAS,
+        CDD_CESM,
+        DDSM,
+        DMID,
+        CMMD,
+        EMBED,
+        RSNA_2022,
+        CSAW_CC,
+        ARCHIVE,
+    )
 }
 """The collections that can be imported, by the names that the command line knows."""
 
@@ -101,6 +116,10 @@ def import_collection(
             workers=workers,
         )
         collected = collection.read(source)
+        if not collected.images:
+            raise DatasetError(
+                " ".join((f"{inventory.folder} gives no image of {collection.title}.", *collected.notes))
+            )
         written = write_dataset(
             [_with_origin(image, inventory.folder) for image in collected.images],
             out,

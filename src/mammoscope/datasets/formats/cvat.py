@@ -5,6 +5,7 @@ https://docs.cvat.ai/docs/dataset_management/formats/format-cvat/: boxes are tur
 
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from mammoscope.datasets.errors import DatasetError
@@ -13,14 +14,14 @@ from mammoscope.datasets.formats.base import (
     LabelledFile,
     ReadOptions,
     ellipse,
-    no_area,
     outlined,
     rectangle,
+    subset_of,
     turned_rectangle,
 )
 from mammoscope.datasets.formats.parsing import number
 from mammoscope.datasets.formats.pascal_voc import parse_xml
-from mammoscope.datasets.records import ImportedBox
+from mammoscope.datasets.image_marks import ImportedBox, PassedOverError, Silence, UnknownMarkError, account
 
 _WITHOUT_BOX = {"tag"}
 
@@ -44,11 +45,18 @@ def _image(path: Path, entry: ET.Element, images: ImageFolder, options: ReadOpti
     name = entry.get("name", "")
     where = f"{path}, image {entry.get('id', '?')} ({name})"
     shapes = [shape for shape in entry if shape.tag not in _WITHOUT_BOX]
-    boxes = tuple(_box(f"{where}, shape {n}", shape, options) for n, shape in enumerate(shapes, start=1))
+    marks = account(
+        ((f"{where}, shape {n}", shape) for n, shape in enumerate(shapes, start=1)),
+        partial(_box, options=options),
+        options.silence_or(Silence.NEGATIVE),  # the task lists it, and its reader left it so
+    )
     rows, columns = (int(number(where, side, entry.get(side))) for side in ("height", "width"))
     tags = {tag.get("label", ""): "yes" for tag in entry.findall("tag")}
     attributes = {key: value for tag in entry.findall("tag") for key, value in _attributes(tag).items()}
-    return LabelledFile(images.find([name], where), where, boxes, rows, columns, attributes={**tags, **attributes})
+    subset = subset_of((*entry.get("subset", "").split("/"), ""))
+    return LabelledFile(
+        images.find([name], where), where, marks, rows, columns, attributes={**tags, **attributes}, subset=subset
+    )
 
 
 def _box(where: str, shape: ET.Element, options: ReadOptions) -> ImportedBox:
@@ -65,16 +73,18 @@ def _box(where: str, shape: ET.Element, options: ReadOptions) -> ImportedBox:
         case "box":
             x0, y0, x1, y1 = (value(key) for key in ("xtl", "ytl", "xbr", "ybr"))
             center = ((x0 + x1) / 2, (y0 + y1) / 2)
-            return turned_rectangle(where, (x0, y0), (x1 - x0, y1 - y0), turned, center, label, **more)
+            return turned_rectangle((x0, y0), (x1 - x0, y1 - y0), turned, center, label, **more)
         case "ellipse":
-            return ellipse(where, (value("cx"), value("cy")), (value("rx"), value("ry")), turned, label, **more)
+            return ellipse((value("cx"), value("cy")), (value("rx"), value("ry")), turned, label, **more)
         case "polygon" | "polyline":
-            return outlined(where, _points(where, shape.get("points", "")), label, **more)
+            return outlined(_points(where, shape.get("points", "")), label, **more)
         case "mask":
             x0, y0 = value("left"), value("top")
-            return rectangle(where, (x0, y0, x0 + value("width"), y0 + value("height")), label, **more)
+            return rectangle((x0, y0, x0 + value("width"), y0 + value("height")), label, **more)
+        case "points" | "skeleton":
+            raise PassedOverError(f"<{shape.tag}>, which has no area")
         case kind:
-            raise no_area(where, f"shape <{kind}>")
+            raise UnknownMarkError(f"the shape <{kind}>")
 
 
 def _points(where: str, text: str) -> list[tuple[float, float]]:
