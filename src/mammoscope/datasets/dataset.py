@@ -119,6 +119,8 @@ class AnnotatedDataset:
         How many boxes reached over an image's edge and were cut there on reading.
     split_name
         The split it was narrowed to, or ``None`` for all images.
+    set_aside
+        How many unannotated images `annotated` left out.
     """
 
     name: str
@@ -126,6 +128,7 @@ class AnnotatedDataset:
     category_ids: Mapping[str, int]
     clipped: int = 0
     split_name: str | None = None
+    set_aside: int = 0
 
     @classmethod
     def from_coco(
@@ -273,6 +276,32 @@ class AnnotatedDataset:
             hint = f"it has {', '.join(there)}" if there else "split it with 'mammoscope dataset split' first"
             raise DatasetError(f"data set {self.name} has no images in the split '{split}': {hint}.")
         return replace(self, images=images, split_name=split)
+
+    def annotated(self) -> Self:
+        """Without the images that are unannotated: that they have no box says nothing, or a lesion of theirs has none.
+
+        Raises
+        ------
+        DatasetError
+            If no image is left.
+        """
+        images = tuple(image for image in self.images if image.review is not ReviewState.UNANNOTATED)
+        if not images and self.images:
+            raise DatasetError(
+                f"all {len(self.images)} images of data set {self.name} are unannotated: nobody said what they show. "
+                "Annotate some, say with 'mammoscope dataset review set' which were looked at, or count them as images "
+                "without a lesion on purpose (--count-unannotated; data.count_unannotated of a recipe)."
+            )
+        return replace(self, images=images, set_aside=self.set_aside + len(self.images) - len(images))
+
+    def set_aside_told(self) -> str | None:
+        """What a reader of figures has to know of the images that `annotated` left out; ``None`` where none was."""
+        if not self.set_aside:
+            return None
+        return (
+            f"{self.set_aside} of {self.set_aside + len(self.images)} images are unannotated and were set aside: that "
+            "they have no box says nothing."
+        )
 
     def fingerprint(self) -> str:
         """SHA-256 over image ids, patients, splits, the bytes of every image file, boxes and labels.

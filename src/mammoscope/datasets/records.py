@@ -170,10 +170,11 @@ def _marks(image: AnnotatedImage, annotations: Sequence[CocoAnnotation]) -> Imag
     left = {
         kind: tuple(LeftMark(str(why), image.name) for why, count in reasons.items() for _ in range(int(count)))
         for kind, reasons in (kept if isinstance(kept, dict) else {}).items()
-        if kind in ("passed_over", "unknown", "not_outlined") and isinstance(reasons, dict)
+        if isinstance(reasons, dict)
     }
     return ImageMarks(
-        tuple(_imported_box(annotation) for annotation in annotations), Silence.NEGATIVE, **left,
+        tuple(_imported_box(annotation) for annotation in annotations), Silence.NEGATIVE, left.get("passed_over", ()),
+        left.get("unknown", ()), left.get("not_outlined", ()),
         stated=ReviewState(stated) if stated in list(ReviewState) else ReviewState.ANNOTATED,
     )  # fmt: skip
 

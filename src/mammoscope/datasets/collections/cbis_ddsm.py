@@ -184,12 +184,12 @@ def _pictures(source: Source) -> list[Header]:
                 told[path] = row
     found = []
     for path in pictures:
-        row = told.get(path)
-        series = row["SeriesInstanceUID"] if row else path.parent.name
-        if row is None and not _UID.fullmatch(series):
+        known = told.get(path)
+        series = known["SeriesInstanceUID"] if known else path.parent.name
+        if known is None and not _UID.fullmatch(series):
             continue
         rows, columns = source.size(path)
-        patient, description = (row["PatientID"], row["SeriesDescription"]) if row else ("", "")
+        patient, description = (known["PatientID"], known["SeriesDescription"]) if known else ("", "")
         found.append(Header(path, series=series, patient=patient, description=description, rows=rows, columns=columns))
     return found
 

@@ -120,8 +120,8 @@ def _marks(row: Row, contours: Path | None, scale: tuple[float, float] | None) -
         return ImageMarks((), silence, not_outlined=tuple(
             LeftMark("a contour that does not fit its picture", where) for _ in regions or said))  # fmt: skip
     marks = account(
-        ((f"{contours and contours.name}, contour {n}", region) for n, region in enumerate(regions, start=1)),
-        partial(_box, path=contours, scale=scale),
+        ((f"{row['File Name']}.xml, contour {n}", region) for n, region in enumerate(regions, start=1)),
+        partial(_box, path=contours or row.path, scale=scale),
         silence,
     )
     found = [MASS if box.label == SPICULATED else box.label for box in marks.boxes]

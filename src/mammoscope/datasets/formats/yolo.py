@@ -56,7 +56,8 @@ def read_yolo(source: Path, images: ImageFolder, options: ReadOptions) -> Iterat
         )  # fmt: skip
         without += text is None
         listed = lists.get(image)
-        subset = listed[1] if listed else text and subset_of(text.relative_to(folder).with_suffix("").parts)
+        beside = None if text is None else subset_of(text.relative_to(folder).with_suffix("").parts)
+        subset = listed[1] if listed else beside
         yield LabelledFile(image, where, marks, rows, columns, subset=subset)
     if without and silent is Silence.UNANNOTATED:
         options.notes.append(

@@ -104,8 +104,8 @@ def read_annotation_objects(paths: Iterable[Path]) -> AnnotationObjects:
         for what, left, kept in (
             ("were passed over", found.passed_over, passed_over), ("are unknown", found.unknown, unknown),
         ):  # fmt: skip
-            for mark in left:
-                kept.setdefault(mark.image or "", []).append(LeftMark(mark.why, path.name))
+            for one in left:
+                kept.setdefault(one.image or "", []).append(LeftMark(one.why, path.name))
             if left:
                 notes.append(f"{path.name}: {len(left)} marks {what}, the first is {left[0].why}.")
     if len(current) < len(objects):
