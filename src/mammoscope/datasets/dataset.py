@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, overload
 from mammoscope import __version__
 from mammoscope.datasets.coco import CocoDocument, CocoImage, read_coco
 from mammoscope.datasets.errors import DatasetError, PatientUnknownError
-from mammoscope.datasets.files import read_json, sha256_of_file, stored_size
+from mammoscope.datasets.files import check_upright, read_json, sha256_of_file, stored_size
 from mammoscope.datasets.identity import FileNamePattern, ImageIdentity, laterality_of, view_of
 from mammoscope.datasets.review_log import ReviewEvent, ReviewState, boxes_hash, latest_states, read_events, state_of
 from mammoscope.findings import Box
@@ -434,6 +434,7 @@ def checked_size(document: CocoDocument, image: CocoImage, path: Path) -> tuple[
     A file whose header cannot be read keeps the size that the COCO file says: whoever reads its pixels will report it.
     """
     stated = None if image.rows is None or image.columns is None else (image.rows, image.columns)
+    check_upright(path, f"{document.path}, image {image.id}")
     stored = stored_size(path)
     if stored is None and stated is None:
         raise DatasetError(f"{document.path}: the size of image {image.id}, {image.file_name}, is not known.")

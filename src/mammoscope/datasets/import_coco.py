@@ -19,7 +19,7 @@ from mammoscope.datasets.coco import CocoAnnotation, CocoDocument, CocoImage
 from mammoscope.datasets.collections.cbis_ddsm import CaseTables
 from mammoscope.datasets.dataset import ANNOTATIONS, FORMAT, FORMAT_KEY, IMAGES, checked_size, clipped_box
 from mammoscope.datasets.errors import DatasetError
-from mammoscope.datasets.files import check_unpacked, check_upright, write_json
+from mammoscope.datasets.files import check_unpacked, write_json
 from mammoscope.datasets.formats.base import ImageFolder, subset_of
 from mammoscope.datasets.formats.coco import FOLDER, SUBSET, coco_marks, crowds_told, names_of, read_coco_source
 from mammoscope.datasets.formats.importing import kept_subsets
@@ -285,9 +285,7 @@ def _plan(
     told: CaseTables,
     marks: ImageMarks,
 ) -> _PlannedImage:
-    where = f"{document.path}, image {image.id}"
-    source = images.find(names_of(image), where)
-    check_upright(source, where)
+    source = images.find(names_of(image), f"{document.path}, image {image.id}")
     identity = pattern.identify(images.name_of(source), image.facts)
     size = checked_size(document, image, source)
     boxes = tuple((a, *clipped_box(document, a.id, a.box, *size)) for a in image.annotations)

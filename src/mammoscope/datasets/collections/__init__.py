@@ -1,7 +1,8 @@
 """Public collections of mammograms, each read as its owner distributes it."""
 
+import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -135,6 +136,21 @@ def import_collection(
     return CollectionImport(collection, written, collected.notes)
 
 
+def originals(names: Iterable[str]) -> dict[Collection, int]:
+    """The public collections that images come from by their names, with how many of them.
+
+    A re-release keeps the names of the images and often states another licence: what the owner of the original says
+    stands.
+    """
+    listed = list(names)
+    counts = {
+        collection: sum(bool(re.search(collection.names, name)) for name in listed)
+        for collection in COLLECTIONS.values()
+        if collection.names
+    }
+    return {collection: count for collection, count in counts.items() if count}
+
+
 def _with_origin(image: ImportedImage, folder: Path) -> ImportedImage:
     """The image with its place in the collection; one that was decoded anew has none."""
     if not image.path.is_relative_to(folder):
@@ -193,5 +209,6 @@ __all__ = [
     "Collection",
     "CollectionImport",
     "import_collection",
+    "originals",
     "recognise",
 ]

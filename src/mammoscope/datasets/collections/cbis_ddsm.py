@@ -325,6 +325,7 @@ CBIS_DDSM = Collection(
     recognise=_recognise,
     read=_read,
     parts=("both", "masses", "calcifications"),
+    names=r"(?:Mass|Calc)-(?:Training|Test)_P_\d{5}|(?<![A-Za-z0-9])(?:P_)?\d{5}_(?:LEFT|RIGHT)_(?:CC|MLO)",
 )
 
 

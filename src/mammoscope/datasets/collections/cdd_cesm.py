@@ -209,4 +209,5 @@ CDD_CESM = Collection(
     recognise=_recognise,
     read=_read,
     parts=("low-energy", "subtracted", "both"),
+    names=r"(?<![A-Za-z0-9])P\d{1,3}_[LR]_(?:DM|CM)_",
 )

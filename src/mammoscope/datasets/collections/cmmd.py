@@ -79,4 +79,5 @@ CMMD = Collection(
     labels=(),
     recognise=_recognise,
     read=_read,
+    names=r"(?<![A-Za-z0-9])D[12]-\d{4}",
 )

@@ -117,4 +117,5 @@ CSAW_CC = Collection(
     labels=(CANCER,),
     recognise=_recognise,
     read=_read,
+    names=r"(?<!\d)\d{5}_\d{8}_[LR]_(?:CC|MLO)_\d",
 )

@@ -326,4 +326,5 @@ DDSM = Collection(
     labels=(MASS, CALCIFICATION, ABNORMALITY),
     recognise=_recognise,
     read=_read,
+    names=r"(?<![A-Za-z0-9])[A-D]_\d{4}_\d[._](?:LEFT|RIGHT)_(?:CC|MLO)",
 )

@@ -213,4 +213,5 @@ INBREAST = Collection(
     labels=(MASS, CALCIFICATION, ASYMMETRY, DISTORTION, SPICULATED),
     recognise=_recognise,
     read=_read,
+    names=r"\d{8}_[0-9a-f]{16}_MG_[LR]_",
 )

@@ -162,4 +162,5 @@ MINI_MIAS = Collection(
     labels=(MASS, CALCIFICATION, ASYMMETRY, DISTORTION),
     recognise=_recognise,
     read=_read,
+    names=r"(?<![A-Za-z0-9])mdb\d{3}",
 )

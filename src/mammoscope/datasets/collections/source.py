@@ -181,6 +181,8 @@ class Collection:
         Reads it from there.
     parts
         What ``only`` may say, the default first; empty where it is one piece.
+    names
+        A regular expression that finds the names of its images wherever they went; ``None`` where they say nothing.
     """
 
     key: str
@@ -192,6 +194,7 @@ class Collection:
     recognise: Callable[[Inventory], bool]
     read: Callable[[Source], Collected]
     parts: tuple[str, ...] = ()
+    names: str | None = None
 
 
 def spacing_of(header: Header) -> float | None:
