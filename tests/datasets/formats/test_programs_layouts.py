@@ -143,7 +143,8 @@ def test_coco_files_of_roboflow_are_one_set(tmp_path):
 @pytest.mark.parametrize(
     "name",
     [
-        "images\\1/90fbb0c7-P1_LEFT_CC.png", "data/local-files/?d=scans/90fbb0c7-P1_LEFT_CC.png", "/data/upload/1/P1_LEFT_CC.png",
+        "images\\1/90fbb0c7-P1_LEFT_CC.png", "data/local-files/?d=scans/90fbb0c7-P1_LEFT_CC.png",
+        "/data/upload/1/P1_LEFT_CC.png",
         "C:\\scans\\P1_LEFT_CC.png", "../up/P1_LEFT_CC.png", "https://host.example/a%20b/P1_LEFT_CC.png?x=1",
     ],
 )  # fmt: skip
@@ -321,3 +322,37 @@ def test_a_mask_of_labelme_covers_both_of_its_corners(tmp_path):
     assert [box.as_tuple() for box in images["P1_a"].boxes] == [(10, 20, 18, 25), (40, 10, 60, 30)]
     assert images["P1_a"].box_facts[1]["attributes"] == {"birads": "4", "difficult": "yes"}
     assert images["P1_a"].facts["marks"] == {"unknown": {"the shape_type 'star' with 2 points": 1}}
+
+
+def test_md_ai_finds_images_by_their_uid(tmp_path):
+    """Boxes, outlines and labels of the whole image, as its annotator exports them."""
+    from pydicom.dataset import FileDataset, FileMetaDataset
+    from pydicom.uid import DigitalMammographyXRayImageStorageForPresentation, ExplicitVRLittleEndian
+
+    for number in (1, 2, 3):
+        meta = FileMetaDataset()
+        meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        meta.MediaStorageSOPClassUID = DigitalMammographyXRayImageStorageForPresentation
+        meta.MediaStorageSOPInstanceUID = f"1.2.{number}"
+        image = FileDataset("x", {}, file_meta=meta, preamble=bytes(128))
+        image.SOPClassUID, image.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
+        image.Rows, image.Columns = 100, 200
+        (tmp_path / "pictures").mkdir(exist_ok=True)
+        image.save_as(tmp_path / f"pictures/P{number}_a.dcm", enforce_file_format=True)
+    head = "id,StudyInstanceUID,SeriesInstanceUID,SOPInstanceUID,labelName,annotationMode,data,scope\n"
+    box = '"{""x"": 20, ""y"": 30.5, ""width"": 40, ""height"": 50}"'
+    outline = '"{""vertices"": [[1, 2], [9, 2], [5, 8]]}"'
+    path = text(
+        tmp_path / "mdai.csv",
+        head + f"A1,1.1,1.1.1,1.2.1,Mass,bbox,{box},INSTANCE\nA2,1.1,1.1.1,1.2.1,Calc,freeform,{outline},INSTANCE\n"
+        'A3,1.1,1.1.1,1.2.1,Mass,location,"{""x"": 1, ""y"": 2}",INSTANCE\nA4,1.1,1.1.1,1.2.2,Normal,,,INSTANCE\n'
+        "A5,1.1,1.1.1,1.2.3,Bad quality,,,INSTANCE\nA6,1.1,,,BI-RADS 4,,,STUDY\n",
+    )
+
+    done, images = brought(tmp_path, "csv", path, tmp_path / "pictures")
+
+    assert [box.as_tuple() for box in images["P1_a"].boxes] == [(20, 30.5, 60, 80.5), (1, 2, 9, 8)]
+    assert images["P1_a"].labels == ("Mass", "Calc")
+    assert images["P1_a"].facts["marks"] == {"passed_over": {"a location, which has no area": 1}}
+    assert [str(images[name].review) for name in ("P2_a", "P3_a")] == ["annotated", "unannotated"]
+    assert done.written.marks.negative == 1

@@ -12,6 +12,8 @@ from typing import NamedTuple
 from mammoscope.datasets.dataset import AnnotatedImage
 from mammoscope.datasets.errors import DatasetError
 from mammoscope.datasets.formats.base import ImageFolder, LabelledFile, ReadOptions, rectangle
+from mammoscope.datasets.formats.md_ai import COLUMNS as MD_AI
+from mammoscope.datasets.formats.md_ai import read_md_ai
 from mammoscope.datasets.formats.parsing import columns_of, number, read_table, read_text
 from mammoscope.datasets.image_marks import ImportedBox, Silence, account
 from mammoscope.datasets.review_log import ReviewState
@@ -44,6 +46,9 @@ def read_csv(source: Path, images: ImageFolder, options: ReadOptions) -> Iterato
     if source.is_dir():
         raise DatasetError(f"{source} is a folder: give the CSV file.")
     text = read_text(source)
+    if set(MD_AI) <= set(columns_of(text)):
+        yield from read_md_ai(source, text, images, options)
+        return
     columns = _columns(source, columns_of(text), options)
     rows: dict[Path, list[tuple[str, dict[str, str]]]] = {}
     first: dict[Path, tuple[str, dict[str, str]]] = {}
