@@ -195,7 +195,7 @@ def import_coco(
     case_tables: Sequence[Path] = (),
     copy: bool = False,
     overwrite: bool = False,
-    silence: Silence = Silence.NEGATIVE,
+    silence: Silence | None = None,
     crowds_are_lesions: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> ImportSummary:
@@ -224,7 +224,8 @@ def import_coco(
     overwrite
         Replace ``out`` if it is a data set's folder.
     silence
-        What it means that the file names an image and marks nothing on it.
+        What it means that the file names an image and marks nothing on it; ``None`` for a lesion-free image, except
+        where the file does not even know its size.
     crowds_are_lesions
         Take crowd regions for lesions: CVAT writes every mask and ellipse as one.
     progress

@@ -59,13 +59,12 @@ def import_coco(
 ) -> None:
     """Import COCO annotations with their images."""
     from mammoscope import datasets
-    from mammoscope.datasets.image_marks import Silence
 
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("importing", total=None)
         summary = datasets.import_coco(
             annotations, images, out, native_sizes=native_sizes, patient_pattern=patient_pattern,
-            case_tables=cases or (), copy=copy, silence=silence_of(unmarked) or Silence.NEGATIVE,
+            case_tables=cases or (), copy=copy, silence=silence_of(unmarked),
             crowds_are_lesions=crowds_are_lesions,
             overwrite=overwrite, progress=lambda done, total: progress.update(task, completed=done, total=total),
         )  # fmt: skip

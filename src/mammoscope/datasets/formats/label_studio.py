@@ -33,6 +33,10 @@ _SAID = ("choices", "textarea", "rating", "number", "labels", "taxonomy", "datet
 _WITHOUT_AREA = {"keypoint": "a keypoint", "keypointlabels": "a keypoint", "vector": "a line", "vectorlabels": "a line"}
 
 
+_OF_TASK = {"image", "img", "ocr", "url", "id", "created_at", "updated_at", "annotator", "agreement"}
+"""Keys of JSON-MIN that are about the task; other texts are what was chosen or written of the image."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Region:
     """The results of one region: its shape, and what was said of it."""
@@ -69,6 +73,8 @@ def _task(where: str, task: Any, images: ImageFolder, options: ReadOptions) -> L
     of_image = [result for result in readings[0] if _place(result) is None]
     shown = {str(result.get("id")) for result in readings[0] if _place(result) is not None}
     attributes = _attributes(result for result in of_image if str(result.get("id")) not in shown)
+    if "data" not in task:
+        attributes |= {str(key): value for key, value in task.items() if isinstance(value, str) and key not in _OF_TASK}
     return LabelledFile(image, where, replace(read[0], disputed=differ), attributes=attributes)
 
 

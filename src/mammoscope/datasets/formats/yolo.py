@@ -15,7 +15,7 @@ import yaml
 from mammoscope.datasets.errors import DatasetError
 from mammoscope.datasets.files import check_unpacked
 from mammoscope.datasets.formats.base import ImageFolder, LabelledFile, ReadOptions, outlined, rectangle, subset_of
-from mammoscope.datasets.formats.parsing import number, read_text
+from mammoscope.datasets.formats.parsing import number, read_json_text, read_text
 from mammoscope.datasets.image_marks import ImageMarks, ImportedBox, Silence, account
 
 _NAMES = ("classes.txt", "obj.names")
@@ -43,6 +43,11 @@ def read_yolo(source: Path, images: ImageFolder, options: ReadOptions) -> Iterat
     lists = _lists(images, folder)
     if strangers := [path for path in others if path not in {place for place, _ in lists.values()}]:
         options.notes.append(f"{len(strangers)} text files are no labels and were left aside: {_few(strangers)}.")
+    if undone := _of_label_studio(folder):
+        options.notes.append(
+            "Label Studio writes an empty file also for a task that nobody did: pictures with one are unannotated. Its "
+            "JSON export knows which were done."
+        )
     silent = Silence.NEGATIVE if options.silence is Silence.NEGATIVE else Silence.UNANNOTATED
     without = 0
     for image in images.pictures:
@@ -52,7 +57,7 @@ def read_yolo(source: Path, images: ImageFolder, options: ReadOptions) -> Iterat
         marks = ImageMarks((), silent) if text is None else account(
             _lines(text),
             partial(_box, rows=rows, columns=columns, classes=classes, points=described.get("kpt_shape")),
-            options.silence_or(Silence.NEGATIVE),
+            options.silence_or(Silence.UNANNOTATED if undone else Silence.NEGATIVE),
         )  # fmt: skip
         without += text is None
         listed = lists.get(image)
@@ -105,6 +110,16 @@ def _lists(images: ImageFolder, folder: Path) -> dict[Path, tuple[Path, str]]:
             except DatasetError:  # of a picture that did not come along
                 continue
     return found
+
+
+def _of_label_studio(folder: Path) -> bool:
+    """Whether the notes that Label Studio puts beside its labels are there."""
+    notes = folder / "notes.json"
+    if not notes.is_file():
+        return False
+    content = read_json_text(notes, read_text(notes))
+    info = content.get("info") if isinstance(content, dict) else None
+    return isinstance(info, dict) and info.get("contributor") == "Label Studio"
 
 
 def _few(paths: list[Path]) -> str:
