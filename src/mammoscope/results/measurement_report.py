@@ -198,7 +198,9 @@ def _region(
         measurements=[hd.sr.Measurement(name, value, codes.UCUM.Percent) for name, value in measured],
     )
     first = next(item for item in group[0].ContentSequence if item.value_type is hd.sr.ValueTypeValues.NUM)
-    first.ContentSequence = hd.sr.ContentSequence([hd.sr.CoordinatesForMeasurement(polyline, corners, source)])
+    first.ContentSequence = hd.sr.ContentSequence(
+        [hd.sr.CoordinatesForMeasurement(polyline, corners, source, codes.DCM.SourceOfMeasurement)]
+    )
     words = printable(f"{tracked.finding.label} {tracked.percent}, {RESEARCH_USE}")
     group[0].ContentSequence.append(hd.sr.TextContentItem(codes.DCM.Comment, words, _CONTAINS))
     return group

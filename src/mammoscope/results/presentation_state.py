@@ -157,14 +157,19 @@ def _voi_of(image: ReadMammogram) -> Dataset | None:
 
 
 def _table(table: LookupTable) -> Dataset:
-    """The table anew (PS3.3 C.11.2), since its bytes and its representation depend on how the image was encoded."""
+    """The table anew, since its bytes and its representation depend on how the image was encoded.
+
+    With entries of 16 bits: a mammogram's may have 10 to 16, a presentation state's have 8 or 16 (PS3.3 C.11.2.1.1).
+    """
     item = Dataset()
-    descriptor = [table.data.size % 65536, table.first, table.bits]
+    white = max((1 << table.bits) - 1, int(table.data.max()))
+    entries = np.rint(table.data.astype(np.float64) * (65535 / white)).astype("<u2")
+    descriptor = [entries.size % 65536, table.first, 16]
     if table.first < 0:
         # All three values are signed then, so a count above 32767 is written as the negative number of the same bits.
         descriptor[0] -= 65536 if descriptor[0] > 32767 else 0
     item.add_new("LUTDescriptor", "SS" if table.first < 0 else "US", descriptor)
-    item.add_new("LUTData", "OW", table.data.astype("<u2").tobytes())
+    item.add_new("LUTData", "OW", entries.tobytes())
     return item
 
 
