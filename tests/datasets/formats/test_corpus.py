@@ -115,7 +115,7 @@ def test_a_report_as_ohif_writes_it(tmp_path):
     """Coordinates have no concept name; the length is a line, and an image that is evidence alone is no negative."""
     folder = tmp_path / "archive"
     folder.mkdir()
-    shutil.copy(CORPUS / "dcmjs/ohif_sr.dcm", folder)
+    shutil.copy(CORPUS / "dcmjs/ohif_sr", folder / "ohif_sr.dcm")
     for number in (1, 2, 3, 4):
         meta = FileMetaDataset()
         meta.TransferSyntaxUID = ExplicitVRLittleEndian

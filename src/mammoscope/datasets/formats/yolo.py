@@ -17,6 +17,7 @@ from mammoscope.datasets.files import check_unpacked
 from mammoscope.datasets.formats.base import ImageFolder, LabelledFile, ReadOptions, outlined, rectangle, subset_of
 from mammoscope.datasets.formats.parsing import number, read_json_text, read_text
 from mammoscope.datasets.image_marks import ImageMarks, ImportedBox, Silence, account
+from mammoscope.untrusted_yaml import read_yaml
 
 _NAMES = ("classes.txt", "obj.names")
 _OVER_THE_EDGE = 0.01  # programs round; more than a hundredth of the image beyond its edge is another unit
@@ -173,14 +174,21 @@ def _names_in_yaml(path: Path) -> tuple[str, ...]:
         if sorted(names) != list(range(len(names))):
             raise DatasetError(f"{path}: its names are not numbered 0, 1, 2, ...")
         names = [names[number] for number in range(len(names))]
-    return tuple(map(str, names)) if isinstance(names, list) else ()
+    if not isinstance(names, list):
+        return ()
+    try:
+        if all(isinstance(name, str | int | float) for name in names):
+            return tuple(map(str, names))
+    except ValueError:  # a number of thousands of digits
+        pass
+    raise DatasetError(f"{path}: its names are not texts, one for each class.")
 
 
 def _yaml(path: Path) -> Any:
     try:
-        return yaml.safe_load(read_text(path))
-    except (yaml.YAMLError, RecursionError):
-        raise DatasetError(f"{path} is not valid YAML.") from None
+        return read_yaml(read_text(path))
+    except (yaml.YAMLError, RecursionError, ValueError):
+        raise DatasetError(f"{path} is not valid YAML of plain values, or its aliases repeat too many.") from None
 
 
 def _lines(path: Path) -> Iterator[tuple[str, str]]:
