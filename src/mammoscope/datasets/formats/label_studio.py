@@ -66,7 +66,7 @@ def _task(where: str, task: Any, images: ImageFolder, options: ReadOptions) -> L
     image = images.find([_image_name(where, data)], where)
     readings = _readings(where, task)
     if not readings:
-        return LabelledFile(image, where, ImageMarks((), Silence.UNANNOTATED))
+        return LabelledFile(image, where, ImageMarks((), options.silence_or(Silence.UNANNOTATED)))
     size = images.size(image, where)
     read = [_marks(f"{where}, annotation {n}", r, size, options) for n, r in enumerate(readings, start=1)]
     differ = any(_edges(other.boxes) != _edges(read[0].boxes) for other in read)
