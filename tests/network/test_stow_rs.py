@@ -163,6 +163,8 @@ def test_an_object_above_the_limit(web: Web, incoming: Path, make_object: MakeOb
     answer = web.post(body(encoded(image)))
     assert answer.status_code == 409
     assert web.objects[0].reason == "an object above the limit of 1048576 bytes was refused"
+    # whoever sent several objects has to know which it was
+    assert references(answer, "FailedSOPSequence") == {image.SOPInstanceUID: 0xC000}
     assert list(incoming.iterdir()) == []
 
 
@@ -224,9 +226,7 @@ def test_a_body_that_drips_is_given_up(tmp_path: Path, receiver) -> None:
     assert answer.startswith(b"HTTP/1.1 408 ")
 
 
-def test_a_text_before_the_first_boundary_and_blanks_after_boundaries(
-    web: Web, receiver, make_object: MakeObject
-) -> None:
+def test_a_text_before_the_first_boundary_and_blanks_after_boundaries(web: Web, make_object: MakeObject) -> None:
     """What RFC 2046 section 5.1.1 allows, and gzip, and a slash at the end of the address."""
     sent = [make_object() for _ in range(2)]
     plain = body(*map(encoded, sent))

@@ -26,11 +26,14 @@ class Part:
     ----------
     refusal
         Why the file holds nothing: it is too large, or the disk is full.
+    head
+        How an object that is too large began.
     """
 
     path: Path
     content_type: str
     refusal: ObjectRefusedError | None
+    head: bytes = b""
 
     def discard(self) -> None:
         """Delete the file."""
@@ -221,7 +224,7 @@ class PartFiles:
         assert self._file is not None
         self._file.close()
         kind, _ = parse_options_header(self._headers.get(b"content-type", DICOM.encode()))
-        self._whole.append(Part(Path(self._file.name), kind.decode("latin-1"), self._file.refusal))
+        self._whole.append(Part(Path(self._file.name), kind.decode("latin-1"), self._file.refusal, self._file.head))
         self._file = None
 
     def _end(self) -> None:

@@ -174,6 +174,7 @@ class StowService:
         received: ReceivedObject | None = None
         try:
             if part.refusal is not None:
+                received = _as_far_as_it_came(part, answer)
                 raise part.refusal
             received = identify(part.path, answer.holder, answer.address)
             answer.check_study(received)
@@ -195,6 +196,15 @@ class StowService:
             self._tell_object_refused(
                 ObjectRefusal(answer.holder, answer.address, sop_class, sop_instance, error.status, str(error))
             )
+
+
+def _as_far_as_it_came(part: Part, answer: "_Answer") -> ReceivedObject | None:
+    """Which object a refused part was, if its beginning says so."""
+    try:
+        part.path.write_bytes(part.head)
+        return identify(part.path, answer.holder, answer.address)
+    except (ObjectRefusedError, OSError):
+        return None
 
 
 async def _decoded(request: Request, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
