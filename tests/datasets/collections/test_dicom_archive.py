@@ -327,6 +327,35 @@ def test_measurement_reports_are_read(laid):
     assert image.box_facts[0]["attributes"] == {"finding": "Mass"}
 
 
+def test_coordinates_without_a_name_or_an_image_of_their_own(laid):
+    """As some viewers write them; an open line such as an angle is none."""
+    measurement_report(laid, MASS, TRIANGLE)
+    (path,) = laid.folder.glob("report-*.dcm")
+    report = dcmread(path)
+
+    def groups(item):
+        for child in item.get("ContentSequence", ()):
+            if child.get("ConceptNameCodeSequence") and child.ConceptNameCodeSequence[0].CodeValue == "125007":
+                yield child
+            yield from groups(child)
+
+    (group,) = groups(report)
+    (region,) = (child for child in group.ContentSequence if child.ValueType == "SCOORD")
+    del region.ConceptNameCodeSequence
+    report.save_as(path)
+    assert laid.images()["1.2.2"].boxes == (Box(10, 20, 30.5, 40.25),)
+    image = region.ContentSequence[0]
+    del region.ContentSequence
+    image.RelationshipType = "CONTAINS"
+    group.ContentSequence.append(image)
+    report.save_as(path)
+    assert laid.images(overwrite=True)["1.2.2"].boxes == (Box(10, 20, 30.5, 40.25),)
+    region.GraphicData = list(region.GraphicData)[:-2]
+    report.save_as(path)
+    said, _ = laid.unannotated("1.2.2")
+    assert said == {"passed_over": {"an open line without an area": 1}}
+
+
 def test_a_report_that_was_replaced_no_longer_counts(laid):
     first = measurement_report(laid, MASS, TRIANGLE)
     moved = [(x + 50, y) for x, y in TRIANGLE]

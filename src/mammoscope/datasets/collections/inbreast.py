@@ -124,7 +124,9 @@ def _marks(row: Row, contours: Path | None, scale: tuple[float, float] | None) -
         partial(_box, path=contours or row.path, scale=scale),
         silence,
     )
-    found = [MASS if box.label == SPICULATED else box.label for box in marks.boxes]
+    found = [box.label for box in marks.boxes]
+    # the sheet has no column for spiculated regions: they are masses or distortions there
+    found += [kind for box in marks.boxes if box.label == SPICULATED for kind in (MASS, DISTORTION)]
     found += [CALCIFICATION for left in marks.passed_over if left.why == _POINT_WITHOUT_AREA]
     return replace(marks, not_outlined=not_outlined(said, found, where))
 

@@ -1,6 +1,6 @@
 """Marks of a structured report: Mammography CAD SR (PS3.16 TID 4000) and measurement reports (TID 1500)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,9 +70,9 @@ def report_marks(report: Dataset) -> Marks:
     marks: list[Mark] = []
     passed_over: list[Left] = []
     unknown: list[Left] = []
-    for finding, items in _findings(report):
-        images = [_image(item, report) for item in items]
-        image = next(filter(None, images), None)
+    for finding, items, group in _findings(report):
+        of_group = _only(uid for item in _all_items(group) for uid in _images_of(item, report))
+        image = next(filter(None, (_image(item, report) for item in items)), of_group or _only_image(report))
         if finding is not None and finding.passed_over:
             passed_over.append(Left(image, finding.passed_over))
             continue
@@ -81,7 +81,7 @@ def report_marks(report: Dataset) -> Marks:
         reasons: list[MarkError] = []
         for item in named or items:
             try:
-                mark = _mark(item, report, finding)
+                mark = _mark(item, _image(item, report) or of_group or _only_image(report), finding)
             except MarkError as reason:
                 reasons.append(reason)
                 continue
@@ -94,27 +94,27 @@ def report_marks(report: Dataset) -> Marks:
     return Marks(tuple(marks), tuple(passed_over), tuple(unknown), _negative(report))
 
 
-def _findings(report: Dataset) -> list[tuple[_Finding | None, list[Dataset]]]:
-    """Each finding with its coordinates; coordinates that belong to none are each for themselves."""
-    found: list[tuple[_Finding | None, list[Dataset]]] = []
+def _findings(report: Dataset) -> list[tuple[_Finding | None, list[Dataset], Dataset]]:
+    """Each finding with its coordinates and the item that holds them; coordinates of none are each for themselves."""
+    found: list[tuple[_Finding | None, list[Dataset], Dataset]] = []
 
     def walk(item: Dataset, holder: list[Dataset] | None) -> None:
         if code_value(item, "ConceptNameCodeSequence") in (_SINGLE_IMAGE_FINDING, _MEASUREMENT_GROUP):
             holder = []
-            found.append((_finding(item), holder))
+            found.append((_finding(item), holder, item))
         if attributes.text(item, "ValueType") in ("SCOORD", "SCOORD3D"):
             if holder is None:
-                found.append((None, [item]))
+                found.append((None, [item], item))
             else:
                 holder.append(item)
         for child in attributes.items(item, "ContentSequence"):
             walk(child, holder)
 
     walk(report, None)
-    return [(finding, items) for finding, items in found if items]
+    return [(finding, items, group) for finding, items, group in found if items]
 
 
-def _mark(item: Dataset, report: Dataset, finding: _Finding | None) -> Mark:
+def _mark(item: Dataset, image: str | None, finding: _Finding | None) -> Mark:
     """The mark of coordinates.
 
     Raises
@@ -129,7 +129,6 @@ def _mark(item: Dataset, report: Dataset, finding: _Finding | None) -> Mark:
     if kind == "POLYLINE" and len(points) > 2 and name not in _OUTLINES and not _closed(points):
         raise PassedOverError("an open line without an area")  # such as an angle that was measured
     box, polygons = shape_box(kind, points)
-    image = _image(item, report)
     if image is None:
         raise UnknownMarkError("an outline without an image")
     known = finding or _Finding(label_of(meaning(item, "ConceptNameCodeSequence")), None, {}, None)
@@ -219,17 +218,19 @@ def _image(item: Dataset, report: Dataset) -> str | None:
         holder = child if path is None else _at(report, [int(step) for step in _listed(path)])
         for reference in attributes.items(holder, "ReferencedSOPSequence") if holder is not None else ():
             return attributes.text(reference, "ReferencedSOPInstanceUID")
-    return _only_image(report)
+    return None
 
 
 def _only_image(report: Dataset) -> str | None:
     """The image of a report that has evidence of one alone."""
-    uids = {
-        uid
-        for study in attributes.items(report, "CurrentRequestedProcedureEvidenceSequence")
-        for uid in referenced_images(study)
-    }
-    return uids.pop() if len(uids) == 1 else None
+    evidence = attributes.items(report, "CurrentRequestedProcedureEvidenceSequence")
+    return _only(uid for study in evidence for uid in referenced_images(study))
+
+
+def _only(uids: Iterable[str]) -> str | None:
+    """The one image that is named, if all name the same."""
+    named = set(uids)
+    return named.pop() if len(named) == 1 else None
 
 
 def _listed(path: Any) -> list[Any]:
