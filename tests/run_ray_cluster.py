@@ -8,7 +8,6 @@ import sys
 
 from ray.cluster_utils import Cluster
 
-
 NODE = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": 100 << 20}
 TRIES = 4
 
