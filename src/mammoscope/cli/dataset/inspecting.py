@@ -89,7 +89,7 @@ def _facts(table: "pyarrow.Table") -> list[tuple[str, str]]:
         ("images", str(table.num_rows)),
         ("patients", str(pc.count_distinct(table.column("patient")).as_py())),
         ("boxes", str(pc.sum(table.column("n_boxes")).as_py())),
-        ("images without a box", str(pc.sum(pc.equal(table.column("n_boxes"), 0)).as_py())),
+        ("images without a box", _without_a_box(table)),
         ("labels", _counted(pc.list_flatten(table.column("labels")))),
     ]
     silent = {"split": "not split", "fold": "none"}
@@ -98,6 +98,15 @@ def _facts(table: "pyarrow.Table") -> list[tuple[str, str]]:
         least, most = (value.as_py() for value in pc.min_max(table.column(side)).values())
         facts.append((side, f"{least} to {most}"))
     return [*facts, ("box side (root of the share of the image)", of_size)]
+
+
+def _without_a_box(table: "pyarrow.Table") -> str:
+    """How many, and of how many of them nobody said that they show no lesion."""
+    import pyarrow.compute as pc
+
+    empty = table.filter(pc.equal(table.column("n_boxes"), 0))
+    unknown = pc.sum(pc.equal(empty.column("review"), "unannotated")).as_py() or 0
+    return f"{empty.num_rows}" + (f", of them {unknown} unannotated" if unknown else "")
 
 
 def _counted(values: Any, silent: str = "unknown") -> str:
@@ -145,6 +154,10 @@ def audit(
     ray: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Spread the measuring over this Ray cluster.")
     ] = None,
+    against: Annotated[
+        list[Path] | None,
+        typer.Option(help="Another data set's folder (may be repeated): images that are there too, stretched or not."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     pictures: Annotated[int, typer.Option(min=0, help="How many cases of a check the page shows with pictures.")] = 24,
 ) -> None:
@@ -164,7 +177,7 @@ def audit(
     ):
         task = progress.add_task("", total=None)
         found = audit_dataset(
-            folder, resume=resume, jobs=jobs, spread=cluster.map if cluster else None,
+            folder, resume=resume, jobs=jobs, spread=cluster.map if cluster else None, against=against or (),
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )  # fmt: skip
     fixes = fix_dataset(found) if fix else ()
@@ -173,7 +186,7 @@ def audit(
             report.write_text(audit_html(found, most=pictures, fixes=fixes), encoding="utf-8")
         except OSError as error:
             raise MammoscopeError(f"{report} cannot be written: {error.strerror}.") from None
-    left = audit_dataset(folder, resume=True, jobs=jobs) if fixes else found
+    left = audit_dataset(folder, resume=True, jobs=jobs, against=against or ()) if fixes else found
     if as_json:
         typer.echo(json.dumps({**left.to_json(), "fixed": [_fixed(one) for one in fixes]}, indent=1))
     else:
