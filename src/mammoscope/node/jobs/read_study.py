@@ -29,7 +29,7 @@ from mammoscope.results import ReadMammogram
 KIND = "read study"
 MOST_TRIES = 2
 """An image that ended the process that read it so often is not touched a third time."""
-DISK_TROUBLE_WAIT_SECONDS = 60.0
+DISK_TROUBLE_WAIT_SECONDS = 10.0
 MACHINE_TROUBLE_WAIT_SECONDS = 15.0
 MOST_LOOKED_AT = 1000
 """Images of a study of which at least the header is looked at; the largest examinations have some hundred."""
