@@ -64,6 +64,26 @@ def test_a_box_less_than_a_pixel_wide_still_marks_one(make_image, algorithm):
     assert np.argwhere(masks.pixel_array.reshape(400, 300)).tolist() == [[20, 10]]
 
 
+@pytest.mark.parametrize(
+    ("attributes", "spacing", "said"),
+    [
+        ({"PixelSpacing": [0.05, 0.06]}, [0.05, 0.06], "that of the image (Pixel Spacing)"),
+        ({}, [0.07, 0.08], "at the detector, not in the breast (Imager Pixel Spacing)"),
+        ({"ImagerPixelSpacing": None}, None, "unknown"),
+    ],
+)
+def test_the_masks_say_how_large_their_pixels_are(make_image, algorithm, attributes, spacing, said):
+    masks = segmentation(make_image(findings=[((10, 10, 40, 40), 0.9)], **attributes), algorithm)
+    assert (
+        masks.SegmentSequence[0].SegmentDescription == f"Box around a finding, no outline of it. Pixel spacing: {said}."
+    )
+    shared = masks.SharedFunctionalGroupsSequence[0]
+    measures = shared.get("PixelMeasuresSequence")
+    assert (measures[0].PixelSpacing if measures else None) == spacing
+    # A projection is no plane in the patient, and a viewer that needs one is not to be given a made up one.
+    assert "PlaneOrientationSequence" not in shared
+
+
 @pytest.mark.validators
 def test_dciodvfy_finds_no_error(*, four_views, make_image, now, tmp_path, dciodvfy_errors):
     bare = make_image(

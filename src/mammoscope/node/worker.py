@@ -38,6 +38,7 @@ from mammoscope.node.jobs.scheduler import (
     sending_queue,
 )
 from mammoscope.node.jobs.study_completion import StudyTracker
+from mammoscope.node.jobs.trial import survives
 from mammoscope.node.monitoring.phantom_check import PHANTOM_RECEIVER
 from mammoscope.node.storage.inbox import Inbox
 from mammoscope.node.storage.outbox import Outbox
@@ -166,6 +167,7 @@ class Worker:
             node.answer_minutes,
             self.announce,
             self._stopping,
+            partial(survives, bundle=settings.model.bundle),
         )
         destinations = [*settings.destinations, *([phantom_destination] if phantom_destination else [])]
         asking = [(d.name, confirmer_for(d, settings, commitment)) for d in destinations if commitment is not None]

@@ -13,9 +13,11 @@ from pydicom import Dataset
 from pydicom.dataset import FileDataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.valuerep import DSfloat
 
 from mammoscope import __version__
 from mammoscope.findings import Algorithm, Box
+from mammoscope.imaging import attributes
 from mammoscope.results.base import (
     MANUFACTURER,
     RESEARCH_USE,
@@ -42,6 +44,15 @@ from mammoscope.settings import ResultKind
 
 _LABEL = "MAMMOSCOPE"
 _MAX_LONG_STRING = 64
+
+_BOX = "Box around a finding, no outline of it. "
+_SPACINGS = {
+    "PixelSpacing": f"{_BOX}Pixel spacing: that of the image (Pixel Spacing).",
+    "ImagerPixelSpacing": f"{_BOX}Pixel spacing: at the detector, not in the breast (Imager Pixel Spacing).",
+    "NominalScannedPixelSpacing": f"{_BOX}Pixel spacing: on the film (Nominal Scanned Pixel Spacing).",
+    None: f"{_BOX}Pixel spacing: unknown.",
+}
+"""By the attribute of the mammogram that the spacing is taken from, the best first."""
 
 _MOST_BYTES = 2**29
 """Of masks before they are packed; the largest mammogram with so many findings that it matters has no use for them."""
@@ -109,7 +120,25 @@ def segmentation(
     dataset = finished(made, image, series, algorithm, now)
     _name_dimensions(dataset, result_uid("dimensions", uid, algorithm))
     dataset.PatientOrientation = list(orientation_of(image) or ())  # the masks lie as the image does
+    _say_how_large_pixels_are(dataset, image)
     return dataset
+
+
+def _say_how_large_pixels_are(dataset: Dataset, image: ReadMammogram) -> None:
+    """Pixel Measures (PS3.3 C.7.6.16.2.1), and in each segment's description what kind of spacing that is.
+
+    No plane position nor orientation: a projection is no plane in the patient.
+    """
+    kind = next((kind for kind in _SPACINGS if attributes.pair(image.header, kind)), None)
+    for segment in dataset.SegmentSequence:
+        segment.SegmentDescription = _SPACINGS[kind]
+    if kind is None:
+        return
+    spacing = attributes.pair(image.header, kind)
+    assert spacing is not None
+    measures = Dataset()
+    measures.PixelSpacing = [DSfloat(mm, auto_format=True) for mm in (spacing.row_mm, spacing.column_mm)]
+    dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence = [measures]
 
 
 def _name_dimensions(dataset: Dataset, uid: str) -> None:

@@ -17,9 +17,10 @@ from mammoscope.node.events import Event, ImageRead, Origin, StudyFailed, StudyP
 from mammoscope.node.jobs.make_report import Reporter
 from mammoscope.node.jobs.read_study import StudyWork
 from mammoscope.node.jobs.study_completion import StudyTracker
+from mammoscope.node.jobs.trial import survives
 from mammoscope.node.storage.inbox import Inbox
 from mammoscope.node.storage.outbox import Outbox
-from mammoscope.reading import ImageReader
+from mammoscope.reading import ImageReader, MachineTroubleError
 from mammoscope.results import study_results
 from mammoscope.settings import DestinationSettings, ResultKind
 
@@ -76,6 +77,14 @@ class Bench:
         self.detector = detector
         self.make_results: Any = study_results
         self.shadow = False
+        self.tried: list[Path] = []
+        self.survives: bool | None = False
+
+    def _try(self, file: Path) -> bool:
+        self.tried.append(file)
+        if self.survives is None:
+            raise MachineTroubleError("memory", "none")
+        return self.survives
 
     def put(self, images: list[FileDataset], origin: Origin = Origin.SENT) -> str:
         study = str(images[0].StudyInstanceUID)
@@ -109,6 +118,7 @@ class Bench:
             60,
             self.events.append,
             self.stopping,
+            self._try,
         )
         self.work = work
         [order] = self.records.studies_to_read()
@@ -216,6 +226,71 @@ def test_an_image_that_ends_its_reader_again_and_again_is_answered(
         deadly: "The program ended 2 times while it read the image.",
     }
     assert len(deaths) == 2
+
+
+class EndedByOthers:
+    """A source whose process is ended by somebody else while it reads an image, so and so often."""
+
+    def __init__(self, source: MammogramReader, times: int) -> None:
+        self._source, self.left = source, times
+        self.read_header = source.read_header
+
+    def read_reduced(self, path: Path, name: str | None = None, **wanted: object) -> ReducedMammogram:
+        self.left -= 1
+        if self.left >= 0:
+            raise Crashed
+        return self._source.read_reduced(path, name, **wanted)
+
+
+def test_an_image_is_not_given_up_for_kills_that_had_nothing_to_do_with_it(
+    bench: Bench, images: list[FileDataset], source: MammogramReader
+) -> None:
+    bench.source, bench.survives = EndedByOthers(source, 3), True
+    study = bench.put(images[:1])
+    for _ in range(3):
+        with pytest.raises(Crashed):
+            bench.read(study)
+    assert [image.findings for image in bench.read(study).images] == [1]
+    assert bench.tried == [bench.inbox.image(study, str(images[0].SOPInstanceUID))] * 2
+
+
+def test_an_image_that_cannot_be_tried_now_waits(
+    bench: Bench, images: list[FileDataset], source: MammogramReader
+) -> None:
+    bench.source, bench.survives = EndedByOthers(source, 2), None
+    study = bench.put(images[:1])
+    for _ in range(2):
+        with pytest.raises(Crashed):
+            bench.read(study)
+    for _ in range(9):
+        assert bench.read(study).reports == ()
+        bench.clock.now += 60
+    bench.survives = True
+    assert [image.findings for image in bench.read(study).images] == [1]
+
+
+def test_a_crash_loop_ends_also_where_nobody_finds_the_cause(
+    bench: Bench, images: list[FileDataset], source: MammogramReader
+) -> None:
+    bench.source, bench.survives = EndedByOthers(source, 100), True
+    study = bench.put(images[:1])
+    for _ in range(6):
+        with pytest.raises(Crashed):
+            bench.read(study)
+    [image] = bench.read(study).images
+    assert image.reason == "The program ended 6 times while it read the image."
+
+
+@pytest.mark.slow
+def test_a_process_of_its_own_tries_an_image(images: list[FileDataset], tmp_path: Path) -> None:
+    good, damaged = tmp_path / "good.dcm", tmp_path / "damaged.dcm"
+    images[0].save_as(good, enforce_file_format=True)
+    damaged.write_bytes(good.read_bytes()[:3000])
+    assert survives(good, None)
+    assert survives(damaged, None)  # it is refused, which is no danger to anybody
+    assert not survives(good, None, seconds=0.01)
+    with pytest.raises(MachineTroubleError):
+        survives(good, tmp_path / "none.onnx")
 
 
 def test_a_study_that_is_overdue_is_answered_and_read_later(bench: Bench, images: list[FileDataset]) -> None:

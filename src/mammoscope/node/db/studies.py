@@ -117,6 +117,12 @@ class ReadingRecords(RecordStore):
             connection.execute(sa.update(t.objects).where(this).values(tries=t.objects.c.tries + 1))
             return int(connection.scalar(sa.select(t.objects.c.tries).where(this)) or 0)
 
+    def take_back_try(self, study: str, sop_instance: str) -> None:
+        """An image was not touched after all."""
+        this = (t.objects.c.study == study) & (t.objects.c.sop_instance == sop_instance)
+        with self._engine.begin() as connection:
+            connection.execute(sa.update(t.objects).where(this).values(tries=t.objects.c.tries - 1))
+
     def clear_tries(self, study: str, sop_instance: str) -> None:
         """Note that a try to read an image ended well, or for a reason that was not the image's."""
         this = (t.objects.c.study == study) & (t.objects.c.sop_instance == sop_instance)

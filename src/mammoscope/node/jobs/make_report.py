@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Protocol
 
 import structlog
@@ -200,9 +200,13 @@ def _left_out(outcomes: Sequence[ReadMammogram | Reading], images: Sequence[Read
 
 
 def _references(record: StudyRecord) -> tuple[ResultReference, ...]:
-    """The objects that a new report of the study replaces."""
+    """The objects that a new report of the study replaces, each dated by when its series began."""
     if not record.reports:
         return ()
+    began: dict[str, date] = {}
+    for report in record.reports:
+        for result in report.results:
+            began.setdefault(result.series_instance_uid or "", report.made_at.astimezone().date())
     return tuple(
         ResultReference(
             ResultKind(result.kind),
@@ -211,6 +215,7 @@ def _references(record: StudyRecord) -> tuple[ResultReference, ...]:
             result.sop_class_uid,
             result.sop_instance_uid,
             result.images,
+            began[result.series_instance_uid],
         )
         for result in record.reports[-1].results
         if result.kind is not None and result.series_instance_uid is not None

@@ -28,7 +28,9 @@ from mammoscope.results import ReadMammogram
 
 KIND = "read study"
 MOST_TRIES = 2
-"""An image that ended the process that read it so often is not touched a third time."""
+"""An image whose reader ended so often is read again only once a process of its own has survived it."""
+MOST_TRIES_IN_ALL = 6
+"""From here on it is not touched again, whoever ended the process."""
 DISK_TROUBLE_WAIT_SECONDS = 10.0
 MACHINE_TROUBLE_WAIT_SECONDS = 15.0
 MOST_LOOKED_AT = 1000
@@ -63,6 +65,7 @@ class StudyWork:
         answer_minutes: float,
         on_event: Callable[[Event], None],
         stopping: threading.Event,
+        survives: Callable[[Path], bool],
     ) -> None:
         self._work = work
         self._records = records
@@ -74,6 +77,7 @@ class StudyWork:
         self._answer_minutes = answer_minutes
         self._on_event = on_event
         self._stopping = stopping
+        self._survives = survives
         self._trouble: tuple[str, str] | None = None
         self._uncleared: set[tuple[str, str]] = set()
         work.define(KIND, self.read)
@@ -190,7 +194,8 @@ class StudyWork:
         """Touch an image; one that ended whatever touched it before is answered instead.
 
         The try is noted before the image is touched and cleared after, so that only what ended in between counts: this
-        whole process, or a child that was killed.
+        whole process, or a child that was killed. Whether it was the image's fault tells a process of its own: that the
+        machine was switched off three times while it was read says nothing against an image.
 
         Raises
         ------
@@ -200,9 +205,9 @@ class StudyWork:
         if (study, file.stem) in self._uncleared:
             self._clear(study, file.stem)
         tries = self._records.note_try(study, file.stem)
-        if tries > MOST_TRIES:
+        if tries > MOST_TRIES_IN_ALL or (tries > MOST_TRIES and not self._is_survived(study, file)):
             log.error("image given up", study=study, image=file.stem, tries=tries - 1)
-            return self._reader.answer(file, f"The program ended {MOST_TRIES} times while it read the image.")
+            return self._reader.answer(file, f"The program ended {tries - 1} times while it read the image.")
         try:
             outcome = read()
         except MachineTroubleError as error:
@@ -217,6 +222,13 @@ class StudyWork:
         self._uncleared.add((study, image))
         self._records.clear_tries(study, image)
         self._uncleared.discard((study, image))
+
+    def _is_survived(self, study: str, file: Path) -> bool:
+        try:
+            return self._survives(file)
+        except MachineTroubleError:
+            self._records.take_back_try(study, file.stem)
+            raise
 
     def _noted(self, study: str, error: MachineTroubleError) -> Facts:
         facts = {"study": study, "part": error.part, "reason": str(error)}
