@@ -233,6 +233,10 @@ def published_recipe(recipe: Recipe) -> dict[str, Any]:
     described["data"].pop("dataset")
     if recipe.detector.layout is not Layout.DETECTRON2:
         described["detector"].pop("detectron2")
+    # Left out where unused, so that a model's version, a hash of this, stays what it was.
+    for section, key in (("detector", "options"), ("augmentation", "custom")):
+        if not described[section][key]:
+            described[section].pop(key)
     described["detector"]["weights"] = Path(str(described["detector"]["weights"])).name
     if described.get("start"):
         described["start"] = Path(str(described["start"])).name
