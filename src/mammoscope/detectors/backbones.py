@@ -7,7 +7,7 @@ from typing import Any
 
 import timm
 import torch
-from timm.utils import freeze_batch_norm_2d
+from timm.utils.model import freeze_batch_norm_2d  # type: ignore[attr-defined]
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torchvision.models import resnet
@@ -178,12 +178,10 @@ def _timm_features(spec: DetectorSpec, strides: tuple[int, ...], *, pretrained: 
             "feature pyramid is made: choose another of timm's"
         ) from error
     # Networks of windows want one size unless told otherwise; the others do not know the word.
-    extra: dict[str, Any]
+    create: Any = timm.create_model
     for extra in ({"strict_img_size": False}, {}):
         try:
-            return timm.create_model(
-                spec.backbone, features_only=True, out_indices=indices, pretrained=pretrained, **extra
-            )
+            return create(spec.backbone, features_only=True, out_indices=indices, pretrained=pretrained, **extra)
         except TypeError:
             continue
         except Exception as error:

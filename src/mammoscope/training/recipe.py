@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from mammoscope.detectors import DetectorSpec, ExtensionPoint
+from mammoscope.detectors import DetectorSpec, ExtensionPoint, Layout
 from mammoscope.detectors.extensions import names_an_extension
 from mammoscope.errors import what_is_wrong
 from mammoscope.imaging import Crop, Preprocessing
@@ -373,6 +373,23 @@ def _meant(kind: type[BaseModel], place: tuple[int | str, ...]) -> str:
         return f"did you mean {'.'.join([*map(str, place[:-1]), alike[0]])}?"
     elsewhere = [f"{section}.{wrong}" for section, keys in sections.items() if wrong in keys]
     return f"did you mean {elsewhere[0]}?" if elsewhere else "remove it or correct its spelling"
+
+
+def published_recipe(recipe: Recipe) -> dict[str, Any]:
+    """A recipe as a bundle keeps it: without places on this machine, weights of a file by the file's name."""
+    described = recipe.model_dump(mode="json")
+    described["run"] = {"seed": recipe.run.seed}
+    described["data"].pop("dataset")
+    if recipe.detector.layout is not Layout.DETECTRON2:
+        described["detector"].pop("detectron2")
+    # Left out where unused, so that a model's version, a hash of this, stays what it was.
+    for section, key in (("detector", "options"), ("augmentation", "custom")):
+        if not described[section][key]:
+            described[section].pop(key)
+    described["detector"]["weights"] = Path(str(described["detector"]["weights"])).name
+    if described.get("start"):
+        described["start"] = Path(str(described["start"])).name
+    return described
 
 
 def recipe_file(name: Path) -> Path:
