@@ -117,7 +117,7 @@ def test_out_and_in_again(folder, collection):
     assert "12 images with 11 boxes written" in told("export", folder, "--format", "voc", "--out", collection / "voc")
     assert "choose another --out." in str(run("export", folder, "--format", "voc", "--out", folder).exception)
     said = told(
-        "import", "voc", "--annotations", collection / "voc/Annotations", "--images", collection / "voc/images",
+        "import", "voc", "--annotations", collection / "voc/Annotations", "--images", collection / "voc/JPEGImages",
         "--table", collection / "voc/images.csv", "--out", collection / "again",
     )  # fmt: skip
     assert "12 images of 6 patients with 11 boxes; 1 images have no box." in said
