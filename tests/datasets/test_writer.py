@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 
@@ -11,6 +12,7 @@ from mammoscope.datasets import (
     load_dataset,
     write_dataset,
 )
+from mammoscope.datasets.writer import bring_image
 from mammoscope.findings import Box
 from mammoscope.imaging import Laterality, View
 
@@ -76,6 +78,23 @@ def test_images_are_linked_or_copied(images, tmp_path, how, linked, symbolic):
     there = tmp_path / "out/images/00001_LEFT_CC.png"
     assert there.samefile(images[0].path) is linked
     assert there.is_symlink() is symbolic
+
+
+@pytest.mark.parametrize("how", [ImagesAs.LINKED, ImagesAs.COPIED])
+def test_what_a_symbolic_link_points_to_is_copied_and_never_hard_linked(tmp_path, how):
+    (tmp_path / "system").write_bytes(b"owned by another")
+    (tmp_path / "image.png").symlink_to(tmp_path / "system")
+    assert bring_image(tmp_path / "image.png", tmp_path / "brought.png", how)
+    assert (tmp_path / "system").stat().st_nlink == 1
+    assert not (tmp_path / "brought.png").is_symlink()
+    assert (tmp_path / "brought.png").read_bytes() == b"owned by another"
+
+
+@pytest.mark.parametrize("how", list(ImagesAs))
+def test_what_is_no_file_is_refused(tmp_path, how):
+    os.mkfifo(tmp_path / "image.png")
+    with pytest.raises(DatasetError, match=r"image\.png is not a file"):
+        bring_image(tmp_path / "image.png", tmp_path / "brought.png", how)
 
 
 def refused(images, tmp_path, said):

@@ -27,7 +27,7 @@ class ImagesAs(StrEnum):
     """How images get into a data set's folder."""
 
     LINKED = "linked"
-    """Hard links, which cost no space; copies where the file system allows none."""
+    """Hard links, which cost no space; copies where the file system allows none, or the image is a symbolic link."""
     SYMBOLIC = "symbolic"
     """Symbolic links to where the images lie: for archives on another file system; they must stay there."""
     COPIED = "copied"
@@ -74,13 +74,24 @@ def check_target(out: Path, overwrite: bool) -> None:
 
 
 def bring_image(source: Path, target: Path, how: ImagesAs) -> bool:
-    """Put an image file there; whether it was copied."""
+    """Put an image file there; whether it was copied.
+
+    What a symbolic link points to is copied, never hard-linked: who made a folder of images could otherwise have a data
+    set share any file of this machine, its owner and its mode included.
+
+    Raises
+    ------
+    DatasetError
+        If the image is no file, such as a device or a pipe.
+    """
+    if not source.is_file():
+        raise DatasetError(f"{source} is not a file: put the image itself there.")
     if how is ImagesAs.SYMBOLIC:
         target.symlink_to(source.resolve())
         return False
-    if how is ImagesAs.LINKED:
+    if how is ImagesAs.LINKED and not source.is_symlink():
         try:
-            target.hardlink_to(source.resolve())
+            os.link(source, target, follow_symlinks=False)
         except OSError:  # another file system, or one without links
             pass
         else:

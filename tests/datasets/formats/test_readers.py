@@ -51,6 +51,17 @@ def test_yolo_boxes_polygons_and_images_without_a_file(read, tmp_path):
     written(tmp_path / "y/labels/p1_L_CC.txt", "1 0.5 0.25 0.1 0.3\n\n0 0.1 0.1 0.2 0.1 0.2 0.4\n")
     assert read(read_yolo, tmp_path / "y") == {ONE: [("Calc", 90, 10, 110, 40), ("Mass", 20, 10, 40, 40)], TWO: []}
     assert read(read_yolo, tmp_path / "y/labels", classes=("a", "b"))[ONE][0][0] == "b"
+    for names, said in (
+        ("&a [[x, x], [x, x]]", "data.yaml: its names are not texts, one for each class"),
+        ("0x" + "9" * 5000, "the names of the classes are not known"),
+        ("[0x" + "9" * 5000 + "]", "its names are not texts"),
+        ("[2001-99-99]", "is not valid YAML"),
+        (f"&a [&b [{', '.join('x' * 90)}], {', '.join(['*b'] * 2000)}]", "data.yaml is not valid YAML of plain values"),
+    ):
+        written(tmp_path / "bad/data.yaml", f"names: {names}\n")
+        written(tmp_path / "bad/labels/p1_L_CC.txt", "0 0.5 0.25 0.1 0.3\n")
+        with pytest.raises(DatasetError, match=said):
+            read(read_yolo, tmp_path / "bad")
     for line, said in (
         ("2 0.5 0.5 0.1 0.1", "line 1: there is no class 2; the classes are 0 to 1"),
         ("0 100 25 20 30", "line 1: YOLO's values are shares"),

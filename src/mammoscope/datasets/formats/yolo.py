@@ -14,6 +14,7 @@ from mammoscope.datasets.files import check_unpacked
 from mammoscope.datasets.formats.base import ImageFolder, LabelledFile, ReadOptions, outlined, rectangle
 from mammoscope.datasets.formats.parsing import number, read_text
 from mammoscope.datasets.records import ImportedBox
+from mammoscope.untrusted_yaml import read_yaml
 
 _NAMES = ("classes.txt", "obj.names")
 _OVER_THE_EDGE = 0.01  # programs round; more than a hundredth of the image beyond its edge is another unit
@@ -75,15 +76,22 @@ def _classes(source: Path) -> tuple[str, ...]:
 
 def _names_in_yaml(path: Path) -> tuple[str, ...]:
     try:
-        content = yaml.safe_load(read_text(path))
-    except (yaml.YAMLError, RecursionError):
-        raise DatasetError(f"{path} is not valid YAML.") from None
+        content = read_yaml(read_text(path))
+    except (yaml.YAMLError, RecursionError, ValueError):
+        raise DatasetError(f"{path} is not valid YAML of plain values, or its aliases repeat too many.") from None
     names = content.get("names") if isinstance(content, dict) else None
     if isinstance(names, dict):
         if sorted(names) != list(range(len(names))):
             raise DatasetError(f"{path}: its names are not numbered 0, 1, 2, ...")
         names = [names[number] for number in range(len(names))]
-    return tuple(map(str, names)) if isinstance(names, list) else ()
+    if not isinstance(names, list):
+        return ()
+    try:
+        if all(isinstance(name, str | int | float) for name in names):
+            return tuple(map(str, names))
+    except ValueError:  # a number of thousands of digits
+        pass
+    raise DatasetError(f"{path}: its names are not texts, one for each class.")
 
 
 def _boxes(path: Path, rows: int, columns: int, classes: tuple[str, ...]) -> Iterator[ImportedBox]:
