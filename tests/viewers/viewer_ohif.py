@@ -26,9 +26,16 @@ SHA512 = "0kuF66Mq9c9dMD++bUsTjMrJpXJwaZhz9B4uS244DawAjSkTwIYFU93pxPuRUQixaRi7QA
 """Of the package's archive."""
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
-_FLAGS = ("--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist")
+_FLAGS = (
+    "--no-sandbox",
+    "--use-gl=angle",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+    "--ignore-gpu-blocklist",
+)
 _SCREEN = {"width": 1400, "height": 900}
 _SECONDS = 90_000
+_LOOKS = 12
 _IMAGE_IS_THERE = """() => {
   const engines = window.cornerstone ? window.cornerstone.getRenderingEngines() : [];
   const viewports = engines.flatMap((engine) => engine.getViewports()).filter((port) => port.id === 'default');
@@ -39,7 +46,9 @@ _PANE = """() => {
   const box = canvas && canvas.getBoundingClientRect();
   return box && [box.x, box.y, box.x + box.width, box.y + box.height];
 }"""
-_MARKS_ARE_THERE = "() => document.querySelectorAll('svg.svg-layer > g, svg.svg-layer > path, svg.svg-layer > line').length > 0"
+_MARKS_ARE_THERE = (
+    "() => document.querySelectorAll('svg.svg-layer > g, svg.svg-layer > path, svg.svg-layer > line').length > 0"
+)
 _SHOWN_IMAGE = """() => {
   const engines = window.cornerstone ? window.cornerstone.getRenderingEngines() : [];
   const port = engines.flatMap((engine) => engine.getViewports()).find((one) => one.id === 'default');
@@ -47,6 +56,7 @@ _SHOWN_IMAGE = """() => {
   const found = name && name.match(/instances\\/([0-9.]+)/);
   return found ? found[1] : null;
 }"""
+_NO_TOUR = "window.localStorage.setItem('shownTours', JSON.stringify(['basicViewerTour']))"
 CONFIG = """window.config = {
   routerBasename: null, extensions: [], modes: [], customizationService: {}, showStudyList: true,
   maxNumberOfWebWorkers: 2, showWarningMessageForCrossOrigin: false, showCPUFallbackMessage: false,
@@ -80,7 +90,7 @@ def ohif(npm: str, version: str = VERSION, sha512: str | None = SHA512) -> Path:
             subprocess.run([npm, "pack", "--silent", f"{PACKAGE}@{version}"], cwd=fetched, check=True, timeout=600)
             [archive] = Path(fetched).glob("*.tgz")
             digest = base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
-            assert sha512 is None or digest == sha512, f"{PACKAGE} {version} is not the one that was looked at: {digest}"
+            assert sha512 is None or digest == sha512, f"{PACKAGE} {version} is another one: {digest}"
             with tarfile.open(archive) as packed:
                 packed.extractall(Path(fetched, "unpacked"), filter="data")
             Path(fetched, "unpacked", "package", "dist").rename(folder)
@@ -127,6 +137,7 @@ class Viewer:
     def __init__(self, page: Page, origin: str) -> None:
         self._page, self._origin, self._errors = page, origin, []
         page.set_default_timeout(_SECONDS)
+        page.add_init_script(_NO_TOUR)
         page.on("pageerror", lambda error: self._errors.append(str(error)))
         page.on("console", lambda line: self._errors.append(line.text) if line.type == "error" else None)
 
@@ -134,7 +145,6 @@ class Viewer:
         """Open a study and wait for its first image."""
         self._page.goto(f"{self._origin}/viewer?StudyInstanceUIDs={study}")
         self._page.wait_for_function(_IMAGE_IS_THERE)
-        self._dismiss("Skip all")
         self._errors.clear()
 
     def series(self, number: int) -> bool:
@@ -145,7 +155,7 @@ class Viewer:
         except Expired:
             return False
         cell.first.dblclick()
-        self._page.wait_for_timeout(2500)
+        self._settle()
         return True
 
     def answer(self, word: str) -> bool:
@@ -155,7 +165,7 @@ class Viewer:
             button.click(timeout=4000)
         except Expired:
             return False
-        self._page.wait_for_timeout(2500)
+        self._settle()
         return True
 
     def wait_for_marks(self) -> bool:
@@ -176,8 +186,19 @@ class Viewer:
 
     def next_mark(self) -> None:
         """Go to the next mark of a report, by the arrow over the image."""
-        self._page.locator('[data-cy="viewport-action-arrows-right"], [data-cy="next-measurement"]').first.click()
-        self._page.wait_for_timeout(1500)
+        _, top, right, _ = self._page.evaluate(_PANE)
+        self._page.mouse.click(right - 28, top + 15)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Wait until the screen stays as it is, but no longer than some seconds: a progress bar never does."""
+        before = b""
+        for _ in range(_LOOKS):
+            self._page.wait_for_timeout(400)
+            now = self._page.screenshot()
+            if now == before:
+                return
+            before = now
 
     def look(self) -> Shown:
         """What is on the screen now."""
@@ -191,12 +212,6 @@ class Viewer:
             str(self._page.evaluate("() => document.body.innerText")),
             errors,
         )
-
-    def _dismiss(self, word: str) -> None:
-        try:
-            self._page.get_by_text(word, exact=True).click(timeout=4000)
-        except Expired:
-            return
 
 
 @contextmanager

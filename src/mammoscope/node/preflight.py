@@ -26,21 +26,30 @@ from mammoscope.findings import Algorithm, Reading, ReadingStatus
 from mammoscope.imaging import MammogramReader
 from mammoscope.inference.pool import ModelPool
 from mammoscope.logging import where_raised
-from mammoscope.network import DimsePeer, Sender, TLSConfig, WebPeer
+from mammoscope.network import DimsePeer, HL7Client, HL7Peer, Sender, TLSConfig, WebPeer
 from mammoscope.network.association import Caller
 from mammoscope.network.echo import echo, may_store_web, not_accepted, query_web, resolve, try_listening
 from mammoscope.network.peers import Peer
 from mammoscope.network.sop_classes import STORAGE_COMMITMENT, STUDY_ROOT_FIND, STUDY_ROOT_GET, STUDY_ROOT_MOVE
 from mammoscope.network.syslog import SyslogClient
 from mammoscope.node.db.repository import Records
-from mammoscope.node.jobs.deliver_report import peer_of
+from mammoscope.node.jobs.deliver_report import hl7_peer_of, peer_of
 from mammoscope.node.monitoring.phantom_check import PHANTOM_ROOT, phantom_images
 from mammoscope.node.monitoring.readiness import disk_has_room, storage_is_writable
 from mammoscope.node.node import is_running
 from mammoscope.node.retrieve.archives import tls_of
 from mammoscope.phantom import screening_study
 from mammoscope.results import ReadMammogram, study_results
-from mammoscope.settings import DestinationSettings, NodeSettings, ResultKind, SourceSettings
+from mammoscope.settings import (
+    DestinationSettings,
+    NodeSettings,
+    ResultKind,
+    SourceSettings,
+    Transport,
+    Viewer,
+    kinds_for,
+    not_shown,
+)
 
 CERTIFICATE_DAYS = 30
 """A certificate that ends sooner is to be renewed."""
@@ -231,6 +240,10 @@ def _collector(address: str, tls: TLSConfig | None) -> str:
 
 def _destination(settings: DestinationSettings, caller: Caller, tls: TLSConfig | None) -> Iterator[Outcome]:
     name = f"destination {settings.name}"
+    if settings.transport is Transport.HL7:
+        yield _outcome(f"{name}: connection", partial(_answers_hl7, hl7_peer_of(settings), tls))
+        return
+    yield _outcome(f"{name}: viewer", partial(_is_shown, settings))
     peer = peer_of(settings)
     if isinstance(peer, WebPeer):
         allowed = _outcome(f"{name}: store", partial(_web_store, peer, tls))
@@ -250,6 +263,26 @@ def _destination(settings: DestinationSettings, caller: Caller, tls: TLSConfig |
     )
     if settings.commitment:
         yield _outcome(f"{name}: storage commitment", partial(_accepts, caller, peer, [STORAGE_COMMITMENT]))
+
+
+def _is_shown(settings: DestinationSettings) -> str:
+    """Whether those who read there see any of what is sent."""
+    viewers, kinds = settings.viewer, settings.results
+    hidden = not_shown(viewers, kinds)
+    names = " or ".join(viewers)
+    if len(hidden) == len(kinds):
+        raise CheckError(
+            f"{names} shows none of what is sent ({', '.join(kinds)}); delete its key 'results', or send"
+            f" {', '.join(kinds_for(viewers))}"
+        )
+    shown = [kind for kind in kinds if kind not in hidden]
+    words = f"{names} shows {', '.join(shown)}" if Viewer.ANY not in viewers else f"it is sent {', '.join(kinds)}"
+    return f"{words}, but not {', '.join(hidden)}" if hidden else words
+
+
+def _answers_hl7(peer: HL7Peer, tls: TLSConfig | None) -> str:
+    HL7Client(PEER_SECONDS, tls).connect(peer)
+    return f"{peer} takes connections; whether it takes our messages only a report shows"
 
 
 def _source(settings: SourceSettings, caller: Caller, tls: TLSConfig | None) -> Iterator[Outcome]:

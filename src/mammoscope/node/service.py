@@ -20,6 +20,7 @@ from mammoscope.node.monitoring.metrics import Metrics, read_state
 from mammoscope.node.monitoring.phantom_check import LOOPBACK, PhantomRounds, RoundNode, is_phantom, phantom_images
 from mammoscope.node.monitoring.readiness import Check, Readiness, disk_has_room, operate_routes, storage_is_writable
 from mammoscope.node.node import Node
+from mammoscope.node.notices.notifier import notifiers
 from mammoscope.node.retrieve.archives import tls_of
 from mammoscope.reading import MammogramDetector
 from mammoscope.settings import NodeSettings
@@ -187,6 +188,9 @@ def audit_of(settings: NodeSettings, *, passing_on: bool = True) -> Iterator[Aud
             client = SyslogClient(settings.audit.syslog, tls.calling_https() if tls else None)
             source = Source.of_this_machine(settings.node.ae_title)
             undo.enter_context(Collector(trail, folder, client, source))
+        if passing_on:
+            for notifier in notifiers(settings.notices, trail, folder, settings.node.ae_title, tls_of(settings)):
+                undo.enter_context(notifier)
         yield undo.enter_context(Audit(trail))
 
 
