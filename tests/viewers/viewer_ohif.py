@@ -1,6 +1,7 @@
 """OHIF, driven as a reader drives it: a study is opened, a series is double-clicked, and the screen is looked at."""
 
 import base64
+import contextlib
 import hashlib
 import os
 import shutil
@@ -147,14 +148,26 @@ class Viewer:
         self._page.wait_for_function(_IMAGE_IS_THERE)
         self._errors.clear()
 
-    def series(self, number: int) -> bool:
-        """Double-click the series of that number; whether it is listed."""
+    def series(self, number: int, changes: bool = True) -> bool:
+        """Double-click the series of that number; whether it is listed.
+
+        Parameters
+        ----------
+        changes
+            Whether another image is to be waited for: one that has come is loaded.
+        """
+        before = self._page.evaluate(_SHOWN_IMAGE)
         cell = self._page.locator('[data-cy^="study-browser-thumbnail"]').filter(has_text=f"S:{number}")
         try:
             cell.first.wait_for(timeout=10_000)
         except Expired:
             return False
         cell.first.dblclick()
+        if changes:
+            with contextlib.suppress(Expired):
+                self._page.wait_for_function(
+                    f"(before) => ![null, before].includes(({_SHOWN_IMAGE})())", arg=before, timeout=15_000
+                )
         self._settle()
         return True
 
