@@ -37,6 +37,7 @@ _FLAGS = (
 _SCREEN = {"width": 1400, "height": 900}
 _SECONDS = 90_000
 _LOOKS = 12
+_UNCHANGED_MILLISECONDS = 4000
 _IMAGE_IS_THERE = """() => {
   const engines = window.cornerstone ? window.cornerstone.getRenderingEngines() : [];
   const viewports = engines.flatMap((engine) => engine.getViewports()).filter((port) => port.id === 'default');
@@ -163,11 +164,13 @@ class Viewer:
         except Expired:
             return False
         cell.first.dblclick()
-        if changes:
-            with contextlib.suppress(Expired):
-                self._page.wait_for_function(
-                    f"(before) => ![null, before].includes(({_SHOWN_IMAGE})())", arg=before, timeout=15_000
-                )
+        if not changes:
+            self._page.wait_for_timeout(_UNCHANGED_MILLISECONDS)
+            return True
+        with contextlib.suppress(Expired):
+            self._page.wait_for_function(
+                f"(before) => ![null, before].includes(({_SHOWN_IMAGE})())", arg=before, timeout=15_000
+            )
         self._settle()
         return True
 

@@ -23,7 +23,7 @@ from mammoscope.network.errors import (
 )
 from mammoscope.network.http_server import WebService
 from mammoscope.network.mllp import HL7Client, HL7Peer
-from mammoscope.network.notifying import MailServer, WebhookClient, send_mail
+from mammoscope.network.notifying import MailServer, WebhookClient, check_mail, send_mail
 from mammoscope.network.peers import Destination, DimsePeer, Peer, WebPeer
 from mammoscope.network.query_retrieve import FoundStudy, QueryClient, QueryError, Retrieval
 from mammoscope.network.received import ObjectRefusal, Receipt, ReceivedObject, Receiver
@@ -96,5 +96,6 @@ __all__ = [
     "WebService",
     "WebStatusError",
     "WebhookClient",
+    "check_mail",
     "send_mail",
 ]

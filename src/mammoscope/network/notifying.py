@@ -2,7 +2,8 @@
 
 import smtplib
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
@@ -106,12 +107,29 @@ def send_mail(
     mail["Date"], mail["Message-ID"] = formatdate(localtime=True), make_msgid(domain=sender.partition("@")[2])
     mail["Auto-Submitted"] = "auto-generated"  # RFC 3834: no answer by an absence notice
     mail.set_content(text)
-    context = tls or ssl.create_default_context()
+    with _in_words(server), _let_in(server, tls) as connection:
+        refused = connection.send_message(mail)
+    if refused:
+        raise MessageRefusedError(f"{server} did not take the mail for {len(refused)} of {len(recipients)} recipients")
+
+
+def check_mail(server: MailServer, tls: ssl.SSLContext | None = None) -> None:
+    """See that a mail server is there and lets us in, and send nothing.
+
+    Raises
+    ------
+    PeerUnreachableError, MessageRefusedError
+        As `send_mail` does.
+    """
+    with _in_words(server), _let_in(server, tls) as connection:
+        connection.noop()
+
+
+@contextmanager
+def _in_words(server: MailServer) -> Iterator[None]:
+    """Tell what goes wrong as an error of ours, without the server's own words."""
     try:
-        with _connected(server, context) as connection:
-            if server.user is not None and server.password is not None:
-                connection.login(server.user, server.password)
-            refused = connection.send_message(mail)
+        yield
     except smtplib.SMTPServerDisconnected:
         raise PeerUnreachableError(f"{server} broke off") from None
     except (smtplib.SMTPResponseException, smtplib.SMTPRecipientsRefused, smtplib.SMTPNotSupportedError) as error:
@@ -120,8 +138,14 @@ def send_mail(
     except (OSError, smtplib.SMTPException) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
         raise PeerUnreachableError(f"{server} cannot be reached ({reason})") from None
-    if refused:
-        raise MessageRefusedError(f"{server} did not take the mail for {len(refused)} of {len(recipients)} recipients")
+
+
+@contextmanager
+def _let_in(server: MailServer, tls: ssl.SSLContext | None) -> Iterator[smtplib.SMTP]:
+    with _connected(server, tls or ssl.create_default_context()) as connection:
+        if server.user is not None and server.password is not None:
+            connection.login(server.user, server.password)
+        yield connection
 
 
 def _connected(server: MailServer, context: ssl.SSLContext) -> smtplib.SMTP:
