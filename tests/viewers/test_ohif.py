@@ -5,6 +5,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from mammoscope.results import Result
 from mammoscope.settings import ResultKind
 
 pytestmark = [pytest.mark.pacs, pytest.mark.slow]
+CONFIG = Path(__file__).resolve().parents[2] / "deploy" / "ohif" / "app-config.js"
 PIXELS = 5
 GREYS = 6.0
 
@@ -25,6 +27,8 @@ class Reading:
     case: "object"
     viewer: "object"
     first: "object"
+    as_deployed: str
+    """Where OHIF is with the configuration of deploy/."""
 
 
 @pytest.fixture(scope="module")
@@ -47,11 +51,12 @@ def reading(make_case, tmp_path_factory, tool: Callable[[str], str], loopback_on
         loopback_only(),
         viewer_servers.orthanc(tmp_path_factory.mktemp("archive"), 8042, 4242) as archive,
         viewer_servers.web_origin(folder, viewer_ohif.CONFIG, archive, 8043) as origin,
+        viewer_servers.web_origin(folder, CONFIG.read_text(), archive, 8044) as as_deployed,
         viewer_ohif.browser(origin) as viewer,
     ):
         archive.store(case.files)
         viewer.open(case.study)
-        yield Reading(case, viewer, viewer.look())
+        yield Reading(case, viewer, viewer.look(), as_deployed)
 
 
 def test_a_mammogram_has_the_greys_that_were_read(reading):
@@ -111,6 +116,29 @@ def test_a_segmentation_does_not_end_the_page(reading):
     assert reading.viewer.series(9006)
     shown = reading.viewer.look()
     assert shown.image == reading.case.of(ResultKind.COLOUR_SHEET)[0].reference.sop_instance
+
+
+def test_as_deployed_the_four_views_hang_back_to_back_with_their_marks_on(reading):
+    from viewer_marks import colour, greys_off_by, offsets, on_screen
+
+    reading.viewer.open(reading.case.study, reading.as_deployed)
+    panes = reading.viewer.panes(4)
+    assert reading.viewer.wait_for_marks()
+    shown = reading.viewer.look()
+    images = {f"{i.laterality}{i.view}": i for i in reading.case.images}
+    places = {name: panes[image.sop_instance_uid] for name, image in images.items()}
+    assert places["RCC"].x1 == pytest.approx(places["LCC"].x0, abs=PIXELS)
+    assert places["RMLO"].x1 == pytest.approx(places["LMLO"].x0, abs=PIXELS)
+    assert places["RCC"].y1 < places["RMLO"].y1
+    for name, image in images.items():
+        picture = (image.mammogram.pixels >> 8).astype(np.uint8)
+        if not image.reading.findings:  # its words would be counted
+            assert greys_off_by(shown.screen, places[name], picture) < GREYS
+        for finding in image.reading.findings:
+            box = on_screen(finding.box, places[name], *picture.shape)
+            assert max(map(abs, offsets(colour(shown.screen), box))) <= PIXELS
+    assert shown.text.count("Mass 91 %\nresearch use only\nnot for diagnosis") == 2
+    assert not shown.errors
 
 
 def _of(results: list[Result], uid: str | None) -> Result:

@@ -43,6 +43,8 @@ _IMAGE_IS_THERE = """() => {
   const viewports = engines.flatMap((engine) => engine.getViewports()).filter((port) => port.id === 'default');
   return viewports.some((port) => port.getCurrentImageId && port.getCurrentImageId());
 }"""
+_ANY_IMAGE_IS_THERE = """() => window.cornerstone && window.cornerstone.getRenderingEngines()
+  .flatMap((engine) => engine.getViewports()).some((port) => port.getCurrentImageId && port.getCurrentImageId())"""
 _PANE = """() => {
   const canvas = document.querySelector('.cornerstone-viewport-element canvas');
   const box = canvas && canvas.getBoundingClientRect();
@@ -58,6 +60,16 @@ _SHOWN_IMAGE = """() => {
   const found = name && name.match(/instances\\/([0-9.]+)/);
   return found ? found[1] : null;
 }"""
+_PANES = """() => window.cornerstone.getRenderingEngines().flatMap((engine) => engine.getViewports())
+  .filter((port) => port.getCurrentImageId && port.getCurrentImageId()).map((port) => {
+    const name = port.getCurrentImageId();
+    const { rows, columns } = window.cornerstone.metaData.get('imagePixelModule', name);
+    const pane = port.element.getBoundingClientRect();
+    const corners = [[0, 0], [columns, rows]].map(([x, y]) =>
+      port.worldToCanvas(window.cornerstone.utilities.imageToWorldCoords(name, [x, y])));
+    return [name.match(/instances\\/([0-9.]+)/)[1],
+      corners[0][0] + pane.x, corners[0][1] + pane.y, corners[1][0] + pane.x, corners[1][1] + pane.y];
+  })"""
 _NO_TOUR = "window.localStorage.setItem('shownTours', JSON.stringify(['basicViewerTour']))"
 CONFIG = """window.config = {
   routerBasename: null, extensions: [], modes: [], customizationService: {}, showStudyList: true,
@@ -143,10 +155,10 @@ class Viewer:
         page.on("pageerror", lambda error: self._errors.append(str(error)))
         page.on("console", lambda line: self._errors.append(line.text) if line.type == "error" else None)
 
-    def open(self, study: str) -> None:
-        """Open a study and wait for its first image."""
-        self._page.goto(f"{self._origin}/viewer?StudyInstanceUIDs={study}")
-        self._page.wait_for_function(_IMAGE_IS_THERE)
+    def open(self, study: str, origin: str | None = None) -> None:
+        """Open a study, at another origin than the usual one if it is given, and wait for its first image."""
+        self._page.goto(f"{origin or self._origin}/viewer?StudyInstanceUIDs={study}")
+        self._page.wait_for_function(_IMAGE_IS_THERE if origin is None else _ANY_IMAGE_IS_THERE)
         self._errors.clear()
 
     def series(self, number: int, changes: bool = True) -> bool:
@@ -178,7 +190,7 @@ class Viewer:
         """Answer a question of the viewer; whether there was one."""
         button = self._page.get_by_role("button", name=word, exact=True)
         try:
-            button.click(timeout=4000)
+            button.click(timeout=15_000)
         except Expired:
             return False
         self._settle()
@@ -215,6 +227,12 @@ class Viewer:
             if now == before:
                 return
             before = now
+
+    def panes(self, count: int) -> dict[str, Box]:
+        """Where the images of so many panes lie on the screen, by their SOP Instance UIDs, as the viewer has it."""
+        self._page.wait_for_function(f"(count) => ({_PANES})().length === count", arg=count)
+        self._settle()
+        return {name: Box(*edges) for name, *edges in self._page.evaluate(_PANES)}
 
     def look(self) -> Shown:
         """What is on the screen now."""

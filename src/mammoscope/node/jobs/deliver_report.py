@@ -409,5 +409,6 @@ def confirmer_for(
 
 def dimse_peers(settings: NodeSettings) -> Mapping[str, DimsePeer]:
     """Those that are spoken to by DICOM, by AE title."""
-    peers = [peer_of(s) for s in (*settings.sources, *settings.destinations) if s.transport is Transport.DIMSE]
+    known: list[SourceSettings | DestinationSettings] = [*settings.sources, *settings.destinations]
+    peers = [peer_of(one) for one in known if one.transport is Transport.DIMSE]
     return {peer.ae_title: peer for peer in peers if isinstance(peer, DimsePeer)}

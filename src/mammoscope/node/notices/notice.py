@@ -43,9 +43,12 @@ class Notice:
 
     def document(self) -> dict[str, object]:
         """As a program is told it."""
-        facts = {"kind": str(self.kind), "at": self.at, "words": self.words}
-        further = {"study": self.study, "destination": self.destination}
-        return facts | {name: value for name, value in further.items() if value is not None}
+        facts: dict[str, object] = {"kind": str(self.kind), "at": self.at, "words": self.words}
+        if self.study is not None:
+            facts["study"] = self.study
+        if self.destination is not None:
+            facts["destination"] = self.destination
+        return facts
 
 
 class Watch:
