@@ -193,6 +193,9 @@ def import_coco(
     native_sizes: Path | None = None,
     patient_pattern: str | None = None,
     case_tables: Sequence[Path] = (),
+    name: str | None = None,
+    licence: str | None = None,
+    citation: str | None = None,
     copy: bool = False,
     overwrite: bool = False,
     silence: Silence | None = None,
@@ -219,6 +222,9 @@ def import_coco(
     case_tables
         CBIS-DDSM's case tables (see `CaseTables`), whose density, pathology and so on become ``attributes`` of the
         images, found by patient, side and view.
+    name, licence, citation
+        What the collection is called, under which licence it may be used, what to cite; ``None`` for what the COCO file
+        says of it, if anything.
     copy
         Copy images instead of hard-linking them. A linked image costs no space, and is the same file as its origin.
     overwrite
@@ -258,7 +264,9 @@ def import_coco(
     if crowds := crowds_told(document, crowds_are_lesions=crowds_are_lesions):
         notes = (crowds, *notes)
     with new_folder(out, overwrite=overwrite) as folder:
-        copied = _write(document, plan, folder, copy, progress)
+        said = {"description": name, "licence": licence, "citation": citation}
+        said = {key: value for key, value in said.items() if value is not None}
+        copied = _write(document, plan, said, folder, copy, progress)
     return _summary(plan, copied, notes)
 
 
@@ -312,6 +320,7 @@ def _check_targets_differ(document: CocoDocument, plan: list[_PlannedImage]) -> 
 def _write(
     document: CocoDocument,
     plan: list[_PlannedImage],
+    said: dict[str, str],
     folder: Path,
     copy: bool,
     progress: Callable[[int, int], None] | None,
@@ -326,12 +335,12 @@ def _write(
             copied += bring_image(planned.source, target, ImagesAs.COPIED if copy else ImagesAs.LINKED)
         if progress:
             progress(done, len(plan))
-    write_json(folder / ANNOTATIONS, _coco(document, plan))
+    write_json(folder / ANNOTATIONS, _coco(document, plan, said))
     refresh_index(folder)
     return copied
 
 
-def _coco(document: CocoDocument, plan: list[_PlannedImage]) -> dict[str, Any]:
+def _coco(document: CocoDocument, plan: list[_PlannedImage], said: dict[str, str]) -> dict[str, Any]:
     info = document.facts.get("info")
     origin = {"annotations": document.path.name, "mammoscope": __version__}
     # pycocotools takes an annotation with the id 0 for none when it matches: such a file is numbered from 1
@@ -339,11 +348,13 @@ def _coco(document: CocoDocument, plan: list[_PlannedImage]) -> dict[str, Any]:
     return {
         "info": {
             **(info if isinstance(info, dict) else {}),
+            **said,
             "imported_from": origin,
             FORMAT_KEY: FORMAT,
             "marks": MarkCounts.of(planned.marks for planned in plan).to_json(),
         },
         **{key: value for key, value in document.facts.items() if key not in {"info", "images", "annotations"}},
+        **({"licenses": [{"id": 1, "name": said["licence"]}]} if "licence" in said else {}),
         "images": [_coco_image(planned) for planned in plan],
         "annotations": [
             _coco_annotation(planned, annotation, box, shift, crowd=marked.crowd)

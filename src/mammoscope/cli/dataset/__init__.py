@@ -50,6 +50,9 @@ def import_coco(
             help="CBIS-DDSM's case table (may be repeated): density, pathology, ... become attributes of images."
         ),
     ] = None,
+    name: Annotated[str | None, typer.Option(help="What the collection is called.")] = None,
+    licence: Annotated[str | None, typer.Option(help="Under which licence it may be used.")] = None,
+    citation: Annotated[str | None, typer.Option(help="What to cite.")] = None,
     copy: Annotated[bool, typer.Option("--copy", help="Copy images instead of hard-linking them.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a data set that is there.")] = False,
     unmarked: Annotated[str | None, UNMARKED] = None,
@@ -64,8 +67,8 @@ def import_coco(
         task = progress.add_task("importing", total=None)
         summary = datasets.import_coco(
             annotations, images, out, native_sizes=native_sizes, patient_pattern=patient_pattern,
-            case_tables=cases or (), copy=copy, silence=silence_of(unmarked),
-            crowds_are_lesions=crowds_are_lesions,
+            case_tables=cases or (), name=name, licence=licence, citation=citation, copy=copy,
+            silence=silence_of(unmarked), crowds_are_lesions=crowds_are_lesions,
             overwrite=overwrite, progress=lambda done, total: progress.update(task, completed=done, total=total),
         )  # fmt: skip
     if cases:

@@ -45,6 +45,9 @@ def write_png(source: Path, target: Path) -> None:
 BOXES = "boxes.csv"
 """The table of an export as CSV."""
 
+VOC_IMAGES = "JPEGImages"
+"""Where readers of Pascal VOC look for images, whatever their format."""
+
 _DECIMALS = 4  # of pixels: far below the 0.01 that anything is compared to
 
 
@@ -111,7 +114,7 @@ def export_dataset(
     export = _Export(dataset, Path(folder), names)
     with new_folder(out) as new:
         for done, image in enumerate(dataset, start=1):
-            target = new / IMAGES / names[image.id]
+            target = new / (VOC_IMAGES if kind == "voc" else IMAGES) / names[image.id]
             target.parent.mkdir(parents=True, exist_ok=True)
             if png:
                 write_png(image.path, target)
@@ -178,7 +181,7 @@ def _write_voc(export: _Export, out: Path) -> None:
     for image in filter(_said_empty, export.dataset):
         name = export.names[image.id]
         root = ET.Element("annotation")
-        ET.SubElement(root, "folder").text = IMAGES
+        ET.SubElement(root, "folder").text = VOC_IMAGES
         ET.SubElement(root, "filename").text = name
         size = ET.SubElement(root, "size")
         for side, length in (("width", image.columns), ("height", image.rows), ("depth", 1)):
@@ -194,10 +197,24 @@ def _write_voc(export: _Export, out: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         ET.indent(root)
         ET.ElementTree(root).write(target, encoding="utf-8", xml_declaration=True)
-    for split, names in _by_split(export).items():
+    # CVAT knows the labels from this table of names and colours alone.
+    labels = ("background", *export.dataset.labels)
+    lines = [f"{label}:{','.join(map(str, _colour(number)))}::\n" for number, label in enumerate(labels)]
+    (out / "labelmap.txt").write_text("# label:color_rgb:parts:actions\n" + "".join(lines), encoding="utf-8")
+    # Programs find the images by these lists: without splits, all are in "default", as CVAT calls it.
+    for split, names in (_by_split(export) or {"default": list(export.names.values())}).items():
         listed = out / "ImageSets" / "Main" / f"{split}.txt"
         listed.parent.mkdir(parents=True, exist_ok=True)
         listed.write_text("".join(f"{PurePosixPath(name).with_suffix('')}\n" for name in names), encoding="utf-8")
+
+
+def _colour(number: int) -> tuple[int, int, int]:
+    """Pascal VOC's colour of a class: bits of its number, three by three, from the highest bit of each channel down."""
+    channels = [0, 0, 0]
+    for place in range(8):
+        for channel in range(3):
+            channels[channel] |= (number >> (3 * place + channel) & 1) << (7 - place)
+    return channels[0], channels[1], channels[2]
 
 
 def _write_yolo(export: _Export, out: Path) -> None:
@@ -213,9 +230,13 @@ def _write_yolo(export: _Export, out: Path) -> None:
     splits = _by_split(export)
     for split, names in splits.items():
         (out / f"{split}.txt").write_text("".join(f"./{IMAGES}/{name}\n" for name in names), encoding="utf-8")
-    sets = {split: f"{split}.txt" for split in splits} or {"train": IMAGES, "val": IMAGES}
-    described = {"path": ".", **sets, "names": dict(enumerate(classes))}
+    # Without "path", whoever reads it looks beside the file; "." would be the folder that the reader happens to run in.
+    # A set that is not split gets no "val": its training images are not to validate on.
+    sets = {split: f"{split}.txt" for split in splits} or {"train": IMAGES}
+    described = {**sets, "names": dict(enumerate(classes))}
     (out / "data.yaml").write_text(yaml.safe_dump(described, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    # Label Studio's converter reads the names from here.
+    (out / "classes.txt").write_text("".join(f"{name}\n" for name in classes), encoding="utf-8")
 
 
 def _shares(box: Box, image: AnnotatedImage) -> tuple[float, float, float, float]:

@@ -36,10 +36,11 @@ from mammoscope.node.db.models import (
     Whereabouts,
     WorkerRecord,
 )
-from mammoscope.node.db.studies import ReadingRecords
+from mammoscope.node.db.studies import Attempt, ReadingRecords
 from mammoscope.node.events import Origin
 
 __all__ = [
+    "Attempt",
     "Counts",
     "DeliveryOrder",
     "DeliveryRecord",
