@@ -72,6 +72,9 @@ class _TrialLines:
     def __init__(self, console: Console) -> None:
         self._console = console
 
+    def noted(self, told: str) -> None:
+        """A sentence on the data, the same for every trial."""
+
     def prepared(self, done: int, total: int) -> None:
         """Mammograms read and prepared."""
 
