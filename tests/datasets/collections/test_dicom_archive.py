@@ -15,6 +15,7 @@ from pydicom.uid import (
     DigitalMammographyXRayImageStorageForPresentation,
     ExplicitVRLittleEndian,
     GrayscaleSoftcopyPresentationStateStorage,
+    MammographyCADSRStorage,
     generate_uid,
 )
 
@@ -102,7 +103,7 @@ def test_own_results_come_back_as_the_same_boxes_each_once(laid):
 
 def reported(laid):
     """The CAD report on disk, and its first finding."""
-    (path,) = (path for path in laid.folder.glob("result-*.dcm") if dcmread(path).Modality == "SR")
+    (path,) = (p for p in laid.folder.glob("result-*.dcm") if dcmread(p).SOPClassUID == MammographyCADSRStorage)
     report = dcmread(path)
 
     def found(item):
