@@ -298,7 +298,7 @@ def test_an_export_keeps_who_was_not_annotated(tmp_path):
         summary = export_dataset(tmp_path / "out", tmp_path / kind, kind)
         assert summary.unannotated == 1
         again = import_annotations(
-            kind, tmp_path / kind / places[kind], tmp_path / kind / "images", tmp_path / f"{kind}-again",
+            kind, tmp_path / kind / places[kind], tmp_path / kind, tmp_path / f"{kind}-again",
             patient_pattern=PATTERN,
         )  # fmt: skip
         counts = again.written.marks
