@@ -44,7 +44,7 @@ _UNKNOWN = "unknown"
 
 
 def load_data(section: DataSection) -> AnnotatedDataset:
-    """The data set with the splits ``train`` and ``val`` and labels to learn.
+    """The data set with the splits ``train`` and ``val`` and labels to learn, images that nobody annotated set aside.
 
     Raises
     ------
@@ -57,6 +57,8 @@ def load_data(section: DataSection) -> AnnotatedDataset:
     data = load_dataset(section.dataset)
     if section.fold is not None:
         data = with_fold_apart(data, section.fold)
+    if not section.count_unannotated:
+        data = data.annotated()
     if section.validated_only:
         data = _validated(data)
     if section.label_from is None and not section.labels and not section.leave_out:

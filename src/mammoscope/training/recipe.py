@@ -268,6 +268,8 @@ class DataSection(_Section):
         Labels that make an image unfit to learn from or to validate on.
     validated_only
         Learn from and validate on images alone whose boxes an expert confirmed (`mammoscope dataset review`).
+    count_unannotated
+        Take images that nobody annotated for images without a lesion; else they are set aside.
     """
 
     dataset: Path
@@ -278,6 +280,7 @@ class DataSection(_Section):
     labels: dict[str, str] = {}
     leave_out: tuple[str, ...] = ()
     validated_only: bool = False
+    count_unannotated: bool = False
 
 
 class Recipe(_Section):

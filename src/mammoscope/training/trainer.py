@@ -64,6 +64,8 @@ def train(recipe: Recipe, watcher: Watcher) -> RunFolder:
     if not accelerator.is_main_process:
         watcher = Unwatched()
     data = load_data(recipe.data)
+    if told := data.set_aside_told():
+        watcher.noted(told)
     with accelerator.main_process_first():
         run = RunFolder.open(recipe.run_folder, recipe, data.fingerprint())
         samples = training_samples(recipe, data, watcher)

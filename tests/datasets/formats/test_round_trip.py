@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from mammoscope.datasets import ImportedBox, ImportedImage, load_dataset, write_dataset
 from mammoscope.datasets.formats import WRITERS, export_dataset, import_annotations
 from mammoscope.datasets.formats.exporting import VOC_IMAGES
+from mammoscope.datasets.image_marks import ImageMarks, Silence
 from mammoscope.findings import Box
 from mammoscope.imaging import Laterality, View
 
@@ -53,7 +54,8 @@ def test_boxes_survive(kind, pictures, marks):
         images = [
             ImportedImage(
                 pictures / f"{number}.png", *size, f"patient {number}", file_name=f"deep {number}/{number}.png",
-                boxes=tuple(theirs), split=("train", "val", "test")[number], laterality=Laterality.LEFT, view=View.MLO,
+                marks=ImageMarks(tuple(theirs), Silence.NEGATIVE),
+                split=("train", "val", "test")[number], laterality=Laterality.LEFT, view=View.MLO,
             )
             for number, (size, theirs) in enumerate(zip(SIZES, marks, strict=True))
         ]  # fmt: skip

@@ -88,11 +88,14 @@ def _all_facts(table: "pyarrow.Table") -> dict[str, Any]:
     import pyarrow.compute as pc
 
     sides = pc.list_flatten(table.column("box_sides"))
+    empty = table.filter(pc.equal(table.column("n_boxes"), 0))
     facts: dict[str, Any] = {
         "images": table.num_rows,
         "patients": pc.count_distinct(table.column("patient")).as_py(),
         "boxes": pc.sum(table.column("n_boxes")).as_py(),
-        "images without a box": pc.sum(pc.equal(table.column("n_boxes"), 0)).as_py(),
+        "images without a box": empty.num_rows,
+        # Those of which nobody said that they show no lesion.
+        "unannotated images without a box": pc.sum(pc.equal(empty.column("review"), "unannotated")).as_py() or 0,
         "labels": _counts(pc.list_flatten(table.column("labels"))),
     }
     silent = {"split": "not split", "fold": "none"}
@@ -115,6 +118,8 @@ def _counts(values: Any, silent: str = "unknown") -> dict[str, int]:
 def _facts(table: "pyarrow.Table") -> list[tuple[str, str]]:
     """The same in words."""
     facts = _all_facts(table)
+    if unknown := facts.pop("unannotated images without a box"):
+        facts["images without a box"] = f"{facts['images without a box']}, of them {unknown} unannotated"
     side = facts.pop("box side", None)
     of_size = "no boxes"
     if side is not None:
@@ -170,6 +175,10 @@ def audit(
     ray: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Spread the measuring over this Ray cluster.")
     ] = None,
+    against: Annotated[
+        list[Path] | None,
+        typer.Option(help="Another data set's folder (may be repeated): images that are there too, stretched or not."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     pictures: Annotated[int, typer.Option(min=0, help="How many cases of a check the page shows with pictures.")] = 24,
 ) -> None:
@@ -189,7 +198,7 @@ def audit(
     ):
         task = progress.add_task("", total=None)
         found = audit_dataset(
-            folder, resume=resume, jobs=jobs, spread=cluster.map if cluster else None,
+            folder, resume=resume, jobs=jobs, spread=cluster.map if cluster else None, against=against or (),
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )  # fmt: skip
     fixes = fix_dataset(found) if fix else ()
@@ -198,7 +207,7 @@ def audit(
             report.write_text(audit_html(found, most=pictures, fixes=fixes), encoding="utf-8")
         except OSError as error:
             raise MammoscopeError(f"{report} cannot be written: {error.strerror}.") from None
-    left = audit_dataset(folder, resume=True, jobs=jobs) if fixes else found
+    left = audit_dataset(folder, resume=True, jobs=jobs, against=against or ()) if fixes else found
     if as_json:
         typer.echo(json.dumps({**left.to_json(), "fixed": [_fixed(one) for one in fixes]}, indent=1))
     else:

@@ -19,6 +19,7 @@ from mammoscope.datasets.errors import DatasetError
 from mammoscope.datasets.files import write_json
 from mammoscope.datasets.formats.coco import DICTS, METADATA
 from mammoscope.datasets.formats.csv import FACTS, TABLE, facts_of, write_facts
+from mammoscope.datasets.review_log import ReviewState
 from mammoscope.datasets.writer import ImagesAs, bring_image, new_folder
 from mammoscope.findings import Box
 from mammoscope.imaging import MammogramError, read_mammogram
@@ -52,11 +53,20 @@ _DECIMALS = 4  # of pixels: far below the 0.01 that anything is compared to
 
 @dataclass(frozen=True, slots=True)
 class ExportSummary:
-    """What was written; ``crowds_left_out`` counts regions that the format has no word for."""
+    """What was written; ``crowds_left_out`` counts regions that the format has no word for.
+
+    ``unannotated`` are images without a box of which nobody said that they show no lesion.
+    """
 
     images: int
     boxes: int
     crowds_left_out: int
+    unannotated: int = 0
+    unannotated_as: str = ""
+
+    def unannotated_told(self) -> str:
+        """What a person has to know of them."""
+        return f"{self.unannotated} images are unannotated: {self.unannotated_as}."
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +126,8 @@ def export_dataset(
         if kind not in _WITH_FACTS:
             write_facts(new / TABLE, [(names[image.id], image) for image in dataset])
     crowds = 0 if kind in _WITH_CROWDS else sum(len(image.crowds) for image in dataset)
-    return ExportSummary(len(dataset), dataset.n_boxes, crowds)
+    unannotated = sum(image.review is ReviewState.UNANNOTATED for image in dataset)
+    return ExportSummary(len(dataset), dataset.n_boxes, crowds, unannotated, _UNANNOTATED_AS[kind])
 
 
 def _name(image: AnnotatedImage, *, png: bool) -> str:
@@ -161,8 +172,13 @@ def _attributes(facts: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
+def _said_empty(image: AnnotatedImage) -> bool:
+    """Whether a format in which a file without boxes says that there is no lesion may have one of this image."""
+    return bool(image.boxes) or image.review is not ReviewState.UNANNOTATED
+
+
 def _write_voc(export: _Export, out: Path) -> None:
-    for image in export.dataset:
+    for image in filter(_said_empty, export.dataset):
         name = export.names[image.id]
         root = ET.Element("annotation")
         ET.SubElement(root, "folder").text = VOC_IMAGES
@@ -203,7 +219,7 @@ def _colour(number: int) -> tuple[int, int, int]:
 
 def _write_yolo(export: _Export, out: Path) -> None:
     classes = list(export.dataset.labels)
-    for image in export.dataset:
+    for image in filter(_said_empty, export.dataset):
         target = out / "labels" / PurePosixPath(export.names[image.id]).with_suffix(".txt")
         target.parent.mkdir(parents=True, exist_ok=True)
         lines = [
@@ -238,12 +254,12 @@ def _write_detectron2(export: _Export, out: Path) -> None:
             "image_id": image.id,
             "height": image.rows,
             "width": image.columns,
-            "annotations": [
+            **({} if not _said_empty(image) else {"annotations": [
                 {"bbox": list(annotation.box.as_xywh()), "bbox_mode": 1,  # BoxMode.XYWH_ABS
                  "category_id": classes.index(annotation.label), "iscrowd": int(annotation.crowd)}
                 | ({"segmentation": outline} if (outline := annotation.facts.get("segmentation")) else {})
                 for annotation in annotations[image.id]
-            ],
+            ]}),
         }
         for image in export.dataset
     ]  # fmt: skip
@@ -264,6 +280,13 @@ def _text(value: float) -> str:
 
 
 _WITH_FACTS = {"coco", "csv"}
+_UNANNOTATED_AS = {
+    "coco": "their entries say so with 'review', which other programs take for images without a lesion",
+    "csv": "their rows say so in the column 'review'",
+    "detectron2": "their dicts have no 'annotations'",
+    "voc": "those without a box have no XML file",
+    "yolo": "those without a box have no text file",
+}
 _WITH_CROWDS = {"coco", "detectron2"}
 WRITERS: Mapping[str, Callable[[_Export, Path], None]] = {
     "coco": _write_coco,
