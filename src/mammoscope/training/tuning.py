@@ -255,8 +255,8 @@ class _Judge:
         self._trial = trial
         self._figure = figure
 
-    def noted(self, sentence: str) -> None:
-        self._watcher.noted(sentence)
+    def noted(self, told: str) -> None:
+        self._watcher.noted(told)
 
     def prepared(self, done: int, total: int) -> None:
         self._watcher.prepared(done, total)
