@@ -132,6 +132,16 @@ def test_what_an_archive_keeps_back_is_asked_for_three_times(ledger):
     assert pull_all(puller)[0].error is not None
 
 
+@pytest.mark.parametrize("failures_last", [False, True])
+def test_a_study_of_which_nothing_came_is_not_done(ledger, failures_last):
+    """As by C-GET from an archive that gives none of a study with one object that it cannot send."""
+    shelf = Shelf(a=6)
+    shelf.kept_back["a"], shelf.failures_last = 6, failures_last
+    for _ in range(4):
+        assert pull_all(Puller(shelf, ledger)) == [Pulled("a", 0, error="6 of 6 objects did not come")]
+    assert ledger.fetched("a") is None
+
+
 def test_what_the_node_does_not_take_is_not_asked_for_again(ledger):
     shelf = Shelf(a=4)
     shelf.kept_back["a"] = 1

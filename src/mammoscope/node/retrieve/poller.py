@@ -177,10 +177,10 @@ class Puller:
 
     def _given_up(self, study: str, retrieval: Retrieval) -> bool:
         """Whether what did not come never will, as far as one can tell."""
-        if self.archive.failures_last:
-            return True
-        # Nothing at all came: rather the node or its disk than the objects.
-        return retrieval.completed > 0 and self.ledger.note_try(study) >= MOST_TRIES
+        if retrieval.completed == 0:
+            # Rather the node, its disk or what was agreed on with the archive than each of the objects.
+            return False
+        return self.archive.failures_last or self.ledger.note_try(study) >= MOST_TRIES
 
 
 class Poller:
