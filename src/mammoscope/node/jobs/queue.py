@@ -21,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from mammoscope.logging import where_raised
 from mammoscope.network import ServiceError
-from mammoscope.node.db.engine import dialect_url, in_words
+from mammoscope.node.db.engine import dialect_url, in_words, replace_broken_connections, where_and_why
 
 SQLITE_FILE = "work.sqlite"
 SCHEMA = "mammoscope_work"
@@ -232,6 +232,7 @@ def _sqlite(file: Path) -> sa.Engine:
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA foreign_keys=ON")
 
+    replace_broken_connections(engine)
     return engine
 
 
@@ -248,7 +249,7 @@ class _WithoutWords(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         error = record.exc_info[1] if record.exc_info else None
-        where = where_raised(error) if error else f"{record.module} line {record.lineno}"
+        where = where_and_why(error) if error else f"{record.module} line {record.lineno}"
         now = self._clock()
         said_at, times = self._said.get(where, (-math.inf, 0))
         if now - said_at < SAY_AGAIN_SECONDS:
