@@ -13,6 +13,7 @@ from pydicom import dcmread
 
 from mammoscope.cli.detect import batches_of
 from mammoscope.datasets import ImportedImage, open_index, write_dataset
+from mammoscope.datasets.image_marks import ImageMarks, Silence
 from mammoscope.phantom import screening_study
 
 STUDIES = 5
@@ -95,7 +96,14 @@ def test_pixel_hashes_and_what_the_audit_measures_are_the_same(lasting_ray_clust
     folder = tmp_path / "set"
     write_dataset(
         [
-            ImportedImage(path, 200, 160, path.parent.name, file_name=f"{path.parent.name}/{path.name}")
+            ImportedImage(
+                path,
+                200,
+                160,
+                path.parent.name,
+                ImageMarks((), Silence.NEGATIVE),
+                file_name=f"{path.parent.name}/{path.name}",
+            )
             for path in sorted(studies.glob("*/*_*.dcm"))
         ],
         folder,

@@ -230,7 +230,13 @@ class Node:
         node = self._settings.node
         peers = dimse_peers(self._settings)
         caller = Caller(node.ae_title, tls=tls_of(self._settings))
-        commitment = CommitmentService(self._worker.records.holds, peers.get, caller, self._commitment)
+        commitment = CommitmentService(
+            self._worker.records.holds,
+            peers.get,
+            caller,
+            self._commitment,
+            is_held=self._worker.records.holds_under_any_class,
+        )
         self._guard = DiskGuard(self._storage, int(node.free_gigabytes * 1e9))
         return StorageService(
             node.ae_title,

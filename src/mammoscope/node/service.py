@@ -28,6 +28,7 @@ from mammoscope.node.monitoring.readiness import (
     storage_is_writable,
 )
 from mammoscope.node.node import Node
+from mammoscope.node.notices.notifier import notifiers
 from mammoscope.node.retrieve.archives import tls_of
 from mammoscope.reading import MammogramDetector
 from mammoscope.settings import NodeSettings
@@ -199,6 +200,9 @@ def audit_of(settings: NodeSettings, *, passing_on: bool = True) -> Iterator[Aud
             client = SyslogClient(settings.audit.syslog, tls.calling_https() if tls else None)
             source = Source.of_this_machine(settings.node.ae_title)
             undo.enter_context(Collector(trail, folder, client, source))
+        if passing_on:
+            for notifier in notifiers(settings.notices, trail, folder, settings.node.ae_title, tls_of(settings)):
+                undo.enter_context(notifier)
         yield undo.enter_context(Audit(trail))
 
 

@@ -5,7 +5,7 @@ tracking identifiers, each finding's region as spatial coordinates in its image 
 image library, makers in Contributing Equipment, the replaced document as predecessor. What was not found is said too,
 of each image: a mass is absent on one that was read, and one that was not read has the reason. That stands among the
 Qualitative Evaluations of the report. As measurement groups, which have no region then, it made the whole report
-unreadable in viewers (docs/decisions/054-what-viewers-show.md).
+unreadable in viewers (docs/decisions/076-what-viewers-show.md).
 """
 
 from collections.abc import Sequence
@@ -58,7 +58,7 @@ _OWN_SCHEME = "99MAMMOSCOPE"
 _THRESHOLD = "Threshold of "
 _MAX_MEANING = 64
 _MAX_LABEL = 10  # a code value is of 16 characters at most
-_QUALITATIVE_EVALUATIONS = Code("C0034375", "UMLS", "Qualitative Evaluations")
+QUALITATIVE_EVALUATIONS = Code("C0034375", "UMLS", "Qualitative Evaluations")
 _SIDE = {Laterality.LEFT: codes.SCT.Left, Laterality.RIGHT: codes.SCT.Right}
 _MODALITIES = {"CR": codes.cid29.ComputedRadiography, "DX": codes.cid29.DigitalRadiography}
 """Of images that are mammograms and do not say so by their modality."""
@@ -299,6 +299,6 @@ def _evaluations(images: Sequence[ReadMammogram], missing: Sequence[str]) -> hd.
         hd.sr.TextContentItem(codes.DCM.Comment, printable(words), _CONTAINS)
         for words in (*said, *missing, f"Mammoscope: {RESEARCH_USE}")
     ]
-    container = hd.sr.ContainerContentItem(_QUALITATIVE_EVALUATIONS, relationship_type=_CONTAINS)
+    container = hd.sr.ContainerContentItem(QUALITATIVE_EVALUATIONS, relationship_type=_CONTAINS)
     container.ContentSequence = hd.sr.ContentSequence(rows)
     return container

@@ -45,14 +45,15 @@ from mammoscope.settings import ResultKind
 _LABEL = "MAMMOSCOPE"
 _MAX_LONG_STRING = 64
 
-_BOX = "Box around a finding, no outline of it. "
 _SPACINGS = {
-    "PixelSpacing": f"{_BOX}Pixel spacing: that of the image (Pixel Spacing).",
-    "ImagerPixelSpacing": f"{_BOX}Pixel spacing: at the detector, not in the breast (Imager Pixel Spacing).",
-    "NominalScannedPixelSpacing": f"{_BOX}Pixel spacing: on the film (Nominal Scanned Pixel Spacing).",
-    None: f"{_BOX}Pixel spacing: unknown.",
+    "PixelSpacing": "Pixel spacing: that of the image (Pixel Spacing).",
+    "ImagerPixelSpacing": "Pixel spacing: at the detector, not in the breast (Imager Pixel Spacing).",
+    "NominalScannedPixelSpacing": "Pixel spacing: on the film (Nominal Scanned Pixel Spacing).",
 }
 """By the attribute of the mammogram that the spacing is taken from, the best first."""
+_UNKNOWN_SPACING = "Pixel spacing: unknown."
+_COMPRESSED_BREAST = "Slice thickness: the compressed breast."
+_NOMINAL = "Slice thickness: nominal, the breast's is unknown."
 
 _MOST_BYTES = 2**29
 """Of masks before they are packed; the largest mammogram with so many findings that it matters has no use for them."""
@@ -127,18 +128,22 @@ def segmentation(
 def _say_how_large_pixels_are(dataset: Dataset, image: ReadMammogram) -> None:
     """Pixel Measures (PS3.3 C.7.6.16.2.1), and in each segment's description what kind of spacing that is.
 
-    No plane position nor orientation: a projection is no plane in the patient.
+    Readers of masks want a slice thickness beside the spacing: highdicom refuses an object without. That of a
+    projection is the breast that it looks through. No plane position nor orientation: a projection is no plane in the
+    patient.
     """
-    kind = next((kind for kind in _SPACINGS if attributes.pair(image.header, kind)), None)
+    spacings = {kind: attributes.pair(image.header, kind) for kind in _SPACINGS}
+    kind, spacing = next(((kind, found) for kind, found in spacings.items() if found), (None, None))
+    thickness = attributes.number(image.header, "BodyPartThickness")
+    said = _UNKNOWN_SPACING
+    if kind is not None and spacing is not None:
+        said = f"{_SPACINGS[kind]} {_COMPRESSED_BREAST if thickness else _NOMINAL}"
+        measures = Dataset()
+        measures.PixelSpacing = [DSfloat(mm, auto_format=True) for mm in (spacing.row_mm, spacing.column_mm)]
+        measures.SliceThickness = DSfloat(thickness or 1.0, auto_format=True)
+        dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence = [measures]
     for segment in dataset.SegmentSequence:
-        segment.SegmentDescription = _SPACINGS[kind]
-    if kind is None:
-        return
-    spacing = attributes.pair(image.header, kind)
-    assert spacing is not None
-    measures = Dataset()
-    measures.PixelSpacing = [DSfloat(mm, auto_format=True) for mm in (spacing.row_mm, spacing.column_mm)]
-    dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence = [measures]
+        segment.SegmentDescription = f"Box around a finding, no outline of it. {said}"
 
 
 def _name_dimensions(dataset: Dataset, uid: str) -> None:

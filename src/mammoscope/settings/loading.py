@@ -24,6 +24,7 @@ from mammoscope.settings.schema import (
     DestinationSettings,
     HealthSettings,
     ModelSettings,
+    NoticeSettings,
     ServiceSettings,
     SourceSettings,
     TLSSettings,
@@ -57,6 +58,7 @@ class NodeSettings(BaseSettings):
     web: WebSettings | None = None
     health: HealthSettings | None = None
     audit: AuditSettings = AuditSettings()
+    notices: NoticeSettings = NoticeSettings()
 
     @classmethod
     def settings_customise_sources(
@@ -139,6 +141,8 @@ _JSON_VARIABLES = frozenset(
         "WEB__TOKENS",
         "HEALTH",
         "AUDIT",
+        "NOTICES",
+        "NOTICES__MAIL_TO",
     )
 )
 

@@ -17,6 +17,7 @@ from mammoscope.settings.schema import (
     DestinationSettings,
     HealthSettings,
     ModelSettings,
+    NoticeSettings,
     ServiceSettings,
     SourceSettings,
     TLSSettings,
@@ -34,6 +35,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "web": WebSettings,
     "health": HealthSettings,
     "audit": AuditSettings,
+    "notices": NoticeSettings,
 }
 """Every section, in the order in which they are told."""
 

@@ -200,6 +200,13 @@ class Records(ReadingRecords, DeliveryRecords, WorkerRecords):
         with self._reads.connect() as connection:
             return connection.execute(query.limit(1)).first() is not None
 
+    def holds_under_any_class(self, sop_instance: str) -> bool:
+        """Whether an image of any study is kept safely now, by its UID alone."""
+        o = t.objects.c
+        query = sa.select(o.study).where(o.sop_instance == sop_instance, o.whereabouts != Whereabouts.REMOVED)
+        with self._reads.connect() as connection:
+            return connection.execute(query.limit(1)).first() is not None
+
     def add_object(
         self,
         study: str,

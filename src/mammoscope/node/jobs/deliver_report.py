@@ -13,16 +13,21 @@ from pathlib import Path
 from typing import Protocol
 
 import structlog
+from pydicom import dcmread
 from sqlalchemy.exc import SQLAlchemyError
 
 from mammoscope.network import (
     Caller,
     CommitmentClient,
     CommitmentReports,
+    ConnectionLostError,
     DimsePeer,
+    HL7Client,
+    HL7Peer,
     Instance,
     NetworkError,
     Peer,
+    PeerUnreachableError,
     Sender,
     Sending,
     ServiceError,
@@ -34,6 +39,7 @@ from mammoscope.node.events import Event, Origin, ReportParked, ReportSent, Send
 from mammoscope.node.jobs.queue import DurableWork
 from mammoscope.node.retrieve.archives import tls_of
 from mammoscope.node.storage.outbox import Outbox
+from mammoscope.results import Addressing, observation_message
 from mammoscope.settings import DestinationSettings, NodeSettings, SourceSettings, Transport
 
 KIND = "send report"
@@ -335,6 +341,8 @@ def sender_for(destination: DestinationSettings, settings: NodeSettings) -> Send
     TLSConfigError
         If our certificate cannot be used.
     """
+    if destination.transport is Transport.HL7:
+        return _summary_sender(destination, settings)
     peer = peer_of(destination)
     sender = Sender(settings.node.ae_title, destination.timeout_seconds, tls=tls_of(settings))
 
@@ -342,6 +350,54 @@ def sender_for(destination: DestinationSettings, settings: NodeSettings) -> Send
         files: Sequence[Path], on_sent: Callable[[str], None], may_send: Callable[[], bool]
     ) -> tuple[Sending, ...]:
         return sender.send(files, peer, on_sent, may_send)
+
+    return send
+
+
+def hl7_peer_of(settings: DestinationSettings) -> HL7Peer:
+    """A destination that takes HL7 as the network takes it.
+
+    Raises
+    ------
+    ServiceError
+        If the settings do not say how to speak to it.
+    """
+    if settings.host is None or settings.port is None:
+        raise ServiceError(f"the destination '{settings.name}' has no host and port to send to")
+    application, facility = settings.application or "", settings.facility or ""
+    return HL7Peer(settings.name, settings.host, settings.port, application, facility, tls=settings.tls)
+
+
+def _summary_sender(destination: DestinationSettings, settings: NodeSettings) -> Send:
+    """What sends an HL7 message for each AI report."""
+    peer = hl7_peer_of(destination)
+    client = HL7Client(destination.timeout_seconds, tls_of(settings))
+    addressing = Addressing(settings.node.ae_title, peer.application, peer.facility)
+
+    def send_one(file: Path, may_send: Callable[[], bool]) -> Sending:
+        report = dcmread(file)
+        uid = str(report.SOPInstanceUID)
+        if not may_send():
+            return Sending(
+                uid, ConnectionLostError(f"the work was left to another worker before object {uid} was sent")
+            )
+        try:
+            client.send(observation_message(report, addressing), peer)
+        except PeerUnreachableError:
+            raise
+        except NetworkError as error:
+            return Sending(uid, error)
+        return Sending(uid)
+
+    def send(
+        files: Sequence[Path], on_sent: Callable[[str], None], may_send: Callable[[], bool]
+    ) -> tuple[Sending, ...]:
+        sendings = []
+        for file in files:
+            sendings.append(send_one(file, may_send))
+            if sendings[-1].error is None:
+                on_sent(sendings[-1].sop_instance_uid)
+        return tuple(sendings)
 
     return send
 
@@ -356,8 +412,10 @@ def confirmer_for(
     reports
         Those that arrive on our own port.
     """
+    if not destination.commitment:
+        return None
     peer = peer_of(destination)
-    if not destination.commitment or not isinstance(peer, DimsePeer):
+    if not isinstance(peer, DimsePeer):
         return None
     client = CommitmentClient(Caller(settings.node.ae_title, tls=tls_of(settings)), reports)
 
@@ -375,5 +433,6 @@ def confirmer_for(
 
 def dimse_peers(settings: NodeSettings) -> Mapping[str, DimsePeer]:
     """Those that are spoken to by DICOM, by AE title."""
-    peers = [peer_of(source) for source in settings.sources] + [peer_of(d) for d in settings.destinations]
+    known: list[SourceSettings | DestinationSettings] = [*settings.sources, *settings.destinations]
+    peers = [peer_of(one) for one in known if one.transport is Transport.DIMSE]
     return {peer.ae_title: peer for peer in peers if isinstance(peer, DimsePeer)}
