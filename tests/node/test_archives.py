@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from pydicom import dcmread
-from pydicom.uid import BreastTomosynthesisImageStorage
+from pydicom.uid import BreastTomosynthesisImageStorage, SegmentationStorage
 
 from mammoscope.network import ObjectRefusedError, PeerUnreachableError, Receipt, ReceivedObject
 from mammoscope.node.db.repository import Records, Report, ResultRecord
@@ -158,9 +158,14 @@ def test_an_archive_is_read_once_whatever_it_speaks(archive, node, tmp_path):
     late = dcmread(next((tmp_path / "old").glob("*.dcm")))
     late.SOPInstanceUID = late.file_meta.MediaStorageSOPInstanceUID = "1.2.99"
     late.save_as(tmp_path / "late.dcm")
-    archive.run("storescu", "-aec", "ORTHANC", "127.0.0.1", str(archive.orthanc), tmp_path / "late.dcm")
+    late.SOPInstanceUID = late.file_meta.MediaStorageSOPInstanceUID = "1.2.98"  # beside it what makers add
+    late.SOPClassUID = late.file_meta.MediaStorageSOPClassUID = SegmentationStorage
+    late.save_as(tmp_path / "segmentation.dcm")
+    for file in ("segmentation.dcm", "late.dcm"):
+        archive.run("storescu", "-R", "-aec", "ORTHANC", "127.0.0.1", str(archive.orthanc), tmp_path / file)
     again = pull(archive, config, *((*mammograms, source) for source in (*sources, *sources)))
     assert [output.splitlines()[0] for _, output in again[:3]] == [f"1 studies to fetch from {s}" for s in sources]
+    assert all("1 studies with 6 objects fetched" in output for _, output in again[:3]), again
     assert [output.splitlines()[0] for _, output in again[3:]] == [f"0 studies to fetch from {s}" for s in sources]
     assert sum(uid == "1.2.99" for *_, uid in received(config)) == 3
 

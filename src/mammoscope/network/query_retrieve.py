@@ -12,11 +12,23 @@ from pathlib import Path
 from pydicom import Dataset
 from pydicom.datadict import tag_for_keyword
 from pydicom.uid import (
+    BasicTextSRStorage,
+    ColorSoftcopyPresentationStateStorage,
+    Comprehensive3DSRStorage,
     ComprehensiveSRStorage,
+    EncapsulatedPDFStorage,
     EnhancedSRStorage,
     GrayscaleSoftcopyPresentationStateStorage,
     KeyObjectSelectionDocumentStorage,
     MammographyCADSRStorage,
+    MRImageStorage,
+    ParametricMapStorage,
+    RawDataStorage,
+    SegmentationStorage,
+    SpatialRegistrationStorage,
+    UltrasoundImageStorage,
+    UltrasoundMultiFrameImageStorage,
+    XRayRadiationDoseSRStorage,
 )
 from pynetdicom import build_role, evt
 from pynetdicom.presentation import PresentationContext, build_context
@@ -140,8 +152,21 @@ COMPANIONS = (
     MammographyCADSRStorage,
     ComprehensiveSRStorage,
     EnhancedSRStorage,
+    Comprehensive3DSRStorage,
+    BasicTextSRStorage,
+    XRayRadiationDoseSRStorage,
+    ColorSoftcopyPresentationStateStorage,
+    SegmentationStorage,
+    ParametricMapStorage,
+    SpatialRegistrationStorage,
+    RawDataStorage,
+    EncapsulatedPDFStorage,
+    UltrasoundImageStorage,
+    UltrasoundMultiFrameImageStorage,
+    MRImageStorage,
 )
-"""What lies beside mammograms in most studies; fetched too, because an archive counts what it cannot give as failed."""
+"""What lies beside mammograms; fetched too, because an archive counts what it cannot give as failed, or gives nothing
+of a study that holds such an object. With the images' encodings some hundred of the 128 contexts there may be."""
 
 
 class QueryClient:
