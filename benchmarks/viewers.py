@@ -4,8 +4,8 @@
 
 Every object is opened in OHIF as a reader opens it, in Chromium without an accelerator, and the screen is measured: how
 far each mark lies from where it should be, and how far the greys are off. Beside it the same objects go through DCMTK,
-PixelMed, Orthanc, highdicom and Cornerstone's adapters in node.js. It takes a minute a case and needs what tests/viewers
-needs (Orthanc with DICOMweb, DCMTK, libpixelmed-java, chromium, node and npm; OHIF is fetched once).
+PixelMed, Orthanc, highdicom and Cornerstone's adapters in node.js. It takes a minute a case and needs what the tests
+of viewers need (Orthanc with DICOMweb, DCMTK, libpixelmed-java, chromium, node and npm; OHIF is fetched once).
 """
 
 import argparse
