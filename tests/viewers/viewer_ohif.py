@@ -159,6 +159,9 @@ class Viewer:
         """Open a study, at another origin than the usual one if it is given, and wait for its first image."""
         self._page.goto(f"{origin or self._origin}/viewer?StudyInstanceUIDs={study}")
         self._page.wait_for_function(_IMAGE_IS_THERE if origin is None else _ANY_IMAGE_IS_THERE)
+        with contextlib.suppress(Expired):  # what comes later may hang the images anew
+            self._page.wait_for_load_state("networkidle", timeout=20_000)
+        self._settle()
         self._errors.clear()
 
     def series(self, number: int, changes: bool = True) -> bool:
