@@ -37,9 +37,9 @@ from pydicom.valuerep import VR
 
 from mammoscope.imaging import attributes
 from mammoscope.imaging.header import inflated, is_deflated
-from mammoscope.imaging.mammogram import Mammogram, MammogramError
+from mammoscope.imaging.mammogram import WHITE, Laterality, Mammogram, MammogramError
 from mammoscope.imaging.pixel_data import PixelFormat, stored_values
-from mammoscope.imaging.pyramid import TilePyramid, curve_of, tile_pyramid
+from mammoscope.imaging.pyramid import TilePyramid, curve_of, tile_pyramid, turned
 from mammoscope.imaging.voi_lut import displayed, indices, ways_to_display
 
 _MAMMOGRAPHY = frozenset(
@@ -154,8 +154,13 @@ class DicomFile:
             pixels, self.name, header=_without_pixels(self.header), path=self.path, **facts(self.header, self.sop_class)
         )
 
-    def pyramid(self) -> TilePyramid:
+    def pyramid(self, laterality: Laterality | None = None) -> TilePyramid:
         """Its stored values as tiles, with every way to display them; of a colour capture its greys.
+
+        Parameters
+        ----------
+        laterality
+            Which breast, where the header does not say it.
 
         Raises
         ------
@@ -164,14 +169,20 @@ class DicomFile:
         """
         stored, pixel_format = self._stored_values()
         if stored.ndim == 3 or pixel_format.photometric == "PALETTE COLOR":
-            return tile_pyramid(self.mammogram().pixels)
+            greys = self.mammogram().pixels
+            return tile_pyramid(greys, turn=turned(greys, laterality, None))
         intent = attributes.intent(self.header, self.sop_class)
         ways, padding = ways_to_display(stored, self.header, pixel_format, intent, self.name)
+        values = indices(stored, pixel_format).astype(np.uint16)
+        sample = (ways[0][1][values[::8, ::8]] * WHITE).astype(np.uint16)
+        said = attributes.texts(self.header, "PatientOrientation")
+        side = attributes.laterality(self.header) or laterality
         return tile_pyramid(
-            indices(stored, pixel_format).astype(np.uint16),
-            [curve_of(greys, said) for said, greys in ways],
+            values,
+            [curve_of(greys, what) for what, greys in ways],
             offset=pixel_format.lowest,
             padding=padding,
+            turn=turned(sample, side, (said[0], said[1]) if len(said) == 2 else None),
         )
 
     def _stored_values(self) -> tuple[NDArray[np.integer[Any]], PixelFormat]:

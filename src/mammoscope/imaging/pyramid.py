@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from mammoscope.imaging.mammogram import Laterality
 from mammoscope.untrusted_text import one_line
 
 TILE = 512
@@ -63,6 +64,9 @@ class Display(BaseModel):
         The first is how the image is displayed at first.
     padding
         Lowest and highest value that stand for no image (Pixel Padding, PS3.3 C.7.5.1.1.2): always black.
+    mirrored, upside_down
+        Whether columns, or rows, run the other way in the tiles than in the file, so that the image hangs as a reader
+        expects it: the chest wall of a left breast on the left, of a right one on the right, the head up.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -74,6 +78,8 @@ class Display(BaseModel):
     offset: float = 0.0
     curves: tuple[Curve, ...] = Field(min_length=1, max_length=MOST_CURVES)
     padding: tuple[int, int] | None = None
+    mirrored: bool = False
+    upside_down: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,6 +107,7 @@ def tile_pyramid(
     scale: float = 1.0,
     offset: float = 0.0,
     padding: tuple[int, int] | None = None,
+    turn: tuple[bool, bool] = (False, False),
 ) -> TilePyramid:
     """Cut an image into tiles.
 
@@ -112,8 +119,12 @@ def tile_pyramid(
         The ways to display it; by default from 0, black, to 65535, white.
     scale, offset, padding
         As of `Display`.
+    turn
+        Whether to mirror it and whether to turn it upside down, see `turned`.
     """
-    levels, tiles, ends = cut(values)
+    mirrored, upside_down = turn
+    hanging = values[:: -1 if upside_down else 1, :: -1 if mirrored else 1]
+    levels, tiles, ends = cut(np.ascontiguousarray(hanging))
     display = Display(
         rows=values.shape[0],
         columns=values.shape[1],
@@ -122,8 +133,37 @@ def tile_pyramid(
         offset=offset,
         curves=tuple(curves)[:MOST_CURVES] or (Curve(name="full range", values=(0.0, 65535.0), greys=(0.0, 1.0)),),
         padding=padding,
+        mirrored=mirrored,
+        upside_down=upside_down,
     )
     return TilePyramid(display, tiles, ends)
+
+
+def turned(
+    greys: NDArray[np.uint16], laterality: Laterality | None, orientation: tuple[str, str] | None
+) -> tuple[bool, bool]:
+    """Whether an image has to be mirrored, and turned upside down, to hang as a reader expects it.
+
+    Parameters
+    ----------
+    greys
+        As displayed, in any size: tissue is brighter than the air around it.
+    laterality
+        Which breast; of an unknown one nothing is turned.
+    orientation
+        Patient Orientation (PS3.3 C.7.6.1.1.1), the directions of rows and of columns: ``("A", "FL")``; ``None`` where
+        the file does not say it. Then the chest wall is where there is more tissue.
+    """
+    along_row, along_column = orientation or ("", "")
+    upside_down = along_column.startswith("H")
+    if laterality is None:
+        return False, upside_down
+    forward = "P" if laterality is Laterality.RIGHT else "A"  # where a row has to lead
+    if along_row[:1] in ("A", "P"):
+        return along_row[:1] != forward, upside_down
+    side = max(1, greys.shape[1] // 4)
+    left, right = float(greys[:, :side].mean()), float(greys[:, -side:].mean())
+    return (left > right if laterality is Laterality.RIGHT else right > left), upside_down
 
 
 def tile_number(levels: Sequence[tuple[int, int]], level: int, column: int, row: int) -> int | None:
@@ -198,7 +238,8 @@ def _tiles_of(size: tuple[int, int]) -> tuple[int, int]:
 def _tiles(level: NDArray[np.uint16]) -> Iterator[bytes]:
     rows, columns = level.shape
     down, across = _tiles_of((rows, columns))
-    whole = np.pad(level, ((0, down * TILE - rows), (0, across * TILE - columns)), mode="edge").astype("<u2", copy=False)
+    missing = (0, down * TILE - rows), (0, across * TILE - columns)
+    whole = np.pad(level, missing, mode="edge").astype("<u2", copy=False)
     for row in range(down):
         for column in range(across):
             yield whole[row * TILE : (row + 1) * TILE, column * TILE : (column + 1) * TILE].tobytes()

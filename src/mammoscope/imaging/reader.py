@@ -53,7 +53,7 @@ from mammoscope.imaging.preprocessing import (
     prepare,
     reduced_size,
 )
-from mammoscope.imaging.pyramid import Display, TilePyramid, tile_count, tile_pyramid
+from mammoscope.imaging.pyramid import Display, TilePyramid, tile_count, tile_pyramid, turned
 from mammoscope.imaging.raster import read_picture
 from mammoscope.logging import where_raised
 from mammoscope.subprocesses import (
@@ -223,13 +223,17 @@ class MammogramReader:
             picture, name, rows, columns, path=path.absolute(), network_input=network_input, **answer.facts()
         )
 
-    def read_pyramid(self, path: Path | str, name: str | None = None) -> tuple[TilePyramid, Dataset | None]:
+    def read_pyramid(
+        self, path: Path | str, name: str | None = None, *, laterality: Laterality | None = None
+    ) -> tuple[TilePyramid, Dataset | None]:
         """Read one mammogram as tiles for a viewer, and its header if it is a DICOM file.
 
         Parameters
         ----------
         path, name
             As of `read`.
+        laterality
+            Which breast, where the file does not say it.
 
         Raises
         ------
@@ -242,7 +246,7 @@ class MammogramReader:
         """
         path = Path(path)
         name = name or path.name
-        answer = self._ask("pyramid", path, name)
+        answer = self._ask("pyramid", path, name, laterality=laterality and str(laterality))
         tiles, ends = answer.array("tiles", np.uint8, 1), answer.array("ends", np.int64, 1)
         try:
             display = Display.model_validate_json(answer.fields.display or "")
@@ -561,7 +565,7 @@ def _answer(request: Message) -> Message:
             case "header":
                 message = _answer_header(path, name, fields["keywords"])
             case "pyramid":
-                message = _answer_pyramid(path, name)
+                message = _answer_pyramid(path, name, fields["laterality"])
             case "reduce":
                 message = _answer_reduced(path, name, fields)
             case _:
@@ -612,16 +616,17 @@ def _answer_reduced(path: Path, name: str, fields: Any) -> Message:
         return Message({**_problem(error, name), **header.fields}, header.arrays)
 
 
-def _answer_pyramid(path: Path, name: str) -> Message:
-    header = Message({})
+def _answer_pyramid(path: Path, name: str, side: str | None) -> Message:
+    header, laterality = Message({}), Laterality(side) if side else None
     with _openable(name):
         if _kind(path, name) is FileKind.DICOM:
             file = DicomFile.open(path, name)
-            pyramid, header = file.pyramid(), _header_message(file.encoded, file.sop_class)
+            pyramid, header = file.pyramid(laterality), _header_message(file.encoded, file.sop_class)
         else:
             mammogram = read_file(path, name)
             white = (1 << (mammogram.acquisition.bits_stored or 16)) - 1
-            pyramid = tile_pyramid(mammogram.pixels, scale=white / WHITE)
+            turn = turned(mammogram.pixels, laterality or mammogram.laterality, None)
+            pyramid = tile_pyramid(mammogram.pixels, scale=white / WHITE, turn=turn)
     fields = {"display": pyramid.display.model_dump_json(), **header.fields}
     return Message(fields, {"tiles": pyramid.tiles, "ends": pyramid.ends, **header.arrays})
 
