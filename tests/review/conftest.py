@@ -7,7 +7,9 @@ import cv2
 import numpy as np
 import pytest
 
-from mammoscope.review import DatasetStudies, ReadingRoom, SecondReader
+from argon2 import PasswordHasher
+
+from mammoscope.review import Accounts, DatasetStudies, ReadingRoom, SecondReader
 
 ROWS, COLUMNS = 640, 480
 VIEWS = (("R", "CC"), ("L", "CC"), ("R", "MLO"), ("L", "MLO"))
@@ -64,6 +66,7 @@ def small_dataset(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]
 def room(small_dataset: tuple[Path, Path], tmp_path: Path):
     """A reading room on it with blind second readers, its studies taken over, without a server."""
     room = ReadingRoom(DatasetStudies(*small_dataset), tmp_path / "review", second_reader=SecondReader.BLIND)
+    room.accounts = Accounts(room.store.database, PasswordHasher(1, 8, 1))
     room.sync()
     yield room
     room.stop()

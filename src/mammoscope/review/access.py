@@ -98,9 +98,7 @@ def refusal(request: Request) -> str | None:
     forwarded = any(name in request.headers for name in ("forwarded", "x-forwarded-for", "x-real-ip"))
     name = host if host.endswith("]") else host.rpartition(":")[0] or host
     if forwarded or not is_local(request.client.host if request.client else "") or name not in LOCAL_NAMES:
-        return (
-            "without accounts the reading room is shown on its own machine only: add users with 'mammoscope readers'."
-        )
+        return "without accounts the reading room is for its own machine only: add users with 'mammoscope readers add'."
     return None
 
 

@@ -128,7 +128,7 @@ class ReadingRoom:
         try:
             self._audit.append([{"event": event, "at": datetime.now(UTC).isoformat(), "who": who, **facts}])
         except OSError as error:
-            log.error("audit trail not written", reason=error.strerror)
+            log.warning("audit trail not written", reason=error.strerror)
             raise ForbiddenError(
                 "the audit trail cannot be written, so that nothing is shown: tell your administrator."
             ) from None

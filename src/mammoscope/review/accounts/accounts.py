@@ -71,11 +71,17 @@ class Session:
 
 
 class Accounts:
-    """The accounts of a reading room. Safe to use from several threads."""
+    """The accounts of a reading room. Safe to use from several threads.
 
-    def __init__(self, database: Database) -> None:
+    Parameters
+    ----------
+    hasher
+        How costly a guess is; argon2-cffi's own choice by default.
+    """
+
+    def __init__(self, database: Database, hasher: PasswordHasher | None = None) -> None:
         self._database = database
-        self._hasher = PasswordHasher()
+        self._hasher = hasher or PasswordHasher()
         self._nobody = self._hasher.hash(secrets.token_hex())
 
     def exist(self) -> bool:

@@ -94,6 +94,10 @@ def _truths(store: ReviewStore) -> dict[str, tuple[Truth, tuple[Mark, ...]]]:
     return found
 
 
+def _name(image: AnnotatedImage) -> str:
+    return str(image.facts.get("file_name", image.name))
+
+
 def _image(image: AnnotatedImage, truth: Truth | None, marks: tuple[Mark, ...]) -> _Image:
     state = None if truth is None else ReviewState.VALIDATED if truth.readers else ReviewState.DISPUTED
     facts = {key: value for key, value in image.facts.items() if key not in _WRITTEN_ANEW}
@@ -108,7 +112,7 @@ def _image(image: AnnotatedImage, truth: Truth | None, marks: tuple[Mark, ...]) 
     else:
         boxes = tuple(ImportedBox(box, label) for box, label in zip(image.boxes, image.labels, strict=True))
     crowds = tuple(ImportedBox(box, image.labels[0] if image.labels else "Mass", crowd=True) for box in image.crowds)
-    name = str(image.facts.get("file_name", image.name))
+    name = _name(image)
     imported = ImportedImage(
         image.path, image.rows, image.columns, image.patient, name, laterality=image.laterality, view=image.view,
         split=image.split, fold=image.fold, boxes=(*boxes, *crowds), attributes=attributes, id=image.id, facts=facts,

@@ -22,9 +22,12 @@ def _percent(value: float | None) -> str:
 
 
 _environment = Environment(
-    loader=PackageLoader("mammoscope.review", "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+    loader=PackageLoader("mammoscope.review", "templates"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
     lstrip_blocks=True,
-)  # fmt: skip
+)
 _environment.filters.update(shown=_shown, moment=_moment, percent=_percent)
 _environment.globals.update(version=__version__)
 

@@ -2,7 +2,7 @@
 /** One mammogram on the screen: 16-bit tiles windowed on the graphics card, boxes, and the mouse. */
 
 import {
-  DataTileSource, DragBox, DragPan, Draw, Feature, Fill, Map as OlMap, MouseWheelZoom, PointerInteraction, Projection, Stroke, Style, Text,
+  DataTileSource, DragBox, DragPan, Draw, Feature, Fill, Map as OlMap, MouseWheelZoom, Point, PointerInteraction, Projection, Stroke, Style, Text,
   TileGrid, TileImageSource, TileLayer, VectorLayer, VectorSource, View, WebGLTileLayer, fromExtent,
 } from './vendor/openlayers.js';
 
@@ -15,6 +15,7 @@ import {
 
 const EDGE_PX = 8;
 const SMALLEST_BOX_PX = 3;
+const MOST_LABELLED = 100;
 
 export const hasWebGL = (() => {
   if (new URLSearchParams(location.search).get('webgl') === 'off') return false;
@@ -144,15 +145,14 @@ export class ImageView {
   /** The whole image, its chest wall at the edge where it hangs. @param {number} [resolution] */
   fit(resolution) {
     this.map.updateSize();
-    const [width, height] = this.map.getSize() ?? [1, 1];
+    const [width] = this.map.getSize() ?? [1, 1];
     const {rows, columns} = this.display;
     const wanted = resolution ?? this.fittingResolution();
     const room = (width * wanted - columns) / 2;
     const shift = {R: -room, L: room}[this.image.laterality ?? ''] ?? 0;
     const view = this.map.getView();
     view.setResolution(wanted);
-    view.setCenter([columns / 2 + shift * 0.96, -rows / 2]);
-    void height;
+    view.setCenter([columns / 2 + shift, -rows / 2]);
   }
 
   fittingResolution() {
@@ -185,8 +185,9 @@ export class ImageView {
   showBoxes(shown, selected) {
     this.selected = selected;
     this.boxes.clear(true);
+    const crowded = shown.length > MOST_LABELLED; // texts of hundreds of boxes would hide the breast
     this.boxes.addFeatures(shown.map((one) => {
-      const feature = new Feature({geometry: fromExtent(this.toScreen(one.box)), shown: one});
+      const feature = new Feature({geometry: fromExtent(this.toScreen(one.box)), shown: one, crowded});
       feature.setId(one.id);
       return feature;
     }));
@@ -229,7 +230,11 @@ export class ImageView {
     if (!shown) return new Style({stroke: new Stroke({color: '#6cb2ff', width: 2}), text: label(feature.get('length') ?? '', '#6cb2ff')});
     const chosen = shown.id === this.selected;
     const stroke = new Stroke({color: shown.colour, width: chosen ? 4 : 2, lineDash: shown.dashed ? [6, 5] : undefined});
-    return new Style({stroke, fill: new Fill({color: 'rgba(0,0,0,0)'}), text: shown.text ? label(shown.text, shown.colour) : undefined, zIndex: chosen ? 2 : 1});
+    const box = new Style({stroke, zIndex: chosen ? 2 : 1});
+    if (!shown.text || feature.get('crowded')) return box;
+    const [left, , right, upper] = feature.getGeometry().getExtent();
+    const above = new Style({geometry: new Point([(left + right) / 2, upper]), text: label(shown.text, shown.colour), zIndex: 3});
+    return [box, above];
   }
 
   /** @param {any} feature */
@@ -345,8 +350,9 @@ export class ImageView {
   dispose() {
     clearTimeout(this.later);
     this.map.setTarget(undefined);
-    this.layer.dispose?.();
+    this.map.setLayers([]);
     this.map.dispose();
+    this.layer.dispose();
   }
 }
 
@@ -360,6 +366,6 @@ export function windowOf(display, curve) {
 function label(text, colour) {
   return new Text({
     text, font: 'bold 13px system-ui, sans-serif', fill: new Fill({color: colour}), stroke: new Stroke({color: '#000', width: 3}), overflow: true,
-    textBaseline: 'bottom', offsetY: 0, textAlign: 'center', placement: 'point',
+    textBaseline: 'bottom', offsetY: -3, textAlign: 'center',
   });
 }

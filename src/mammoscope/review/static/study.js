@@ -168,14 +168,23 @@ function order() {
   return {four: four.map((image, place) => image ?? (four.some(Boolean) ? undefined : rest[place])), all};
 }
 
-async function hang() {
+/** One hanging after another: a key pressed again while images come waits for its turn. */
+let turn = Promise.resolve();
+
+function hang() {
+  turn = turn.then(hangNow);
+  return turn;
+}
+
+async function hangNow() {
   for (const view of views) view?.dispose();
   views = [];
   const {four, all} = order();
   const wanted = four.filter(Boolean).length <= 1 && hanging === 'four' ? all.slice(0, 1) : four;
+  const before = hung[current];
   if (hanging === 'four') hung = wanted.map((image) => image?.id ?? 0);
-  else if (hanging === 'one') hung = [hung[current] ?? all[0]?.id];
-  current = Math.min(current, hung.length - 1);
+  else if (hanging === 'one') hung = [before ?? all[0].id];
+  current = Math.max(0, hung.indexOf(before));
   if (!hung[current]) current = Math.max(0, hung.findIndex(Boolean));
   const box = by('views');
   box.className = `views ${hung.length > 2 ? 'four' : hung.length === 2 ? 'two' : 'one'}`;
@@ -428,7 +437,7 @@ function press(key, event = {}) {
     case 'Enter': if (isOn('draw') && view) drawn(hung[current], view.middleBox()); else settle(); return true;
     case 'Tab': step(event.shiftKey ? -1 : 1); return true;
     case '1': case '2': case '3': case '4': choose(Number(key) - 1); return true;
-    case 'f': hanging = hanging === 'one' ? 'four' : 'one'; hang(); return true;
+    case 'f': hanging = hanging === 'four' ? 'one' : 'four'; hang(); return true;
     case 'e': beside(); return true;
     case 'i': shift.inverted = !shift.inverted; applyWindow(); return true;
     case 'v': shift = {low: 0, high: 0, inverted: shift.inverted, curve: view ? (shift.curve + 1) % view.display.curves.length : 0}; applyWindow(); return true;

@@ -83,6 +83,7 @@ actions = sa.Table(
     sa.Column("content", sa.JSON, nullable=False),
     sa.Column("at", UTCDateTime, nullable=False),
     sa.UniqueConstraint("image", "reader", "number"),
+    sa.Index("actions_by_mark", "image", "mark"),
 )
 
 reads = sa.Table(

@@ -93,7 +93,9 @@ class WorklistRecords:
         with self._database.reading() as connection:
             counted = [
                 connection.execute(sa.select(sa.func.count(), sa.func.max(s.came_at)).select_from(t.studies)).one(),
-                connection.execute(sa.select(s.state, s.progress, sa.func.count()).group_by(s.state, s.progress)).all(),
+                connection.execute(
+                    sa.select(s.state, s.progress, s.gone, sa.func.count()).group_by(s.state, s.progress, s.gone)
+                ).all(),
                 connection.scalar(sa.select(sa.func.max(a.id))),
                 connection.execute(sa.select(sa.func.count(), sa.func.max(r.ended_at)).select_from(t.reads)).one(),
             ]

@@ -65,6 +65,7 @@ def upgrade() -> None:
         sa.Column("content", sa.JSON, nullable=False),
         sa.Column("at", sa.DateTime, nullable=False),
         sa.UniqueConstraint("image", "reader", "number"),
+        sa.Index("actions_by_mark", "image", "mark"),
     )
     op.create_table(
         "reads",
