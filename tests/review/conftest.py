@@ -6,7 +6,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-
 from argon2 import PasswordHasher
 
 from mammoscope.review import Accounts, DatasetStudies, ReadingRoom, SecondReader

@@ -265,7 +265,9 @@ def test_three_thousand_boxes_on_one_image_are_all_there(room: ReadingRoom):
     assert len(shown["marks"]) == 3000
     ended = client.post(f"/api/studies/{study}/read", json={"state": "done", "shown_from": 0.5, "known": {}})
     assert ended.status_code == 200
-    judged = sum(mark["verdict"] == "accepted" for mark in client.get(f"/api/studies/{study}").json()["images"][0]["marks"])
+    judged = sum(
+        mark["verdict"] == "accepted" for mark in client.get(f"/api/studies/{study}").json()["images"][0]["marks"]
+    )
     assert judged == sum(box.score >= 0.5 for box in boxes)
 
 

@@ -39,9 +39,10 @@ def browser() -> Iterator[Any]:
     found = shutil.which("chromium")
     if found is None:
         pytest.skip("there is no Chromium on this machine (Debian's package chromium)")
-    with playwright.sync_playwright() as started, started.chromium.launch(
-        executable_path=found, args=list(ARGUMENTS)
-    ) as launched:
+    with (
+        playwright.sync_playwright() as started,
+        started.chromium.launch(executable_path=found, args=list(ARGUMENTS)) as launched,
+    ):
         yield launched
 
 
@@ -68,7 +69,12 @@ def enter(browser: Any, service: ReviewService) -> Iterator[Callable[..., Any]]:
         page = context.new_page()
         page.set_default_timeout(20_000)
         page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("request", lambda request: None if request.url.startswith((service.url, "blob:", "data:")) else wrong.append(request.url))
+        page.on(
+            "request",
+            lambda request: (
+                None if request.url.startswith((service.url, "blob:", "data:")) else wrong.append(request.url)
+            ),
+        )
         page.on("console", lambda said: wrong.append(said.text) if "Content Security Policy" in said.text else None)
         page.goto(f"{service.url}/")
         page.fill("#name", name)
@@ -201,7 +207,26 @@ def test_a_study_is_read_with_keys_alone_in_few(enter: Callable[..., Any], servi
 
     another = add_study(service, "more keys")
     open_study(page, service, another)
-    press("2", "d", "Enter", "ArrowRight", "ArrowRight", "Shift+ArrowDown", "Enter", "z", "z", "a", "]", "[", "i", "v", "f", "f", "9", "0")
+    press(
+        "2",
+        "d",
+        "Enter",
+        "ArrowRight",
+        "ArrowRight",
+        "Shift+ArrowDown",
+        "Enter",
+        "z",
+        "z",
+        "a",
+        "]",
+        "[",
+        "i",
+        "v",
+        "f",
+        "f",
+        "9",
+        "0",
+    )
     page.keyboard.press("?")
     assert page.is_visible("#help")
     page.keyboard.press("Escape")
@@ -354,7 +379,10 @@ def test_nothing_is_lost_with_the_connection_the_session_or_another_window(
 
 def test_three_thousand_boxes_are_drawn(enter: Callable[..., Any], service: ReviewService):
     rng = np.random.default_rng(2)
-    many = [(x, y, x + 12, y + 12, float(s)) for (x, y), s in zip(rng.uniform(0, 440, (3000, 2)).tolist(), rng.uniform(0, 1, 3000), strict=True)]
+    many = [
+        (x, y, x + 12, y + 12, float(s))
+        for (x, y), s in zip(rng.uniform(0, 440, (3000, 2)).tolist(), rng.uniform(0, 1, 3000), strict=True)
+    ]
     study = add_study(service, "crowd", many)
     page = enter("Carl")
     open_study(page, service, study)

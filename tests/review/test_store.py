@@ -50,9 +50,7 @@ _tokens = iter(range(10**9))
 
 def act(store: ReviewStore, reader: str, kind: ActionKind, mark: str = "p1", *, expected: int | None = None, **content):
     number = store.marks(1, reader)[1][0] if expected is None else expected
-    return store.act(
-        1, reader, expected=number, token=f"{next(_tokens):032x}", kind=kind, mark=mark, content=content
-    )
+    return store.act(1, reader, expected=number, token=f"{next(_tokens):032x}", kind=kind, mark=mark, content=content)
 
 
 def test_each_action_changes_what_it_says_and_undo_takes_it_back(tmp_path: Path):

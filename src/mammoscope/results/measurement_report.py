@@ -56,6 +56,8 @@ _SIDE = {Laterality.LEFT: codes.SCT.Left, Laterality.RIGHT: codes.SCT.Right}
 _MODALITIES = {"CR": codes.cid29.ComputedRadiography, "DX": codes.cid29.DigitalRadiography}
 """Of images that are mammograms and do not say so by their modality."""
 _CONTEXT = hd.sr.RelationshipTypeValues.HAS_ACQ_CONTEXT
+_READER = Algorithm("reader", "1")
+"""In whose stead the findings of a reader are tracked."""
 _CONTAINS = hd.sr.RelationshipTypeValues.CONTAINS
 
 
@@ -73,8 +75,10 @@ def ai_sr(
     now: datetime | None = None,
     supersedes: Sequence[ResultReference] = (),
     missing: Sequence[str] = (),
+    verified_by: str | None = None,
+    organisation: str = "unknown",
 ) -> FileDataset:
-    """The AI report of one study.
+    """The AI report of one study; or, once a reader has confirmed the findings, the reader's.
 
     Parameters
     ----------
@@ -87,6 +91,9 @@ def ai_sr(
     missing
         One sentence each for what the study should have held read and does not; the report then never says that all
         succeeded.
+    verified_by, organisation
+        The reader whose findings these are, and of which organisation: then the report is verified (PS3.3 C.17.2) and
+        final, its observer is a person (TID 1003), and no finding is an algorithm's. ``None`` for an algorithm's own.
 
     Raises
     ------
@@ -99,16 +106,21 @@ def ai_sr(
             raise ResultError(f"{read.mammogram.name} cannot be in an AI report: {obstacle}.")
     series = ResultSeries.AI_SR
     uid = result_instance_uid(series, images, algorithm, missing)
+    reader = None if verified_by is None else _person_name(verified_by)
+    observer = _person(reader) if reader else _device(algorithm)
     made = hd.sr.Comprehensive3DSR(
         evidence=[image_reference(read.header) for read in images],
-        content=_content(images, algorithm, missing)[0],
+        content=_content(images, None if reader else algorithm, missing, observer)[0],
         series_instance_uid=result_series_uid(series, images[0], algorithm),
         series_number=series.value.number,
         sop_instance_uid=uid,
         instance_number=1,
         manufacturer=MANUFACTURER,
         is_complete=True,
-        is_final=False,
+        is_final=reader is not None,
+        is_verified=reader is not None,
+        verifying_observer_name=reader,
+        verifying_organization=printable(organisation)[:64] if reader else None,
         transfer_syntax_uid=ExplicitVRLittleEndian,
     )
     report = finished(made, images[0], series, algorithm, now)
@@ -117,10 +129,15 @@ def ai_sr(
     return report
 
 
-def _content(images: Sequence[ReadMammogram], algorithm: Algorithm, missing: Sequence[str]) -> hd.sr.MeasurementReport:
-    """TID 1500."""
+def _content(
+    images: Sequence[ReadMammogram],
+    algorithm: Algorithm | None,
+    missing: Sequence[str],
+    observer: hd.sr.ObservationContext,
+) -> hd.sr.MeasurementReport:
+    """TID 1500; without an algorithm where the findings are a reader's."""
     report = hd.sr.MeasurementReport(
-        observation_context=_observer(algorithm),
+        observation_context=observer,
         procedure_reported=codes.cid100.ImagingProcedure,
         imaging_measurements=[group for read in images for group in _groups(read, algorithm)],
         title=codes.DCM.ImagingMeasurementReport,
@@ -131,7 +148,19 @@ def _content(images: Sequence[ReadMammogram], algorithm: Algorithm, missing: Seq
     return report
 
 
-def _observer(algorithm: Algorithm) -> hd.sr.ObservationContext:
+def _person_name(name: str) -> str:
+    """A name in the form of PS3.5 section 6.2.1: as a family name alone, without what separates its parts there."""
+    return printable(name).translate(str.maketrans("^=", "  "))[:64].strip() or "unknown"
+
+
+def _person(name: str) -> hd.sr.ObservationContext:
+    """TID 1001: the reader."""
+    person = hd.sr.PersonObserverIdentifyingAttributes(name=name)
+    context = hd.sr.ObserverContext(observer_type=codes.DCM.Person, observer_identifying_attributes=person)
+    return hd.sr.ObservationContext(observer_person_context=context)
+
+
+def _device(algorithm: Algorithm) -> hd.sr.ObservationContext:
     """TID 1001: a device, which is the program with this model."""
     device = hd.sr.DeviceObserverIdentifyingAttributes(
         uid=device_uid(algorithm),
@@ -144,18 +173,18 @@ def _observer(algorithm: Algorithm) -> hd.sr.ObservationContext:
 
 
 def _groups(
-    read: ReadMammogram, algorithm: Algorithm
+    read: ReadMammogram, algorithm: Algorithm | None
 ) -> list[hd.sr.PlanarROIMeasurementsAndQualitativeEvaluations | hd.sr.MeasurementsAndQualitativeEvaluations]:
     """A group for each finding of an image, or one that says that there is none or that the image was not read."""
     if read.reading.findings:
-        return [_region(read, tracked, algorithm) for tracked in tracked_findings(read, algorithm)]
+        return [_region(read, tracked, algorithm) for tracked in tracked_findings(read, algorithm or _READER)]
     if read.processed:
         return [_whole_image(read, algorithm, concepts.MASS_ON_SEVERAL_IMAGES, codes.SCT.Absent)]
     return [_whole_image(read, algorithm, concepts.SUMMARY_OF_DETECTIONS, concepts.FAILED)]
 
 
 def _region(
-    read: ReadMammogram, tracked: TrackedFinding, algorithm: Algorithm
+    read: ReadMammogram, tracked: TrackedFinding, algorithm: Algorithm | None
 ) -> hd.sr.PlanarROIMeasurementsAndQualitativeEvaluations:
     """TID 1410: one finding."""
     source = hd.sr.SourceImageForRegion(read.header.SOPClassUID, read.header.SOPInstanceUID)
@@ -171,21 +200,21 @@ def _region(
         finding_type=FEATURE_CODES[tracked.finding.label.casefold()],
         finding_category=codes.SCT.MorphologicallyAbnormalStructure,
         finding_sites=_site(read),
-        algorithm_id=_algorithm(read, algorithm),
+        algorithm_id=None if algorithm is None else _algorithm(read, algorithm),
         measurements=[certainty],
     )
 
 
 def _whole_image(
-    read: ReadMammogram, algorithm: Algorithm, name: Code, value: Code
+    read: ReadMammogram, algorithm: Algorithm | None, name: Code, value: Code
 ) -> hd.sr.MeasurementsAndQualitativeEvaluations:
     """TID 1501: what holds for an image as a whole."""
     source = hd.sr.SourceImageForMeasurementGroup(read.header.SOPClassUID, read.header.SOPInstanceUID)
-    uid = result_uid("image", read.sop_instance_uid, algorithm)
+    uid = result_uid("image", read.sop_instance_uid, algorithm or _READER)
     return hd.sr.MeasurementsAndQualitativeEvaluations(
         tracking_identifier=hd.sr.TrackingIdentifier(uid, f"image {uid[-12:]}"),
         finding_sites=_site(read),
-        algorithm_id=_algorithm(read, algorithm),
+        algorithm_id=None if algorithm is None else _algorithm(read, algorithm),
         qualitative_evaluations=[hd.sr.QualitativeEvaluation(name, value)],
         source_images=[source],
     )

@@ -13,7 +13,6 @@ from mammoscope.review.store.models import (
     ProposedBox,
     Read,
     ReadState,
-    SecondReader,
     SourceImage,
     SourceStudy,
     StudyRow,
@@ -21,6 +20,7 @@ from mammoscope.review.store.models import (
     Worklist,
 )
 from mammoscope.review.store.store import ReviewStore
+from mammoscope.settings.schema import SecondReader
 
 __all__ = [
     "DETAILS",

@@ -40,14 +40,6 @@ class ReadState(StrEnum):
     DONE = "done"
 
 
-class SecondReader(StrEnum):
-    """Whether each study is read by a second reader, and whether that one sees the first one's boxes."""
-
-    NONE = "none"
-    BLIND = "blind"
-    OPEN = "open"
-
-
 @dataclass(frozen=True, slots=True)
 class ProposedBox:
     """A box that a source brings."""

@@ -22,8 +22,9 @@ from mammoscope.review.store.marks import (
     counting,
     replay,
 )
-from mammoscope.review.store.models import Place, Progress, Read, ReadState, SecondReader, Truth
+from mammoscope.review.store.models import Place, Progress, Read, ReadState, Truth
 from mammoscope.review.store.worklist import WorklistRecords, load_proposals
+from mammoscope.settings.schema import SecondReader
 
 _FINISHED = (Progress.READ, Progress.SETTLED)
 
