@@ -23,14 +23,16 @@ pytestmark = pytest.mark.slow
 ARGUMENTS = ("--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
 NO_WEBGL = """
 const real = HTMLCanvasElement.prototype.getContext;
-HTMLCanvasElement.prototype.getContext = function (kind, ...more) { return /webgl/.test(kind) ? null : real.call(this, kind, ...more); };
+HTMLCanvasElement.prototype.getContext = function (kind, ...more) {
+  return /webgl/.test(kind) ? null : real.call(this, kind, ...more);
+};
 """
 
 
 class GrowingStudies(DatasetStudies):
     """A data set to which tests add studies that it does not have."""
 
-    def gone(self, known: Mapping[str, str]) -> list[str]:
+    def gone(self, known: Mapping[str, str]) -> list[str]:  # noqa: ARG002
         return []
 
 
@@ -67,6 +69,11 @@ def enter(browser: Any, service: ReviewService) -> Iterator[Callable[..., Any]]:
         if script:
             context.add_init_script(script)
         page = context.new_page()
+
+        def told_elsewhere(request: Any) -> None:
+            if not request.url.startswith((service.url, "blob:", "data:")):
+                wrong.append(request.url)
+
         page.set_default_timeout(20_000)
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on(
@@ -126,8 +133,9 @@ def until(page: Any, expression: str, seconds: float = 20.0) -> None:
 def place_of(page: Any, place: int, x: float, y: float) -> tuple[float, float]:
     """Where on the page a pixel of an image is."""
     at = page.evaluate(
-        """([place, x, y]) => { const view = mammoscope.views()[place]; const [left, top] = view.toScreen([x, y, x + 1, y + 1]).slice(0, 2);
-        const [px, py] = view.map.getPixelFromCoordinate([x, -y]); const box = view.map.getTargetElement().getBoundingClientRect();
+        """([place, x, y]) => { const view = mammoscope.views()[place];
+        const [px, py] = view.map.getPixelFromCoordinate([x, -y]);
+        const box = view.map.getTargetElement().getBoundingClientRect();
         return [box.left + px, box.top + py]; }""",
         [place, x, y],
     )
@@ -250,7 +258,8 @@ def test_the_card_windows_sixteen_bits(enter: Callable[..., Any], service: Revie
     page.keyboard.press("9")
     low, high = 22900.0, 23100.0
     page.evaluate(
-        """([low, high]) => { const view = mammoscope.views()[0]; view.setWindow({low, high, inverted: false, curve: 0}); 
+        """([low, high]) => { const view = mammoscope.views()[0];
+        view.setWindow({low, high, inverted: false, curve: 0});
         const [w, h] = view.map.getSize(); view.map.getView().setCenter([240 + (w % 2) / 2, -320 - (h % 2) / 2]); }""",
         [low, high],
     )

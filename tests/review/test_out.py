@@ -5,10 +5,16 @@ from pathlib import Path
 import pytest
 
 from mammoscope.datasets import DatasetError, ReviewState, load_dataset
-from mammoscope.review import DatasetStudies, ReadingRoom, SecondReader
+from mammoscope.review import DatasetStudies, ReadingRoom, ReviewStore, SecondReader
 from mammoscope.review.errors import ReviewError
 from mammoscope.review.out import export_dataset
 from mammoscope.review.store import ActionKind, ReadState
+
+
+def act(store: ReviewStore, image: int, reader: str, kind: ActionKind, mark: str, **content: str) -> None:
+    number = store.marks(store.image(image).study, reader)[image][0]
+    token = f"{reader}{image}{number}"
+    store.act(image, reader, expected=number, token=token, kind=kind, mark=mark, content=content)
 
 
 def test_what_was_read_becomes_a_data_set_with_states_and_hard_negatives(

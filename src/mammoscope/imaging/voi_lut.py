@@ -71,7 +71,8 @@ def displayed(
     counts = np.bincount(index.ravel(), minlength=pixel_format.levels)
     counts[padding] = 0
     (_, grey) = next(_greys(counts, header, pixel_format, intent, name))
-    return _table(grey, padding)[index]
+    shown: NDArray[np.uint16] = _table(grey, padding)[index]
+    return shown
 
 
 def indices(stored: NDArray[np.integer[Any]], pixel_format: PixelFormat) -> NDArray[np.integer[Any]]:

@@ -8,10 +8,10 @@ objects for the PACS. Whoever serves it makes a `ReadingRoom` of a source of stu
 from mammoscope.review.accounts import Accounts, Role
 from mammoscope.review.app import make_app
 from mammoscope.review.errors import ReviewError
-from mammoscope.review.room import ReadingRoom, SecondReader
+from mammoscope.review.room import ReadingRoom
 from mammoscope.review.service import ReviewService
 from mammoscope.review.sources import DatasetStudies, NodeStudies
-from mammoscope.review.store import ReviewStore
+from mammoscope.review.store import ReviewStore, SecondReader
 
 __all__ = [
     "Accounts",

@@ -265,6 +265,7 @@ def _study(row: StudyRow) -> dict[str, Any]:
 def _image(image: ImageRow) -> dict[str, Any]:
     return {
         "id": image.id,
+        "key": image.key,
         "name": name_of(image),
         "laterality": image.laterality,
         "view": image.view,
