@@ -69,7 +69,7 @@ def test_a_reader_sees_corrects_and_sends_what_the_node_received(
             wait_until(lambda: str(node.records.study(study).state) == "done")
         by_reader = pacs.received[by_model:]
     [verified] = [one for one in by_reader if one.get("VerificationFlag") == "VERIFIED"]
-    assert verified.VerifyingObserverSequence[0].VerifyingObserverName == "Dr Gr?n"
+    assert verified.VerifyingObserverSequence[0].VerifyingObserverName == "Dr Gr?n^"
     assert verified.VerifyingObserverSequence[0].VerifyingOrganization == "Clinic"
     assert (20.0, 30.0, 60.0, 90.0) in {
         tuple(box.as_tuple()) for boxes in ai_sr_marks(verified).values() for box in boxes

@@ -150,7 +150,7 @@ def _content(
 
 def _person_name(name: str) -> str:
     """A name in the form of PS3.5 section 6.2.1: as a family name alone, without what separates its parts there."""
-    return printable(name).translate(str.maketrans("^=", "  "))[:64].strip() or "unknown"
+    return (printable(name).translate(str.maketrans("^=", "  "))[:63].strip() or "unknown") + "^"
 
 
 def _person(name: str) -> hd.sr.ObservationContext:
