@@ -1,7 +1,7 @@
 """How fast the reading room is: first look at a study, the whole image, a new window, the worklist, many readers.
 
-A synthetic screening study of full size (4096 by 3328) is read by the shipped model and opened in Debian's Chromium with
-WebGL in software; a worklist of ten thousand studies is asked for, and twenty readers look at once.
+A synthetic screening study of full size (4096 by 3328) is read by the shipped model and opened in Debian's Chromium
+with WebGL in software; a worklist of ten thousand studies is asked for, and twenty readers look at once.
 
     python benchmarks/review.py [--pictures FOLDER]
 """
