@@ -40,6 +40,17 @@ def shared_data() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def hl7_listener() -> Callable[..., AbstractContextManager[Any]]:
+    """`tests/hl7_listener.py`'s `listener`."""
+    spec = importlib.util.spec_from_file_location("hl7_listener", ROOT / "tests" / "hl7_listener.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.listener
+
+
 @pytest.fixture(autouse=True)
 def _log_as_before() -> Iterator[None]:
     """What a command does to the log of its process is of no other test."""

@@ -2,7 +2,15 @@ from pathlib import Path
 
 import pytest
 
-from mammoscope.settings import NodeSettings, SettingsError, load_node_settings
+from mammoscope.settings import (
+    NodeSettings,
+    ResultKind,
+    SettingsError,
+    Viewer,
+    kinds_for,
+    load_node_settings,
+    not_shown,
+)
 
 DESTINATION = '[[destinations]]\nname = "pacs"\nae_title = "ORTHANC"\nhost = "127.0.0.1"\nport = 4242\n'
 TLS = '[tls]\ncertificate = "a.crt"\nkey = "a.key"\ntrusted = "b.crt"\n'
@@ -19,8 +27,37 @@ def test_a_short_file_gets_the_defaults(tmp_path: Path) -> None:
     assert (settings.node.ae_title, settings.node.host, settings.node.port) == ("MAMMOSCOPE", "127.0.0.1", 11112)
     assert settings.destinations[0].name == "pacs"
     assert settings.destinations[0].retry_hours == 72
-    assert settings.destinations[0].results == ("cad-sr", "presentation-state", "sheet")
+    assert settings.destinations[0].results == ("cad-sr", "ai-sr", "presentation-state", "colour-sheet")
     assert settings.model.bundle is None
+
+
+@pytest.mark.parametrize(
+    ("keys", "kinds"),
+    [
+        ('viewer = "ohif"', ("ai-sr", "colour-sheet")),
+        ('viewer = "workstation"', ("cad-sr", "presentation-state", "sheet")),
+        ('viewer = ["ohif", "workstation"]', ("ai-sr", "colour-sheet", "cad-sr", "presentation-state", "sheet")),
+        ('viewer = "ohif"\nresults = ["sheet"]', ("sheet",)),
+    ],
+)
+def test_the_viewer_says_what_is_sent_unless_results_do(tmp_path: Path, keys: str, kinds: tuple[str, ...]) -> None:
+    assert load(tmp_path, f"{DESTINATION}{keys}\n").destinations[0].results == kinds
+
+
+@pytest.mark.parametrize("viewer", Viewer)
+def test_every_viewer_shows_all_that_is_sent_for_it_and_some_of_it_over_an_image(viewer: Viewer) -> None:
+    kinds = kinds_for([viewer])
+    assert not_shown([viewer], kinds) == ()
+    marks = {"ai-sr", "cad-sr", "presentation-state", "colour-image-capture"}
+    assert marks.intersection(kinds)
+
+
+def test_what_none_of_the_viewers_shows_is_known() -> None:
+    assert not_shown([Viewer.OHIF], [ResultKind.CAD_SR, ResultKind.AI_SR, ResultKind.SEGMENTATION]) == (
+        "cad-sr",
+        "segmentation",
+    )
+    assert not_shown([Viewer.OHIF, Viewer.WORKSTATION], [ResultKind.CAD_SR, ResultKind.AI_SR]) == ()
 
 
 def test_relative_paths_start_from_the_file(tmp_path: Path) -> None:
@@ -55,6 +92,19 @@ def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.
         (f"[node]\nallowed_addresses = ['10.0.0.7/24']\n{DESTINATION}", "without host bits"),
         (f"[node]\nexpected_views = ['CC']\n{DESTINATION}", "a side and a projection, like LCC or RMLO"),
         (f"{DESTINATION}results = ['pdf']\n", "[[destinations]]"),
+        (f"{DESTINATION}viewer = 'osirix'\n", "[[destinations]] number 1 must be 'any', 'ohif', 'workstation'"),
+        (f"{DESTINATION}viewer = 3\n", "[[destinations]] number 1 must be a valid tuple"),
+        (f"{DESTINATION}transport = 'hl7'\nresults = ['sheet']\n", "by hl7 a summary is sent, not results"),
+        (f"{DESTINATION}application = 'RIS'\n", "are of HL7; delete them, or set transport = 'hl7'"),
+        (f"{DESTINATION}transport = 'hl7'\ncommitment = true\n", "nothing commits by hl7"),
+        (f"{DESTINATION}{DESTINATION.replace('destinations', 'sources')}transport = 'hl7'\n", "can be fetched by hl7"),
+        (f"{DESTINATION}[notices]\nsmtp = 'smtp://m:25'\n", "smtp needs mail_from and mail_to"),
+        (f"{DESTINATION}[notices]\nmail_to = ['a@b.c']\n", "mail needs the key 'smtp', the mail server"),
+        (
+            f"{DESTINATION}[notices]\nsmtp = 'smtp://m:25'\nmail_from = 'a@b.c'\nmail_to = ['a@b.c']\n"
+            "smtp_user = 'u'\nsmtp_password = 'p'\n",
+            "smtp_password would cross the network in clear",
+        ),
         (f"[node]\nport = 70000\n{DESTINATION}", "'port' in [node] must be less than or equal to 65535, not 70000"),
         (f'[node]\nport = "many"\n{DESTINATION}', "'port' in [node] must be a valid integer"),
         (f"[model]\nthreshold = 1.5\n{DESTINATION}", "'threshold' in [model] must be less than or equal to 1, not 1.5"),

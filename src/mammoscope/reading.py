@@ -14,7 +14,6 @@ from typing import Any, Protocol
 
 import structlog
 from pydicom import Dataset
-from pydicom.uid import UID
 
 from mammoscope.errors import MammoscopeError
 from mammoscope.findings import Algorithm, Reading, ReadingStatus
@@ -28,7 +27,6 @@ from mammoscope.imaging import (
     ReducedMammogram,
     attributes,
 )
-from mammoscope.imaging.dicom import facts
 from mammoscope.inference import BundleError
 from mammoscope.inference.pool import ModelLostError, ModelUnavailableError
 from mammoscope.logging import where_raised
@@ -299,11 +297,7 @@ def not_processed(header: Dataset | None, reason: str, name: str) -> Outcome:
     """An image that was not read, with the reason; a bare reading where its header does not do to refer to it."""
     if header is not None:
         try:
-            image = ReadMammogram.not_processed(header, reason, name=name)
-            known = facts(header, UID(str(header.get("SOPClassUID", ""))))
-            mammogram = replace(image.mammogram, **known)
-            reading = replace(image.reading, laterality=known["laterality"], view=known["view"])
-            return ReadMammogram(mammogram, reading)
+            return ReadMammogram.not_processed(header, reason, name=name)
         except Exception as error:  # whatever a damaged header raises: the image's own reason is the one to keep
             log.info("image not referred to", image=name, error=where_raised(error))
     return Reading.not_processed(name, reason)

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from pydicom import FileDataset
 from pydicom.uid import (
+    Comprehensive3DSRStorage,
     GrayscaleSoftcopyPresentationStateStorage,
     MammographyCADSRStorage,
     SecondaryCaptureImageStorage,
@@ -30,7 +31,12 @@ from mammoscope.results import ReadMammogram, StudyResults, study_results
 from mammoscope.settings import NodeSettings
 
 FULL_ANSWER = sorted(
-    [MammographyCADSRStorage, *[GrayscaleSoftcopyPresentationStateStorage] * 4, SecondaryCaptureImageStorage]
+    [
+        MammographyCADSRStorage,
+        Comprehensive3DSRStorage,
+        *[GrayscaleSoftcopyPresentationStateStorage] * 4,
+        SecondaryCaptureImageStorage,
+    ]
 )
 
 
@@ -128,7 +134,7 @@ def test_a_study_of_which_no_image_can_be_decoded_is_answered_too(
     [report] = record_of(storage, images).reports
     assert all(image.reason for image in report.images)
     classes = [d.SOPClassUID for d in pacs.received]
-    assert sorted(classes) == sorted([MammographyCADSRStorage, SecondaryCaptureImageStorage])
+    assert sorted(classes) == sorted([MammographyCADSRStorage, Comprehensive3DSRStorage, SecondaryCaptureImageStorage])
 
 
 def test_a_study_that_gives_no_results_is_put_aside_and_a_resend_is_a_new_try(

@@ -75,6 +75,47 @@ def test_a_destination_is_asked_for_each_kind_of_result_and_given_nothing(settin
     assert outcomes["destination pacs: storage commitment"][0]
 
 
+def test_kinds_that_no_viewer_there_shows_are_told(settings):
+    with peer(MammographyCADSRStorage, SecondaryCaptureImageStorage) as port:
+        destinations = [
+            dimse(port, name="none", viewer="ohif", results=["cad-sr"]),
+            dimse(port, name="some", viewer="ohif", results=["cad-sr", "sheet"]),
+            dimse(port, name="all", viewer=["ohif", "workstation"], results=["cad-sr", "sheet"]),
+        ]
+        outcomes = told(check_peers(settings(destinations=destinations)))
+    well, words = outcomes["destination none: viewer"]
+    assert not well
+    assert words == (
+        "ohif shows nothing of what is sent (cad-sr); delete the key 'results', which sends ai-sr, colour-sheet"
+    )
+    assert outcomes["destination some: viewer"] == (True, "ohif shows sheet, but not cad-sr")
+    assert "destination all: viewer" not in outcomes
+
+
+def test_a_ris_and_the_channels_of_notices_are_tried_and_told_nothing(settings, hl7_listener, free_port: int):
+    with hl7_listener(lambda _: None) as (port, got):
+        ris = {"name": "ris", "transport": "hl7", "host": "127.0.0.1"}
+        outcomes = told(
+            check_peers(
+                settings(
+                    destinations=[{**ris, "port": port}, {**ris, "name": "away", "port": free_port}],
+                    notices={
+                        "smtp": f"smtp://127.0.0.1:{free_port}",
+                        "mail_from": "a@b.example",
+                        "mail_to": ["c@b.example"],
+                        "webhook": "http://no-such-host.invalid/secret",
+                    },
+                )
+            )
+        )
+    assert outcomes["destination ris: connection"][0]
+    assert not outcomes["destination away: connection"][0]
+    assert "cannot be reached" in outcomes["notices by mail"][1]
+    assert "no-such-host.invalid cannot be resolved" in outcomes["notices by webhook"][1]
+    assert "secret" not in outcomes["notices by webhook"][1]
+    assert got == []
+
+
 def test_what_is_wrong_with_a_peer_is_told_apart(settings, free_port: int):
     with peer(SecondaryCaptureImageStorage) as port:
         outcomes = told(
@@ -242,7 +283,7 @@ def test_what_does_not_do_is_told(settings, tmp_path: Path, pacs):
     assert "missing.onnx" in outcomes["model"][1]
 
 
-ALL_RESULTS = ["1.2.840.10008.5.1.4.1.1.88.50", "1.2.840.10008.5.1.4.1.1.7", "1.2.840.10008.5.1.4.1.1.11.1"]
+ALL_RESULTS = sorted(set(SOP_CLASSES.values()))
 
 
 @contextmanager

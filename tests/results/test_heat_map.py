@@ -106,7 +106,7 @@ def test_attributes_of_the_object(make_image, algorithm, now):
     verify_against_reading(capture, [image])
     assert (capture.PatientID, capture.StudyInstanceUID, capture.AccessionNumber) == ("P-1", "2.25.10", "A-1")
     assert (capture.Modality, capture.SeriesNumber, capture.InstanceNumber) == ("OT", 9004, 2)
-    assert capture.SeriesDescription == "Mammoscope CAD heat maps - research use only, not for diagnosis"
+    assert capture.SeriesDescription == "Mammoscope CAD heat maps, research use only, mammoscope-te 1.2.0"
     assert capture.SoftwareVersions[1] == "mammoscope-test 1.2.0"
     assert capture.ImageLaterality == "R"
     (source,) = capture.SourceImageSequence

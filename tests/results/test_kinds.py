@@ -10,6 +10,7 @@ from pydicom.uid import ComputedRadiographyImageStorage
 
 from mammoscope.findings import Algorithm, Box, Finding, Reading, ReadingStatus
 from mammoscope.results import ReadMammogram, ResultError, study_results, verify_against_reading
+from mammoscope.results.verification import concept_value, content_items
 from mammoscope.settings import ResultKind
 
 EVERY_KIND = tuple(ResultKind)
@@ -181,13 +182,16 @@ def test_a_newer_model_replaces_the_report_of_the_older(four_views, algorithm):
 
 
 def shift_region(dataset):
-    def walk(item):
-        for child in item.get("ContentSequence", []):
-            yield child
-            yield from walk(child)
+    shift_outline(dataset, "111030")
 
-    region = next(item for item in walk(dataset) if item.get("ValueType") == "SCOORD")
-    region.GraphicData = [value + 0.6 for value in region.GraphicData]
+
+def shift_outline_of_measurement(dataset):
+    shift_outline(dataset, "121112")
+
+
+def shift_outline(dataset, concept):
+    outline = next(item for item in content_items(dataset) if concept_value(item) == concept)
+    outline.GraphicData = [value + 0.6 for value in outline.GraphicData]
 
 
 def lose_a_column(dataset):
@@ -222,6 +226,7 @@ def another_image(dataset):
     ("kind", "fault", "message"),
     [
         (ResultKind.AI_SR, shift_region, "not where the reading has it"),
+        (ResultKind.AI_SR, shift_outline_of_measurement, "not where the reading has it"),
         (ResultKind.SEGMENTATION, lose_a_column, "not where the reading has it"),
         (ResultKind.SEGMENTATION, bite_a_corner, "no rectangle"),
         (ResultKind.SEGMENTATION, another_image, "does not refer to the mammograms"),

@@ -6,7 +6,7 @@ from pydicom import dcmread
 from pydicom.uid import SecondaryCaptureImageStorage
 
 from mammoscope.findings import Box, Finding, Reading, ReadingStatus
-from mammoscope.results import ReadMammogram, ResultError, ai_sr, ai_sr_obstacle, mammography_cad_sr
+from mammoscope.results import ReadMammogram, ResultError, ai_sr, ai_sr_obstacle, concepts, mammography_cad_sr
 from mammoscope.results.verification import ai_sr_marks, concept_value, content_items
 
 
@@ -74,7 +74,8 @@ def test_another_reader_finds_regions_and_scores(report, tmp_path):
     report.save_as(path, enforce_file_format=True)
     read = hd.sr.Comprehensive3DSR.from_dataset(dcmread(path)).content
     groups = read.get_planar_roi_measurement_groups(graphic_type=hd.sr.GraphicTypeValues.POLYLINE)
-    scores = [measurement.value for group in groups for measurement in group.get_measurements()]
+    certainty = concepts.CERTAINTY_OF_FINDING
+    scores = [one.value for group in groups for one in group.get_measurements(name=certainty)]
     assert scores == [93.0, 41.0, 88.4, 61.0]
     assert groups[0].roi.value[2].tolist() == [240.75, 170.0]
 
@@ -92,7 +93,10 @@ def test_an_image_that_was_not_read_has_the_reason(make_image, algorithm):
     [outcome] = named(report, "111064")
     assert value_of(outcome) == "111224"
     comments = [item.TextValue for item in named(report, "121106")]
-    assert comments[0] == "L MLO 2.25.10002: not processed: The view is magnified."
+    assert comments[:2] == [
+        "R CC 2.25.10001: nothing found",
+        "L MLO 2.25.10002: not processed: The view is magnified.",
+    ]
     assert value_of(named(report, "111017")[0]) == "111243"
 
 

@@ -1,6 +1,8 @@
 """The marks as a presentation state."""
 
+import numpy as np
 import pytest
+from pydicom import Dataset, dcmread
 
 from mammoscope.findings import Box
 from mammoscope.results import ResultError, mammography_cad_sr, presentation_state, presentation_state_obstacle
@@ -39,11 +41,61 @@ def test_labels_stay_inside_the_image(make_image, algorithm, box):
     assert 0 <= top < bottom <= 400
 
 
-def test_the_readers_window_survives(four_views, algorithm):
-    state = presentation_state(four_views[0], algorithm)
-    assert "WindowCenter" in four_views[0].header
+def test_the_images_window_is_in_it(make_image, algorithm):
+    def voi(**attributes):
+        state = presentation_state(make_image(findings=[((1, 1, 9, 9), 0.5)], **attributes), algorithm)
+        assert "WindowCenter" not in state
+        [item] = state.SoftcopyVOILUTSequence
+        return item
+
+    linear = voi()
+    assert (linear.WindowCenter, linear.WindowWidth, "VOILUTFunction" in linear) == (2048, 3000, False)
+    sigmoid = voi(VOILUTFunction="SIGMOID", WindowCenter=[2048.5, 100], WindowWidth=[700, 50])
+    assert (sigmoid.WindowCenter, sigmoid.WindowWidth, sigmoid.VOILUTFunction) == (2048.5, 700, "SIGMOID")
+    # The table goes before the windows, as when the image is read.
+    table = voi(VOILUTSequence=[lut([5, 2048, 4095], first=-2)], PixelRepresentation=1)
+    assert "WindowCenter" not in table
+    [item] = table.VOILUTSequence
+    assert (list(item.LUTDescriptor), item["LUTDescriptor"].VR) == ([3, -2, 16], "SS")
+    # 12 bits become 16.
+    assert np.frombuffer(item.LUTData, "<u2").tolist() == [80, 32776, 65535]
+
+
+def test_a_table_of_the_largest_size_of_signed_values(make_image, algorithm, tmp_path):
+    entries = np.arange(65536) // 16
+    image = make_image(
+        findings=[((1, 1, 9, 9), 0.5)], VOILUTSequence=[lut(entries, first=-32768)], PixelRepresentation=1
+    )
+    presentation_state(image, algorithm).save_as(tmp_path / "state.dcm", enforce_file_format=True)
+    [item] = dcmread(tmp_path / "state.dcm").SoftcopyVOILUTSequence[0].VOILUTSequence
+    assert list(item.LUTDescriptor) == [0, -32768, 16]
+    assert np.array_equal(np.frombuffer(item.LUTData, "<u2"), np.rint(entries * 65535 / 4095))
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"WindowCenter": None, "WindowWidth": None},
+        {"WindowWidth": "0"},
+        {"WindowWidth": None, "VOILUTSequence": [Dataset()]},
+    ],
+    ids=["none", "no width", "a broken table"],
+)
+def test_an_image_without_a_readable_window_has_its_marks_all_the_same(make_image, algorithm, attributes):
+    state = presentation_state(make_image(findings=[((1, 1, 9, 9), 0.5)], **attributes), algorithm)
     assert "SoftcopyVOILUTSequence" not in state
-    assert "WindowCenter" not in state
+    assert presentation_state_marks(state)
+
+
+def lut(entries, *, first):
+    item = Dataset()
+    item.add_new("LUTDescriptor", "SS" if first < 0 else "US", [len(entries) % 65536, first, 12])
+    item.add_new("LUTData", "OW", np.asarray(entries, "<u2").tobytes())
+    return item
+
+
+def test_the_rescale_is_that_of_the_image(four_views, algorithm):
+    state = presentation_state(four_views[0], algorithm)
     assert (state.RescaleSlope, state.RescaleIntercept) == (1, 0)
 
 
@@ -107,7 +159,9 @@ def test_dciodvfy_finds_no_error(*, four_views, make_image, algorithm, now, tmp_
         StudyID=None,
         AccessionNumber=None,
     )
-    for image in (four_views[0], four_views[3], unusual):
+    table = make_image(findings=[((1, 1, 9, 9), 0.5)], VOILUTSequence=[lut(np.arange(4096), first=0)])
+    sigmoid = make_image(findings=[((1, 1, 9, 9), 0.5)], VOILUTFunction="SIGMOID")
+    for image in (four_views[0], four_views[3], unusual, table, sigmoid):
         path = tmp_path / "state.dcm"
         presentation_state(image, algorithm, now=now).save_as(path, enforce_file_format=True)
         assert dciodvfy_errors(path) == []

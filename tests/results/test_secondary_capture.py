@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from pydicom.pixels import apply_voi_lut
 from pydicom.uid import ComputedRadiographyImageStorage
 
 from mammoscope.findings import Algorithm
@@ -24,7 +25,9 @@ def test_attributes_of_the_picture(four_views, algorithm, now):
     assert sheet.ImageLaterality == "B"
     assert sheet.BurnedInAnnotation == "NO"
     assert sheet.LossyImageCompression == "00"
-    assert "research use only, not for diagnosis" in sheet.SeriesDescription
+    assert sheet.SeriesDescription == "Mammoscope CAD sheet, research use only, mammoscope-test 1.2.0"
+    assert "WindowCenter" not in sheet
+
     assert [item.ReferencedSOPInstanceUID for item in sheet.SourceImageSequence] == [
         "2.25.10001", "2.25.10002", "2.25.10003", "2.25.10004",
     ]  # fmt: skip
@@ -162,3 +165,10 @@ def test_dciodvfy_finds_no_error(*, four_views, make_image, algorithm, now, tmp_
             assert dciodvfy_errors(path) == []
             image_capture(images[0], algorithm, colour=colour, now=now).save_as(path, enforce_file_format=True)
             assert dciodvfy_errors(path) == []
+
+
+def test_a_grey_picture_says_that_its_greys_are_those_to_be_shown(four_views, algorithm):
+    sheet = secondary_capture(four_views, algorithm, colour=False)
+    for grey in (sheet, image_capture(four_views[0], algorithm, colour=False)):
+        assert (grey.PhotometricInterpretation, grey.WindowCenter, grey.WindowWidth) == ("MONOCHROME2", 128, 256)
+        assert np.array_equal(apply_voi_lut(grey.pixel_array, grey).round(), grey.pixel_array)

@@ -1,7 +1,9 @@
 """The boxes as a segmentation object."""
 
+import highdicom as hd
 import numpy as np
 import pytest
+from pydicom import Dataset
 
 from mammoscope.findings import Algorithm, Box, Finding, Reading, ReadingStatus
 from mammoscope.results import ReadMammogram, ResultError, mammography_cad_sr, segmentation, segmentation_obstacle
@@ -62,6 +64,37 @@ def test_images_that_have_none(make_image, algorithm):
 def test_a_box_less_than_a_pixel_wide_still_marks_one(make_image, algorithm):
     masks = segmentation(make_image(findings=[((10.1, 20.2, 10.4, 20.3), 0.5)]), algorithm)
     assert np.argwhere(masks.pixel_array.reshape(400, 300)).tolist() == [[20, 10]]
+
+
+AT_THE_DETECTOR = "Pixel spacing: at the detector, not in the breast (Imager Pixel Spacing)."
+
+
+@pytest.mark.parametrize(
+    ("attributes", "spacing", "thickness", "said"),
+    [
+        (
+            {"PixelSpacing": [0.05, 0.06], "BodyPartThickness": 53},
+            [0.05, 0.06],
+            53,
+            "Pixel spacing: that of the image (Pixel Spacing). Slice thickness: the compressed breast.",
+        ),
+        ({}, [0.07, 0.08], 1, f"{AT_THE_DETECTOR} Slice thickness: nominal, the breast's is unknown."),
+        ({"ImagerPixelSpacing": None}, None, None, "Pixel spacing: unknown."),
+    ],
+)
+def test_the_masks_say_how_large_their_pixels_are(make_image, algorithm, attributes, spacing, thickness, said):
+    image = make_image(findings=[((10, 10, 40, 40), 0.9)], **attributes)
+    masks = segmentation(image, algorithm)
+    assert masks.SegmentSequence[0].SegmentDescription == f"Box around a finding, no outline of it. {said}"
+    shared = masks.SharedFunctionalGroupsSequence[0]
+    [measures] = shared.get("PixelMeasuresSequence") or [Dataset()]
+    assert measures.get("PixelSpacing") == spacing
+    assert measures.get("SliceThickness") == thickness
+    # A projection is no plane in the patient, and a viewer that needs one is not to be given a made up one.
+    assert "PlaneOrientationSequence" not in shared
+    read = hd.seg.Segmentation.from_dataset(masks).get_pixels_by_source_instance([image.sop_instance_uid])
+    assert np.argwhere(read[0, ..., 0]).min(axis=0).tolist() == [10, 10]
+    assert read.sum() == 900
 
 
 @pytest.mark.validators

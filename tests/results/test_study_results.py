@@ -2,6 +2,7 @@
 
 import copy
 import logging
+from datetime import timedelta
 from io import BytesIO
 
 import numpy as np
@@ -12,6 +13,7 @@ from pydicom.uid import ComputedRadiographyImageStorage
 from mammoscope.findings import Algorithm, Box, Finding, Reading, ReadingStatus
 from mammoscope.imaging import Mammogram
 from mammoscope.results import ReadMammogram, ResultError, result_objects, study_results, verify_against_reading
+from mammoscope.results.study import hanging_number
 from mammoscope.results.verification import content_items
 
 
@@ -239,3 +241,43 @@ def test_findings_of_equal_place_are_told_apart(make_image, algorithm):
     report, *_ = result_objects([twice], algorithm)
     tracked = [item.UID for item in content_items(report) if "UID" in item]
     assert len(tracked) == len(set(tracked)) == 2
+
+
+def test_series_of_two_models_are_told_apart_in_a_list(four_views):
+    first, second = (
+        result_objects(four_views, Algorithm(name, version))
+        for name, version in (("mammoscope-mass-on-cbis-ddsm", "0.1.0+701a4472"), ("other", "2026.11"))
+    )
+    for one, other in zip(first, second, strict=True):
+        assert one.SeriesInstanceUID != other.SeriesInstanceUID
+        assert one.SeriesDescription != other.SeriesDescription
+        assert "0.1.0+701a4472" in one.SeriesDescription
+        assert "other 2026.11" in other.SeriesDescription
+        assert max(len(one.SeriesDescription), len(other.SeriesDescription)) <= 64
+
+
+@pytest.mark.parametrize("version", ["9" * 23, "9" * 40, "9" * 80])
+def test_a_long_version_is_cut_only_where_it_must_be(four_views, version):
+    for dataset in result_objects(four_views, Algorithm("model", version)):
+        assert len(dataset.SeriesDescription) <= 64
+        assert dataset.SeriesDescription.endswith("999")
+
+
+def test_all_objects_of_a_series_say_the_same_of_it(four_views, algorithm, now):
+    """Also those that are made when a view comes late, on another day."""
+    before = study_results(four_views[:3], algorithm, now=now)
+    later = study_results(four_views, algorithm, now=now + timedelta(days=2), supersedes=before.references)
+    other = study_results(
+        four_views, Algorithm("other", "1"), now=now + timedelta(days=2), supersedes=before.references
+    )
+    assert {dataset.SeriesDate for dataset in (*before.objects, *later.objects)} == {"20260103"}
+    assert {dataset.ContentDate for dataset in later.objects if "ContentDate" in dataset} == {"20260105"}
+    assert {dataset.SeriesDate for dataset in other.objects} == {"20260105"}
+
+
+def test_an_image_that_was_not_processed_keeps_side_and_view(make_image):
+    header = make_image("L", "MLO").header
+    lost = ReadMammogram.not_processed(header, "The pixels could not be decoded.")
+    assert (lost.laterality, lost.view) == ("L", "MLO")
+    assert (lost.reading.laterality, lost.reading.view) == ("L", "MLO")
+    assert hanging_number(lost) == 4

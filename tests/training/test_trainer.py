@@ -100,7 +100,11 @@ def test_faster_rcnn_too_goes_on_as_if_unbroken(tiny_recipe, tmp_path: Path):
 
 # At 64 pixels the coarsest map has one pixel, for which torch 2.15's bf16 on a CPU gives random gradients.
 @pytest.mark.parametrize(("precision", "side"), [("bf16", 256), ("fp16", 64)])
-def test_in_16_bits_too_a_killed_run_goes_on_as_if_unbroken(precision: str, side: int, tiny_recipe, tmp_path: Path):
+def test_in_16_bits_too_a_killed_run_goes_on_as_if_unbroken(
+    precision: str, side: int, tiny_recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("mammoscope.training.trainer.precision_on", lambda _, asked: asked)  # as on a GPU
+
     def recipe(folder: Path):
         changes = {"schedule__iterations": 3, "schedule__precision": precision, "run__checkpoint_every": 1}
         changes |= {"input__rows": side, "input__columns": side, "schedule__batch": 2, "optimiser__kind": "sgd"}

@@ -16,6 +16,7 @@ from mammoscope.cli.evaluate import calibrate, compare, evaluate, model_card, re
 from mammoscope.cli.explain import explain
 from mammoscope.cli.review import readers, review
 from mammoscope.cli.train import export, import_checkpoint, pretrain, train
+from mammoscope.cli.tune import tune
 from mammoscope.errors import MammoscopeError
 from mammoscope.untrusted_text import lines
 
@@ -45,6 +46,7 @@ app.add_typer(readers, name="readers")
 app.command()(report)
 app.command()(review)
 app.command()(train)
+app.command()(tune)
 
 
 def _print_version(wanted: bool) -> None:

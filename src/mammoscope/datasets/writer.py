@@ -18,8 +18,10 @@ from mammoscope import __version__
 from mammoscope.datasets.dataset import ANNOTATIONS, FORMAT, FORMAT_KEY, IMAGES
 from mammoscope.datasets.errors import DatasetError
 from mammoscope.datasets.files import write_json
+from mammoscope.datasets.image_marks import ImportedBox, MarkCounts
 from mammoscope.datasets.index import refresh_index
-from mammoscope.datasets.records import ImportedBox, ImportedImage
+from mammoscope.datasets.records import ImportedImage
+from mammoscope.datasets.review_log import ReviewState
 from mammoscope.findings import Box
 
 
@@ -27,7 +29,7 @@ class ImagesAs(StrEnum):
     """How images get into a data set's folder."""
 
     LINKED = "linked"
-    """Hard links, which cost no space; copies where the file system allows none."""
+    """Hard links, which cost no space; copies where the file system allows none, or the image is a symbolic link."""
     SYMBOLIC = "symbolic"
     """Symbolic links to where the images lie: for archives on another file system; they must stay there."""
     COPIED = "copied"
@@ -74,13 +76,24 @@ def check_target(out: Path, overwrite: bool) -> None:
 
 
 def bring_image(source: Path, target: Path, how: ImagesAs) -> bool:
-    """Put an image file there; whether it was copied."""
+    """Put an image file there; whether it was copied.
+
+    What a symbolic link points to is copied, never hard-linked: who made a folder of images could otherwise have a data
+    set share any file of this machine, its owner and its mode included.
+
+    Raises
+    ------
+    DatasetError
+        If the image is no file, such as a device or a pipe.
+    """
+    if not source.is_file():
+        raise DatasetError(f"{source} is not a file: put the image itself there.")
     if how is ImagesAs.SYMBOLIC:
         target.symlink_to(source.resolve())
         return False
-    if how is ImagesAs.LINKED:
+    if how is ImagesAs.LINKED and not source.is_symlink():
         try:
-            target.hardlink_to(source.resolve())
+            os.link(source, target, follow_symlinks=False)
         except OSError:  # another file system, or one without links
             pass
         else:
@@ -121,6 +134,8 @@ class WrittenDataset:
     """Boxes that reached over the image's edge and were cut there."""
     copied: int
     """Images copied because no hard link could be made, or because copies were asked for."""
+    marks: MarkCounts
+    """What became of every mark."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +203,7 @@ def write_dataset(
         "citation": citation,
         "mammoscope": __version__,
         FORMAT_KEY: FORMAT,
+        "marks": MarkCounts.of(planned.image.marks for planned in plan).to_json(),
     }
     with new_folder(out, overwrite=overwrite) as folder:
         copied = 0
@@ -263,9 +279,11 @@ def _coco(plan: list[_Planned], categories: Mapping[str, int], info: Mapping[str
 
 def image_entry(image: ImportedImage, image_id: int) -> dict[str, Any]:
     """The entry of an image in a COCO file."""
+    state = image.marks.state
     known = {
         "study_id": image.study, "scanner": image.scanner, "spacing_mm": image.spacing_mm, "density": image.density,
-        "pathology": image.pathology, "fold": image.fold, "review": image.review and str(image.review),
+        "pathology": image.pathology, "fold": image.fold,
+        "review": None if state is ReviewState.ANNOTATED else str(state), "marks": image.marks.to_json() or None,
         "attributes": dict(image.attributes) or None, "origin": dict(image.origin) or None,
     }  # fmt: skip
     return {
@@ -307,4 +325,5 @@ def _summary(plan: list[_Planned], copied: int) -> WrittenDataset:
         images_without_boxes=sum(all(box.crowd for box, _, _ in planned.boxes) for planned in plan),
         clipped=sum(cut for _, cut in boxes),
         copied=copied,
+        marks=MarkCounts.of(planned.image.marks for planned in plan),
     )

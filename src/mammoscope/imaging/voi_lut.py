@@ -171,7 +171,7 @@ def _as_stored(value: float, pixel_format: PixelFormat) -> int:
 def _modality(values: _Values, header: Dataset, pixel_format: PixelFormat, name: str) -> _Values:
     tables = items(header, "ModalityLUTSequence")
     if tables:
-        table = _LookupTable.of(tables[0], header, pixel_format.signed, name)
+        table = LookupTable.of(tables[0], header, pixel_format.signed, name)
         return table.data[table.positions(values)].astype(np.float64)
     slope, intercept = number(header, "RescaleSlope"), number(header, "RescaleIntercept")
     # A slope of 0 would wipe the image out; writers that mean "none" put it there.
@@ -184,20 +184,39 @@ def _voi(values: _Values, header: Dataset, pixel_format: PixelFormat, name: str)
     A table that cannot be read is an error only once the windows beside it are used up.
     """
     signed = bool(np.any(values < 0)) or pixel_format.signed
+    for transformation in voi_transformations(header, signed, name):
+        said = transformation.explanation
+        if isinstance(transformation, Window):
+            yield said, windowed(values, transformation.center, transformation.width, transformation.function)
+        else:
+            yield said, transformation.data[transformation.positions(values)] / transformation.white
+
+
+def voi_transformations(header: Dataset, signed: bool, name: str) -> "Iterator[LookupTable | Window]":
+    """The VOI LUTs of an image, then its windows (PS3.3 C.11.2), those that can be read.
+
+    Parameters
+    ----------
+    signed
+        Whether the output of the modality transformation has negative values.
+
+    Raises
+    ------
+    MammogramError
+        After the last window, if a table cannot be read.
+    """
     unreadable: MammogramError | None = None
     for item in items(header, "VOILUTSequence"):
         try:
-            table = _LookupTable.of(item, header, signed, name)
+            yield LookupTable.of(item, header, signed, name)
         except MammogramError as error:
             unreadable = unreadable or error
-        else:
-            yield text(item, "LUTExplanation") or "", table.data[table.positions(values)] / table.white
     function = word(header, "VOILUTFunction") or "LINEAR"
     said = texts(header, "WindowCenterWidthExplanation")
     windows = zip(numbers(header, "WindowCenter"), numbers(header, "WindowWidth"), strict=False)
     for place, (center, width) in enumerate(windows):
         if center is not None and width is not None and width > 0:
-            yield said[place] if place < len(said) else "", windowed(values, center, width, function)
+            yield Window(center, width, function, said[place] if place < len(said) else "")
     if unreadable:
         raise unreadable
 
@@ -310,19 +329,38 @@ def _luminance(
 
 
 @dataclass(frozen=True, slots=True)
-class _LookupTable:
+class Window:
+    """A window center and width with its VOI LUT Function (PS3.3 C.11.2.1.2, C.11.2.1.3)."""
+
+    center: float
+    width: float
+    function: str
+    explanation: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LookupTable:
     """One item of a Modality or VOI LUT Sequence (PS3.3 C.11.1.1, C.11.2.1.1)."""
 
     data: NDArray[np.uint16]
     first: int
     white: int
+    bits: int
+    explanation: str = ""
 
     def positions(self, values: _Values) -> NDArray[np.int64]:
         """Where each value is looked up: values beyond either end take the entry at that end."""
         return np.asarray(np.clip(np.rint(values) - self.first, 0, self.data.size - 1), dtype=np.int64)
 
     @classmethod
-    def of(cls, item: Dataset, header: Dataset, signed: bool, name: str) -> "_LookupTable":
+    def of(cls, item: Dataset, header: Dataset, signed: bool, name: str) -> "LookupTable":
+        """The table of an item of this header.
+
+        Raises
+        ------
+        MammogramError
+            If it cannot be read.
+        """
         try:
             entries, first, bits = (int(v) for v in item.LUTDescriptor)
             entries = entries % 65536 or 65536  # the count has 16 bits: 0 stands for 65536
@@ -337,7 +375,7 @@ class _LookupTable:
             )
         first = first - 65536 if signed and first > 32767 else first
         data = data[:entries]
-        return cls(data, first, _white(bits, int(data.max())))
+        return cls(data, first, _white(bits, int(data.max())), bits, text(item, "LUTExplanation") or "")
 
 
 def _white(bits: int, highest: int) -> int:

@@ -10,6 +10,7 @@ from mammoscope.network.errors import (
     CertificateError,
     ConnectionLostError,
     ContextNotAcceptedError,
+    MessageRefusedError,
     NetworkError,
     NoTLSError,
     ObjectRefusedError,
@@ -21,6 +22,8 @@ from mammoscope.network.errors import (
     WebStatusError,
 )
 from mammoscope.network.http_server import WebService
+from mammoscope.network.mllp import HL7Client, HL7Peer
+from mammoscope.network.notifying import MailServer, WebhookClient, check_mail, send_mail
 from mammoscope.network.peers import Destination, DimsePeer, Peer, WebPeer
 from mammoscope.network.query_retrieve import FoundStudy, QueryClient, QueryError, Retrieval
 from mammoscope.network.received import ObjectRefusal, Receipt, ReceivedObject, Receiver
@@ -60,7 +63,11 @@ __all__ = [
     "Destination",
     "DimsePeer",
     "FoundStudy",
+    "HL7Client",
+    "HL7Peer",
     "Instance",
+    "MailServer",
+    "MessageRefusedError",
     "NetworkError",
     "NoTLSError",
     "ObjectRefusal",
@@ -88,4 +95,7 @@ __all__ = [
     "WebPeer",
     "WebService",
     "WebStatusError",
+    "WebhookClient",
+    "check_mail",
+    "send_mail",
 ]

@@ -59,6 +59,12 @@ class UnsendableObjectError(NetworkError):
     worth_retrying = False
 
 
+class MessageRefusedError(NetworkError):
+    """A message, of HL7 or of mail, that the peer answered and did not take."""
+
+    worth_retrying = False
+
+
 class ServiceError(NetworkError):
     """Our own service cannot start."""
 

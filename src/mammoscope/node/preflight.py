@@ -26,21 +26,31 @@ from mammoscope.findings import Algorithm, Reading, ReadingStatus
 from mammoscope.imaging import MammogramReader
 from mammoscope.inference.pool import ModelPool
 from mammoscope.logging import where_raised
-from mammoscope.network import DimsePeer, Sender, TLSConfig, WebPeer
+from mammoscope.network import DimsePeer, HL7Client, HL7Peer, Sender, TLSConfig, WebPeer, check_mail
 from mammoscope.network.association import Caller
 from mammoscope.network.echo import echo, may_store_web, not_accepted, query_web, resolve, try_listening
 from mammoscope.network.peers import Peer
 from mammoscope.network.sop_classes import STORAGE_COMMITMENT, STUDY_ROOT_FIND, STUDY_ROOT_GET, STUDY_ROOT_MOVE
 from mammoscope.network.syslog import SyslogClient
 from mammoscope.node.db.repository import Records
-from mammoscope.node.jobs.deliver_report import peer_of
+from mammoscope.node.jobs.deliver_report import hl7_peer_of, peer_of
 from mammoscope.node.monitoring.phantom_check import PHANTOM_ROOT, phantom_images
-from mammoscope.node.monitoring.readiness import disk_has_room, storage_is_writable
+from mammoscope.node.monitoring.readiness import disk_has_room, nothing_is_late, storage_is_writable
 from mammoscope.node.node import is_running
+from mammoscope.node.notices.notifier import mail_server_of
 from mammoscope.node.retrieve.archives import tls_of
 from mammoscope.phantom import screening_study
 from mammoscope.results import ReadMammogram, study_results
-from mammoscope.settings import DestinationSettings, NodeSettings, ResultKind, SourceSettings
+from mammoscope.settings import (
+    DestinationSettings,
+    NodeSettings,
+    NoticeSettings,
+    ResultKind,
+    SourceSettings,
+    Transport,
+    kinds_for,
+    not_shown,
+)
 
 CERTIFICATE_DAYS = 30
 """A certificate that ends sooner is to be renewed."""
@@ -107,6 +117,7 @@ def check_machine(settings: NodeSettings) -> Iterator[Outcome]:
     yield _outcome("storage", partial(_storage, storage))
     yield _outcome("disk", partial(_disk, storage, settings.node.free_gigabytes * 1e9))
     yield _outcome("database", partial(_database, settings))
+    yield _outcome("waiting", partial(_waiting, settings))
     tls = tls_of(settings)
     if tls is not None:
         yield _outcome("certificate", partial(_certificate, tls))
@@ -122,6 +133,10 @@ def check_machine(settings: NodeSettings) -> Iterator[Outcome]:
 def check_peers(settings: NodeSettings) -> Iterator[Outcome]:
     """Try everyone the node speaks to, giving nothing to keep to whoever does not allow it (``try_store``)."""
     tls = tls_of(settings)
+    if settings.notices.smtp is not None:
+        yield _outcome("notices by mail", partial(_mail_server, settings.notices, tls))
+    if settings.notices.webhook is not None:
+        yield _outcome("notices by webhook", partial(_webhook, settings.notices.webhook))
     if settings.audit.syslog is not None:
         yield _outcome("audit collector", partial(_collector, settings.audit.syslog, tls))
     caller = Caller(settings.node.ae_title, PEER_SECONDS, tls)
@@ -160,10 +175,20 @@ def _disk(folder: Path, free_bytes: float) -> str:
 
 
 def _database(settings: NodeSettings) -> str:
-    url = settings.node.database
-    with Records.open(settings.node.storage, url.get_secret_value() if url else None) as records:
+    with _records(settings) as records:
         counts = records.counts()
         return f"{records.database} answers; {sum(counts.studies.values())} studies"
+
+
+def _waiting(settings: NodeSettings) -> str:
+    with _records(settings) as records:
+        _raise_if(nothing_is_late(records, settings)())
+    return f"every study is answered within {settings.node.answer_minutes:g} minutes, and what is due is sent"
+
+
+def _records(settings: NodeSettings) -> Records:
+    url = settings.node.database
+    return Records.open(settings.node.storage, url.get_secret_value() if url else None)
 
 
 def _model(settings: NodeSettings) -> str:
@@ -229,8 +254,27 @@ def _collector(address: str, tls: TLSConfig | None) -> str:
     return f"{address} cannot tell whether it receives (UDP)" if parts.scheme == "udp" else f"{address} takes messages"
 
 
+def _mail_server(settings: NoticeSettings, tls: TLSConfig | None) -> str:
+    server = mail_server_of(settings)
+    parts = urlsplit(server.address)
+    resolve(parts.hostname or "", parts.port or 0)
+    check_mail(server, tls.calling_https() if tls is not None else None)
+    return f"{server} lets us in; whether it takes mail for {', '.join(settings.mail_to)} only a notice shows"
+
+
+def _webhook(address: str) -> str:
+    parts = urlsplit(address)
+    resolve(parts.hostname or "", parts.port or 0)
+    return f"{parts.hostname} is known; whether it takes our notices only a notice shows"
+
+
 def _destination(settings: DestinationSettings, caller: Caller, tls: TLSConfig | None) -> Iterator[Outcome]:
     name = f"destination {settings.name}"
+    if settings.transport is Transport.HL7:
+        yield _outcome(f"{name}: connection", partial(_answers_hl7, hl7_peer_of(settings), tls))
+        return
+    if not_shown(settings.viewer, settings.results):
+        yield _outcome(f"{name}: viewer", partial(_is_shown, settings))
     peer = peer_of(settings)
     if isinstance(peer, WebPeer):
         allowed = _outcome(f"{name}: store", partial(_web_store, peer, tls))
@@ -250,6 +294,24 @@ def _destination(settings: DestinationSettings, caller: Caller, tls: TLSConfig |
     )
     if settings.commitment:
         yield _outcome(f"{name}: storage commitment", partial(_accepts, caller, peer, [STORAGE_COMMITMENT]))
+
+
+def _is_shown(settings: DestinationSettings) -> str:
+    """Say what of that which is sent none of the viewers there shows; raises if that is all of it."""
+    hidden = not_shown(settings.viewer, settings.results)
+    shown = [kind for kind in settings.results if kind not in hidden]
+    viewers = " or ".join(settings.viewer)
+    if not shown:
+        raise CheckError(
+            f"{viewers} shows nothing of what is sent ({', '.join(hidden)}); delete the key 'results', which sends"
+            f" {', '.join(kinds_for(settings.viewer))}"
+        )
+    return f"{viewers} shows {', '.join(shown)}, but not {', '.join(hidden)}"
+
+
+def _answers_hl7(peer: HL7Peer, tls: TLSConfig | None) -> str:
+    HL7Client(PEER_SECONDS, tls).connect(peer)
+    return f"{peer} takes connections; whether it takes our messages only a report shows"
 
 
 def _source(settings: SourceSettings, caller: Caller, tls: TLSConfig | None) -> Iterator[Outcome]:

@@ -30,8 +30,15 @@ from mammoscope.node.jobs.heartbeat import Heartbeat
 from mammoscope.node.jobs.make_report import MakeResults, Reporter
 from mammoscope.node.jobs.queue import DurableWork
 from mammoscope.node.jobs.read_study import StudyWork
-from mammoscope.node.jobs.scheduler import ORPHANS_QUEUE, READING_QUEUE, Scheduler, sending_queue
+from mammoscope.node.jobs.scheduler import (
+    ORPHANS_QUEUE,
+    READING_QUEUE,
+    RECONCILE_EVERY_SECONDS,
+    Scheduler,
+    sending_queue,
+)
 from mammoscope.node.jobs.study_completion import StudyTracker
+from mammoscope.node.jobs.trial import survives
 from mammoscope.node.monitoring.phantom_check import PHANTOM_RECEIVER
 from mammoscope.node.storage.inbox import Inbox
 from mammoscope.node.storage.outbox import Outbox
@@ -96,6 +103,8 @@ class Worker:
         for it to one that has.
     make_heartbeat
         Makes what says that we live and who died.
+    reconcile_every_seconds
+        How often records, durable work and work in hand are reconciled.
 
     Raises
     ------
@@ -117,6 +126,7 @@ class Worker:
         receives: bool = False,
         commitment: CommitmentReports | None = None,
         make_heartbeat: Callable[[DurableWork, Records], Heartbeat] = Heartbeat,
+        reconcile_every_seconds: float = RECONCILE_EVERY_SECONDS,
     ) -> None:
         keep_memory_flat()
         node, storage = settings.node, settings.node.storage
@@ -157,6 +167,7 @@ class Worker:
             node.answer_minutes,
             self.announce,
             self._stopping,
+            partial(survives, bundle=settings.model.bundle),
         )
         destinations = [*settings.destinations, *([phantom_destination] if phantom_destination else [])]
         asking = [(d.name, confirmer_for(d, settings, commitment)) for d in destinations if commitment is not None]
@@ -186,6 +197,7 @@ class Worker:
             may_send=self._may_send,
             # Only who receives knows of an image that is just arriving where others are deleted.
             tidy=self._tidy if receives else lambda: None,
+            reconcile_every_seconds=reconcile_every_seconds,
         )
 
     @property
@@ -233,6 +245,10 @@ class Worker:
     def reading_trouble(self) -> str | None:
         """What of the machine keeps studies from being read now, in one sentence; ``None`` when nothing does."""
         return self._reading.trouble
+
+    def work_trouble(self) -> str | None:
+        """Why nothing is handed out to be read or sent, in one sentence; ``None`` while it is."""
+        return self._scheduler.trouble
 
     def forget(self, study: str) -> None:
         """Delete all that is kept of a study, files and records, for example of a phantom."""

@@ -6,6 +6,7 @@ Objects in, objects out: nothing here opens a file or a connection.
 from mammoscope.results.base import ResultReference
 from mammoscope.results.mammography_cad_sr import cad_sr_obstacle, mammography_cad_sr
 from mammoscope.results.measurement_report import ai_sr, ai_sr_obstacle
+from mammoscope.results.observation_message import Addressing, observation_message
 from mammoscope.results.presentation_state import presentation_state, presentation_state_obstacle
 from mammoscope.results.rendering import draw_reading
 from mammoscope.results.secondary_capture import draw_heat_map, heat_map_capture, image_capture, secondary_capture
@@ -21,6 +22,7 @@ from mammoscope.results.study_results import (
 from mammoscope.results.verification import verify_against_reading
 
 __all__ = [
+    "Addressing",
     "ReadMammogram",
     "Result",
     "ResultError",
@@ -35,6 +37,7 @@ __all__ = [
     "heat_map_capture",
     "image_capture",
     "mammography_cad_sr",
+    "observation_message",
     "presentation_state",
     "presentation_state_obstacle",
     "result_objects",

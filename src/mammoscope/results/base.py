@@ -11,7 +11,7 @@ that, so they say it in words.
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from enum import Enum
 from typing import Self
 
@@ -46,6 +46,10 @@ MANUFACTURER = "Mammoscope"
 
 CONTENT_QUALIFICATION = "RESEARCH"
 """Content Qualification (0018,9004): not a cleared product (PS3.3 C.12.1)."""
+
+LAYOUT = "2"
+"""Which program's idea of what the objects hold. Part of every UID: an archive that has an object keeps it as it is, so
+what is written in another way must be another object, or it would never arrive."""
 
 _PREAMBLE = b"\0" * 128
 _MAX_LONG_STRING = 64
@@ -114,19 +118,28 @@ def result_instance_uid(
 ) -> UID:
     """SOP Instance UID: the same for the same images, algorithm, version, findings and further content."""
     study = str(images[0].header.StudyInstanceUID)
-    return result_uid(f"{series.value.key} instance", study, algorithm, *reading_content(images), *content)
+    return result_uid(f"{series.value.key} instance", study, algorithm, LAYOUT, *reading_content(images), *content)
 
 
 def result_series_uid(series: ResultSeries, image: ReadMammogram, algorithm: Algorithm) -> UID:
     """Series Instance UID: one for each kind of object, algorithm and version in a study."""
-    return result_uid(f"{series.value.key} series", str(image.header.StudyInstanceUID), algorithm)
+    return result_uid(f"{series.value.key} series", str(image.header.StudyInstanceUID), algorithm, LAYOUT)
 
 
 def series_description(series: ResultSeries, algorithm: Algorithm) -> str:
-    """What a reader's list of series shows; never longer than DICOM allows."""
-    title = f"Mammoscope {series.value.title} - {RESEARCH_USE}"
-    full = f"{title} ({printable(algorithm.version)})"
-    return full if len(full) <= _MAX_LONG_STRING else title
+    """What a reader's list of series shows: what it is, what it is not for, and which model it is of.
+
+    Never longer than DICOM allows. The version is what tells two series of a study apart, so the name is cut first.
+    """
+    title = f"Mammoscope {series.value.title}, research use only, "
+    return title + model_in_few_words(algorithm, _MAX_LONG_STRING - len(title))
+
+
+def model_in_few_words(algorithm: Algorithm, most: int) -> str:
+    """Name and version of a model in so many characters, the name cut where both do not fit."""
+    name, version = printable(algorithm.name), printable(algorithm.version)[:most]
+    kept = name[: max(0, most - len(version) - 1)].rstrip(" -_.")
+    return f"{kept} {version}" if kept else version
 
 
 def software_versions(algorithm: Algorithm) -> list[str]:
@@ -175,22 +188,29 @@ def new_result(
     dataset.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
     dataset.SeriesInstanceUID = result_series_uid(series, images[0], algorithm)
     dataset.SeriesNumber = series.value.number
-    dataset.SeriesDescription = series_description(series, algorithm)
     dataset.Modality = series.value.modality
     dataset.InstanceNumber = 1
+    _say_who_made_it(dataset, images[0], series, algorithm, now)
+    return dataset
+
+
+def _say_who_made_it(
+    dataset: Dataset, image: ReadMammogram, series: ResultSeries, algorithm: Algorithm, now: datetime | None
+) -> None:
+    """What every result has: description of its series, makers, times, and patient and study of a mammogram."""
+    dataset.SeriesDescription = series_description(series, algorithm)
     dataset.Manufacturer = MANUFACTURER
     dataset.ManufacturerModelName = "Mammoscope"
     dataset.SoftwareVersions = software_versions(algorithm)
     dataset.ContentQualification = CONTENT_QUALIFICATION
     set_creation_time(dataset, now)
-    copy_patient_and_study(images[0].header, dataset)
-    return dataset
+    copy_patient_and_study(image.header, dataset)
 
 
 def set_creation_time(dataset: Dataset, now: datetime | None) -> None:
-    """Say when the object was made."""
+    """Say when the object was made, and that its series began then."""
     now = now or datetime.now()
-    dataset.InstanceCreationDate = dataset.ContentDate = now.strftime("%Y%m%d")
+    dataset.InstanceCreationDate = dataset.ContentDate = dataset.SeriesDate = now.strftime("%Y%m%d")
     dataset.InstanceCreationTime = dataset.ContentTime = now.strftime("%H%M%S")
 
 
@@ -278,13 +298,7 @@ def finished(
     """
     dataset = FileDataset("", made, preamble=made.preamble, file_meta=made.file_meta)
     correct_ambiguous_vr(dataset, is_little_endian=True)
-    dataset.SeriesDescription = series_description(series, algorithm)
-    dataset.Manufacturer = MANUFACTURER
-    dataset.ManufacturerModelName = "Mammoscope"
-    dataset.SoftwareVersions = software_versions(algorithm)
-    dataset.ContentQualification = CONTENT_QUALIFICATION
-    copy_patient_and_study(image.header, dataset)
-    set_creation_time(dataset, now)
+    _say_who_made_it(dataset, image, series, algorithm, now)
     at = dataset.ContentDate + dataset.ContentTime
     # highdicom names itself as contributing, at the time of the clock.
     others = list(dataset.get("ContributingEquipmentSequence") or [])
@@ -332,6 +346,8 @@ class ResultReference:
         Its UIDs.
     images
         SOP Instance UIDs of the mammograms that it is about.
+    made_on
+        The day on which it was made, where that is known.
     """
 
     kind: ResultKind
@@ -340,6 +356,7 @@ class ResultReference:
     sop_class: str
     sop_instance: str
     images: tuple[str, ...]
+    made_on: date | None = None
 
     @classmethod
     def of(cls, kind: ResultKind, dataset: Dataset, images: Sequence[str]) -> Self:
@@ -351,7 +368,15 @@ class ResultReference:
             str(dataset.SOPClassUID),
             str(dataset.SOPInstanceUID),
             tuple(images),
+            datetime.strptime(dataset.SeriesDate, "%Y%m%d").date(),
         )
+
+
+def set_series_date(dataset: Dataset, supersedes: Sequence[ResultReference]) -> None:
+    """Date the series of an object by the first object that it got, so that all say the same of it."""
+    days = [one.made_on for one in supersedes if one.series == dataset.SeriesInstanceUID and one.made_on]
+    if days:
+        dataset.SeriesDate = min(days).strftime("%Y%m%d")
 
 
 def replaced(

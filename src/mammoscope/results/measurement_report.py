@@ -2,8 +2,10 @@
 
 What the IHE Radiology profile AI Results (AIR) asks of it: algorithm by name and version (TID 4019) on every group,
 tracking identifiers, each finding's region as spatial coordinates in its image with the score as a measurement, an
-image library, makers in Contributing Equipment, the replaced document as predecessor. What was not found is said too:
-a mass is absent on an image that was read, and an image that was not read has the reason.
+image library, makers in Contributing Equipment, the replaced document as predecessor. What was not found is said too,
+of each image: a mass is absent on one that was read, and one that was not read has the reason. That stands among the
+Qualitative Evaluations of the report. As measurement groups, which have no region then, it made the whole report
+unreadable in viewers (docs/decisions/076-what-viewers-show.md).
 """
 
 from collections.abc import Sequence
@@ -28,6 +30,7 @@ from mammoscope.results.base import (
     device_uid,
     finished,
     image_reference,
+    model_in_few_words,
     printable,
     replaced,
     result_instance_uid,
@@ -41,24 +44,29 @@ from mammoscope.results.mammography_cad_sr import (
     overall_result,
     uncoded_classes,
 )
+from mammoscope.results.rendering import status_line
 from mammoscope.results.study import (
     ReadMammogram,
     ResultError,
     TrackedFinding,
     in_hanging_order,
-    result_uid,
     tracked_findings,
 )
 from mammoscope.settings import ResultKind
 
-_QUALITATIVE_EVALUATIONS = Code("C0034375", "UMLS", "Qualitative Evaluations")
+_OWN_SCHEME = "99MAMMOSCOPE"
+_THRESHOLD = "Threshold of "
+_MAX_MEANING = 64
+_MAX_LABEL = 10  # a code value is of 16 characters at most
+QUALITATIVE_EVALUATIONS = Code("C0034375", "UMLS", "Qualitative Evaluations")
 _SIDE = {Laterality.LEFT: codes.SCT.Left, Laterality.RIGHT: codes.SCT.Right}
 _MODALITIES = {"CR": codes.cid29.ComputedRadiography, "DX": codes.cid29.DigitalRadiography}
 """Of images that are mammograms and do not say so by their modality."""
 _CONTEXT = hd.sr.RelationshipTypeValues.HAS_ACQ_CONTEXT
-_READER = Algorithm("reader", "1")
-"""In whose stead the findings of a reader are tracked."""
 _CONTAINS = hd.sr.RelationshipTypeValues.CONTAINS
+_MODIFIES = hd.sr.RelationshipTypeValues.HAS_CONCEPT_MOD
+_INFERRED_FROM = hd.sr.RelationshipTypeValues.INFERRED_FROM
+_LANGUAGE = hd.sr.CodedConcept("en-US", "RFC5646", "English (United States)")
 
 
 def ai_sr_obstacle(read: ReadMammogram) -> str | None:
@@ -107,10 +115,9 @@ def ai_sr(
     series = ResultSeries.AI_SR
     uid = result_instance_uid(series, images, algorithm, missing)
     reader = None if verified_by is None else _person_name(verified_by)
-    observer = _person(reader) if reader else _device(algorithm)
     made = hd.sr.Comprehensive3DSR(
         evidence=[image_reference(read.header) for read in images],
-        content=_content(images, None if reader else algorithm, missing, observer)[0],
+        content=_content(images, algorithm, missing, reader),
         series_instance_uid=result_series_uid(series, images[0], algorithm),
         series_number=series.value.number,
         sop_instance_uid=uid,
@@ -130,21 +137,20 @@ def ai_sr(
 
 
 def _content(
-    images: Sequence[ReadMammogram],
-    algorithm: Algorithm | None,
-    missing: Sequence[str],
-    observer: hd.sr.ObservationContext,
-) -> hd.sr.MeasurementReport:
-    """TID 1500; without an algorithm where the findings are a reader's."""
-    report = hd.sr.MeasurementReport(
-        observation_context=observer,
-        procedure_reported=codes.cid100.ImagingProcedure,
-        imaging_measurements=[group for read in images for group in _groups(read, algorithm)],
-        title=codes.DCM.ImagingMeasurementReport,
+    images: Sequence[ReadMammogram], algorithm: Algorithm, missing: Sequence[str], reader: str | None
+) -> hd.sr.ContainerContentItem:
+    """TID 1500, put together here because highdicom's refuses a report without measurement groups."""
+    report = hd.sr.ContainerContentItem(codes.DCM.ImagingMeasurementReport, template_id="1500")
+    report.ContentSequence = hd.sr.ContentSequence(
+        [
+            *hd.sr.LanguageOfContentItemAndDescendants(_LANGUAGE),
+            *(_person(reader) if reader else _observer(algorithm)),
+            hd.sr.CodeContentItem(codes.DCM.ProcedureReported, codes.cid100.ImagingProcedure, _MODIFIES),
+            _image_library(images),
+            _measurements(images, algorithm, of_reader=reader is not None),
+            _evaluations(images, missing),
+        ]
     )
-    items = report[0].ContentSequence
-    items.insert(len(items) - 1, _image_library(images))
-    items.append(_evaluations(images, missing))
     return report
 
 
@@ -160,7 +166,7 @@ def _person(name: str) -> hd.sr.ObservationContext:
     return hd.sr.ObservationContext(observer_person_context=context)
 
 
-def _device(algorithm: Algorithm) -> hd.sr.ObservationContext:
+def _observer(algorithm: Algorithm) -> hd.sr.ObservationContext:
     """TID 1001: a device, which is the program with this model."""
     device = hd.sr.DeviceObserverIdentifyingAttributes(
         uid=device_uid(algorithm),
@@ -172,52 +178,66 @@ def _device(algorithm: Algorithm) -> hd.sr.ObservationContext:
     return hd.sr.ObservationContext(observer_device_context=context)
 
 
-def _groups(
-    read: ReadMammogram, algorithm: Algorithm | None
-) -> list[hd.sr.PlanarROIMeasurementsAndQualitativeEvaluations | hd.sr.MeasurementsAndQualitativeEvaluations]:
-    """A group for each finding of an image, or one that says that there is none or that the image was not read."""
-    if read.reading.findings:
-        return [_region(read, tracked, algorithm) for tracked in tracked_findings(read, algorithm or _READER)]
-    if read.processed:
-        return [_whole_image(read, algorithm, concepts.MASS_ON_SEVERAL_IMAGES, codes.SCT.Absent)]
-    return [_whole_image(read, algorithm, concepts.SUMMARY_OF_DETECTIONS, concepts.FAILED)]
+def _measurements(
+    images: Sequence[ReadMammogram], algorithm: Algorithm, *, of_reader: bool
+) -> hd.sr.ContainerContentItem:
+    """TID 1500 row 6: a group for each finding. It is there without any, for viewers look for it."""
+    groups = [
+        item
+        for read in images
+        for tracked in tracked_findings(read, algorithm)
+        for item in _region(read, tracked, algorithm, of_reader=of_reader)
+    ]
+    container = hd.sr.ContainerContentItem(codes.DCM.ImagingMeasurements, relationship_type=_CONTAINS)
+    if groups:
+        container.ContentSequence = hd.sr.ContentSequence(groups)
+    return container
 
 
 def _region(
-    read: ReadMammogram, tracked: TrackedFinding, algorithm: Algorithm | None
+    read: ReadMammogram, tracked: TrackedFinding, algorithm: Algorithm, *, of_reader: bool
 ) -> hd.sr.PlanarROIMeasurementsAndQualitativeEvaluations:
-    """TID 1410: one finding."""
+    """TID 1410: one finding.
+
+    Viewers write the measurements beside the box, each by the name of its concept, and nothing else of what the group
+    holds. So the score is there twice, first under a name that says what was found and that it is for research, then
+    under the standard's, and the threshold under the name of the model. The first has the outline too, an extension of
+    the template that the SOP class allows (PS3.3 A.35.13.3.1.2): without it Cornerstone cannot make an editable
+    rectangle of the box, and the comment is what it calls that rectangle.
+    """
     source = hd.sr.SourceImageForRegion(read.header.SOPClassUID, read.header.SOPInstanceUID)
-    region = hd.sr.ImageRegion(hd.sr.GraphicTypeValues.POLYLINE, np.array(outline(tracked.box)), source)
-    certainty = hd.sr.Measurement(
-        name=concepts.CERTAINTY_OF_FINDING,
-        value=round(tracked.finding.score * 100, 1),
-        unit=codes.UCUM.Percent,
-    )
-    return hd.sr.PlanarROIMeasurementsAndQualitativeEvaluations(
+    polyline, corners = hd.sr.GraphicTypeValues.POLYLINE, np.array(outline(tracked.box))
+    score = round(tracked.finding.score * 100, 1)
+    measured = [(_score_of(tracked), score), (concepts.CERTAINTY_OF_FINDING, score)]
+    if read.reading.threshold is not None:
+        measured.append((_threshold_of(algorithm), round(read.reading.threshold * 100, 1)))
+    group = hd.sr.PlanarROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=hd.sr.TrackingIdentifier(tracked.tracking_uid, printable(tracked.tracking_identifier)),
-        referenced_region=region,
+        referenced_region=hd.sr.ImageRegion(polyline, corners, source),
         finding_type=FEATURE_CODES[tracked.finding.label.casefold()],
         finding_category=codes.SCT.MorphologicallyAbnormalStructure,
         finding_sites=_site(read),
-        algorithm_id=None if algorithm is None else _algorithm(read, algorithm),
-        measurements=[certainty],
+        algorithm_id=None if of_reader else _algorithm(read, algorithm),
+        measurements=[hd.sr.Measurement(name, value, codes.UCUM.Percent) for name, value in measured],
     )
+    first = next(item for item in group[0].ContentSequence if item.value_type is hd.sr.ValueTypeValues.NUM)
+    first.ContentSequence = hd.sr.ContentSequence(
+        [hd.sr.CoordinatesForMeasurement(polyline, corners, source, codes.DCM.SourceOfMeasurement)]
+    )
+    words = printable(f"{tracked.finding.label} {tracked.percent}, {RESEARCH_USE}")
+    group[0].ContentSequence.append(hd.sr.TextContentItem(codes.DCM.Comment, words, _CONTAINS))
+    return group
 
 
-def _whole_image(
-    read: ReadMammogram, algorithm: Algorithm | None, name: Code, value: Code
-) -> hd.sr.MeasurementsAndQualitativeEvaluations:
-    """TID 1501: what holds for an image as a whole."""
-    source = hd.sr.SourceImageForMeasurementGroup(read.header.SOPClassUID, read.header.SOPInstanceUID)
-    uid = result_uid("image", read.sop_instance_uid, algorithm or _READER)
-    return hd.sr.MeasurementsAndQualitativeEvaluations(
-        tracking_identifier=hd.sr.TrackingIdentifier(uid, f"image {uid[-12:]}"),
-        finding_sites=_site(read),
-        algorithm_id=None if algorithm is None else _algorithm(read, algorithm),
-        qualitative_evaluations=[hd.sr.QualitativeEvaluation(name, value)],
-        source_images=[source],
-    )
+def _score_of(tracked: TrackedFinding) -> Code:
+    """The score of a class by our own coding scheme, for example ``Mass, research use only``."""
+    label = printable(tracked.finding.label)[:_MAX_LABEL]
+    return Code(f"score-{label.casefold()}", _OWN_SCHEME, f"{label}, research use only")
+
+
+def _threshold_of(algorithm: Algorithm) -> Code:
+    """The score from which on the model reports a finding, for example ``Threshold of mammoscope-mass 0.1.0``."""
+    return Code("threshold", _OWN_SCHEME, _THRESHOLD + model_in_few_words(algorithm, _MAX_MEANING - len(_THRESHOLD)))
 
 
 def _algorithm(read: ReadMammogram, algorithm: Algorithm) -> hd.sr.AlgorithmIdentification:
@@ -273,22 +293,35 @@ def _library_entry(read: ReadMammogram) -> hd.sr.ImageContentItem:
     return entry
 
 
+def _of_whole_image(read: ReadMammogram) -> hd.sr.CodeContentItem:
+    """That a mass is absent on an image, or that it was not read, with the image that it is said of."""
+    name, value = concepts.MASS_ON_SEVERAL_IMAGES, codes.SCT.Absent
+    if not read.processed:
+        name, value = concepts.SUMMARY_OF_DETECTIONS, concepts.FAILED
+    said = hd.sr.CodeContentItem(name, value, _CONTAINS)
+    source = hd.sr.ImageContentItem(
+        concepts.SOURCE_IMAGE, read.header.SOPClassUID, read.header.SOPInstanceUID, relationship_type=_INFERRED_FROM
+    )
+    said.ContentSequence = hd.sr.ContentSequence([source])
+    return said
+
+
 def _evaluations(images: Sequence[ReadMammogram], missing: Sequence[str]) -> hd.sr.ContainerContentItem:
     """TID 1500 row 12: how it went as a whole, what was not read and why, and what the report is not for."""
     overall = overall_result(images, found=any(read.reading.findings for read in images), complete=not missing)
     rows: list[hd.sr.ContentItem] = [
         hd.sr.CodeContentItem(concepts.CAD_PROCESSING_AND_FINDINGS_SUMMARY, overall, _CONTAINS)
     ]
+    rows += [_of_whole_image(read) for read in images if not read.reading.findings]
     said = [
-        f"{' '.join((read.laterality or '?', read.view or '?'))} {read.sop_instance_uid}: not processed: "
-        f"{read.reading.reason}"
+        f"{' '.join((read.laterality or '?', read.view or '?'))} {read.sop_instance_uid}: {status_line(read.reading)}"
         for read in images
-        if not read.processed
+        if not read.reading.findings
     ]
     rows += [
         hd.sr.TextContentItem(codes.DCM.Comment, printable(words), _CONTAINS)
         for words in (*said, *missing, f"Mammoscope: {RESEARCH_USE}")
     ]
-    container = hd.sr.ContainerContentItem(_QUALITATIVE_EVALUATIONS, relationship_type=_CONTAINS)
+    container = hd.sr.ContainerContentItem(QUALITATIVE_EVALUATIONS, relationship_type=_CONTAINS)
     container.ContentSequence = hd.sr.ContentSequence(rows)
     return container

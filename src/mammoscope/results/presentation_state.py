@@ -1,6 +1,8 @@
 """Grayscale Softcopy Presentation State: the marks as any PACS viewer draws them over the mammogram.
 
-It says nothing about the window (no Softcopy VOI LUT), so that the reader's own window survives.
+It carries the mammogram's own VOI transformation. A presentation state stands for the whole way from stored values to
+the screen: one without a VOI LUT does not leave the image's in place but means identity (PS3.4 N.2.1.3), and the
+picture comes out dark and flat.
 """
 
 from collections.abc import Sequence
@@ -11,10 +13,12 @@ import numpy as np
 from pydicom import Dataset
 from pydicom.dataset import FileDataset
 from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.valuerep import DSfloat
 
 from mammoscope import __version__
 from mammoscope.findings import Algorithm
-from mammoscope.imaging import attributes
+from mammoscope.imaging import MammogramError, attributes
+from mammoscope.imaging.voi_lut import LookupTable, voi_transformations
 from mammoscope.results.base import (
     MANUFACTURER,
     RESEARCH_USE,
@@ -37,10 +41,11 @@ _YELLOW = (255, 214, 0)
 # A label's line is this part of the longer side of the image: as large on every detector.
 _LABEL_HEIGHT = 1 / 50
 _CHARACTER_WIDTH = 0.6
-# What the marks need of the image; the reader's window is not among it.
 _MODALITY_LUT = ("ModalityLUTSequence",)
 # Only together: one without the other says nothing.
 _RESCALE = ("RescaleSlope", "RescaleIntercept", "RescaleType")
+# Others than the standard's default.
+_VOI_LUT_FUNCTIONS = ("LINEAR_EXACT", "SIGMOID")
 
 
 def presentation_state_obstacle(read: ReadMammogram) -> str | None:
@@ -121,11 +126,55 @@ def presentation_state(
     del state.ContentDate, state.ContentTime
     # Type 2C for a paired organ (PS3.3 C.7.3.1); empty where nobody knows.
     state.Laterality = str(image.laterality) if image.laterality else None
+    voi = _voi_of(image)
+    if voi is not None:
+        state.SoftcopyVOILUTSequence = [voi]
     return state
 
 
+def _voi_of(image: ReadMammogram) -> Dataset | None:
+    """The first VOI LUT of the image, or else its first window, as an item of the Softcopy VOI LUT Sequence.
+
+    The one that reading starts from, and DCMTK too. ``None`` where the image has none that can be read.
+    """
+    header = image.header
+    signed = header.get("PixelRepresentation") == 1 or (attributes.number(header, "RescaleIntercept") or 0) < 0
+    try:
+        transformation = next(voi_transformations(header, signed, image.mammogram.name), None)
+    except MammogramError:
+        return None
+    item = Dataset()
+    if isinstance(transformation, LookupTable):
+        item.VOILUTSequence = [_table(transformation)]
+    elif transformation is not None:
+        item.WindowCenter = DSfloat(transformation.center, auto_format=True)
+        item.WindowWidth = DSfloat(transformation.width, auto_format=True)
+        if transformation.function in _VOI_LUT_FUNCTIONS:
+            item.VOILUTFunction = transformation.function
+    else:
+        return None
+    return item
+
+
+def _table(table: LookupTable) -> Dataset:
+    """The table anew, since its bytes and its representation depend on how the image was encoded.
+
+    With entries of 16 bits: a mammogram's may have 10 to 16, a presentation state's have 8 or 16 (PS3.3 C.11.2.1.1).
+    """
+    item = Dataset()
+    white = max((1 << table.bits) - 1, int(table.data.max()))
+    entries = np.rint(table.data.astype(np.float64) * (65535 / white)).astype("<u2")
+    descriptor = [entries.size % 65536, table.first, 16]
+    if table.first < 0:
+        # All three values are signed then, so a count above 32767 is written as the negative number of the same bits.
+        descriptor[0] -= 65536 if descriptor[0] > 32767 else 0
+    item.add_new("LUTDescriptor", "SS" if table.first < 0 else "US", descriptor)
+    item.add_new("LUTData", "OW", entries.tobytes())
+    return item
+
+
 def _reference(header: Dataset) -> Dataset:
-    """The mammogram without a window, and with a rescale only where it is whole."""
+    """The mammogram without its window, which is copied by itself, and with a rescale only where it is whole."""
     whole = None not in (attributes.number(header, "RescaleSlope"), attributes.number(header, "RescaleIntercept"))
     return image_reference(header, _MODALITY_LUT + (_RESCALE if whole else ()))
 

@@ -137,6 +137,8 @@ def set_picture(dataset: Dataset, images: Sequence[ReadMammogram], pixels: NDArr
         dataset.PlanarConfiguration = 0
     else:
         dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+        # The identity. A viewer that finds no window assumes one, often too narrow for white boxes beside grey tissue.
+        dataset.WindowCenter, dataset.WindowWidth = 128, 256
     dataset.Rows, dataset.Columns = pixels.shape[:2]
     dataset.BitsAllocated = dataset.BitsStored = 8
     dataset.HighBit = 7

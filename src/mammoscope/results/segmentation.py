@@ -13,9 +13,11 @@ from pydicom import Dataset
 from pydicom.dataset import FileDataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.valuerep import DSfloat
 
 from mammoscope import __version__
 from mammoscope.findings import Algorithm, Box
+from mammoscope.imaging import attributes
 from mammoscope.results.base import (
     MANUFACTURER,
     RESEARCH_USE,
@@ -42,6 +44,16 @@ from mammoscope.settings import ResultKind
 
 _LABEL = "MAMMOSCOPE"
 _MAX_LONG_STRING = 64
+
+_SPACINGS = {
+    "PixelSpacing": "Pixel spacing: that of the image (Pixel Spacing).",
+    "ImagerPixelSpacing": "Pixel spacing: at the detector, not in the breast (Imager Pixel Spacing).",
+    "NominalScannedPixelSpacing": "Pixel spacing: on the film (Nominal Scanned Pixel Spacing).",
+}
+"""By the attribute of the mammogram that the spacing is taken from, the best first."""
+_UNKNOWN_SPACING = "Pixel spacing: unknown."
+_COMPRESSED_BREAST = "Slice thickness: the compressed breast."
+_NOMINAL = "Slice thickness: nominal, the breast's is unknown."
 
 _MOST_BYTES = 2**29
 """Of masks before they are packed; the largest mammogram with so many findings that it matters has no use for them."""
@@ -109,7 +121,29 @@ def segmentation(
     dataset = finished(made, image, series, algorithm, now)
     _name_dimensions(dataset, result_uid("dimensions", uid, algorithm))
     dataset.PatientOrientation = list(orientation_of(image) or ())  # the masks lie as the image does
+    _say_how_large_pixels_are(dataset, image)
     return dataset
+
+
+def _say_how_large_pixels_are(dataset: Dataset, image: ReadMammogram) -> None:
+    """Pixel Measures (PS3.3 C.7.6.16.2.1), and in each segment's description what kind of spacing that is.
+
+    Readers of masks want a slice thickness beside the spacing: highdicom refuses an object without. That of a
+    projection is the breast that it looks through. No plane position nor orientation: a projection is no plane in the
+    patient.
+    """
+    spacings = {kind: attributes.pair(image.header, kind) for kind in _SPACINGS}
+    kind, spacing = next(((kind, found) for kind, found in spacings.items() if found), (None, None))
+    thickness = attributes.number(image.header, "BodyPartThickness")
+    said = _UNKNOWN_SPACING
+    if kind is not None and spacing is not None:
+        said = f"{_SPACINGS[kind]} {_COMPRESSED_BREAST if thickness else _NOMINAL}"
+        measures = Dataset()
+        measures.PixelSpacing = [DSfloat(mm, auto_format=True) for mm in (spacing.row_mm, spacing.column_mm)]
+        measures.SliceThickness = DSfloat(thickness or 1.0, auto_format=True)
+        dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence = [measures]
+    for segment in dataset.SegmentSequence:
+        segment.SegmentDescription = f"Box around a finding, no outline of it. {said}"
 
 
 def _name_dimensions(dataset: Dataset, uid: str) -> None:

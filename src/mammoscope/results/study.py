@@ -6,7 +6,7 @@ Why a reading cannot become a DICOM object.
 import json
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from pydicom import Dataset
@@ -15,6 +15,7 @@ from pydicom.uid import UID
 from mammoscope.errors import MammoscopeError
 from mammoscope.findings import Algorithm, Box, Finding, Reading, ReadingStatus
 from mammoscope.imaging import Laterality, Mammogram, ReducedMammogram, View
+from mammoscope.imaging.dicom import facts
 
 
 class ResultError(MammoscopeError):
@@ -74,7 +75,10 @@ class ReadMammogram:
         if rows < 1 or columns < 1:
             raise ResultError(f"The header of {name} does not say how large the image is; the object is damaged.")
         black = ReducedMammogram.black(header, name, rows, columns)
-        return cls(black, Reading.not_processed(name, reason, rows=rows, columns=columns))
+        known = facts(header, UID(str(header.get("SOPClassUID", ""))))
+        reading = Reading.not_processed(name, reason, rows=rows, columns=columns)
+        reading = replace(reading, laterality=known["laterality"], view=known["view"])
+        return cls(replace(black, **known), reading)
 
     @property
     def header(self) -> Dataset:

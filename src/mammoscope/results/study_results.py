@@ -10,7 +10,14 @@ from pydicom.dataset import FileDataset
 
 from mammoscope.errors import MammoscopeError
 from mammoscope.findings import Algorithm
-from mammoscope.results.base import REPLACES, ResultReference, ResultSeries, replaced, result_instance_uid
+from mammoscope.results.base import (
+    REPLACES,
+    ResultReference,
+    ResultSeries,
+    replaced,
+    result_instance_uid,
+    set_series_date,
+)
 from mammoscope.results.mammography_cad_sr import cad_sr_obstacle, mammography_cad_sr
 from mammoscope.results.measurement_report import ai_sr, ai_sr_obstacle
 from mammoscope.results.presentation_state import presentation_state, presentation_state_obstacle
@@ -174,6 +181,7 @@ class _Making:
     def _attempt(self, kind: ResultKind, what: str, of: Sequence[ReadMammogram], make: _Make) -> bool:
         try:
             dataset = make(of)
+            set_series_date(dataset, self.supersedes)
             verify_against_reading(dataset, of)
         except Exception as error:  # whatever an odd header raises; its text may quote the patient
             why = str(error) if isinstance(error, MammoscopeError) else type(error).__name__

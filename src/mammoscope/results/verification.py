@@ -122,7 +122,13 @@ def presentation_state_marks(state: Dataset) -> Marks:
 
 
 def ai_sr_marks(document: Dataset) -> Marks:
-    """The regions in an AI report, by SOP Instance UID of the image; an image of its library without any has none."""
+    """The regions in an AI report, by SOP Instance UID of the image; an image of its library without any has none.
+
+    Raises
+    ------
+    ResultError
+        If the outline that a measurement was made from is not a region of its image.
+    """
     marks: Marks = {}
     for item in content_items(document):
         if item.get("ValueType") == "IMAGE":
@@ -131,6 +137,11 @@ def ai_sr_marks(document: Dataset) -> Marks:
         if item.get("ValueType") == "SCOORD" and concept_value(item) == codes.DCM.ImageRegion.value:
             (source,) = item.ContentSequence
             marks[source.ReferencedSOPSequence[0].ReferencedSOPInstanceUID].append(_box(item.GraphicData))
+    for item in content_items(document):
+        if item.get("ValueType") == "SCOORD" and concept_value(item) == codes.DCM.SourceOfMeasurement.value:
+            (source,) = item.ContentSequence
+            if _box(item.GraphicData) not in marks[source.ReferencedSOPSequence[0].ReferencedSOPInstanceUID]:
+                raise ResultError("An outline of the AI report made is not where the reading has it.")
     return marks
 
 

@@ -7,13 +7,14 @@ from mammoscope.settings.schema import (
     DestinationSettings,
     HealthSettings,
     ModelSettings,
-    ResultKind,
+    NoticeSettings,
     ServiceSettings,
     SourceSettings,
     TLSSettings,
     Transport,
     WebSettings,
 )
+from mammoscope.settings.viewers import ResultKind, Viewer, kinds_for, not_shown
 
 __all__ = [
     "AuditSettings",
@@ -21,14 +22,18 @@ __all__ = [
     "HealthSettings",
     "ModelSettings",
     "NodeSettings",
+    "NoticeSettings",
     "ResultKind",
     "ServiceSettings",
     "SettingsError",
     "SourceSettings",
     "TLSSettings",
     "Transport",
+    "Viewer",
     "WebSettings",
+    "kinds_for",
     "load_node_settings",
+    "not_shown",
     "reference",
     "starting_file",
 ]

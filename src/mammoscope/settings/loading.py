@@ -24,6 +24,7 @@ from mammoscope.settings.schema import (
     DestinationSettings,
     HealthSettings,
     ModelSettings,
+    NoticeSettings,
     ReviewSettings,
     ServiceSettings,
     SourceSettings,
@@ -59,6 +60,7 @@ class NodeSettings(BaseSettings):
     review: ReviewSettings | None = None
     health: HealthSettings | None = None
     audit: AuditSettings = AuditSettings()
+    notices: NoticeSettings = NoticeSettings()
 
     @classmethod
     def settings_customise_sources(
@@ -145,6 +147,8 @@ _JSON_VARIABLES = frozenset(
         "REVIEW",
         "HEALTH",
         "AUDIT",
+        "NOTICES",
+        "NOTICES__MAIL_TO",
     )
 )
 

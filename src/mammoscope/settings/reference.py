@@ -17,6 +17,7 @@ from mammoscope.settings.schema import (
     DestinationSettings,
     HealthSettings,
     ModelSettings,
+    NoticeSettings,
     ReviewSettings,
     ServiceSettings,
     SourceSettings,
@@ -36,6 +37,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "review": ReviewSettings,
     "health": HealthSettings,
     "audit": AuditSettings,
+    "notices": NoticeSettings,
 }
 """Every section, in the order in which they are told."""
 

@@ -8,9 +8,11 @@ import ipaddress
 import re
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+
+from mammoscope.settings.viewers import ResultKind, Viewer, kinds_for
 
 
 def _ae_title(value: str) -> str:
@@ -40,6 +42,13 @@ def _expected_view(value: str) -> str:
     return value
 
 
+def _as_list(value: Any) -> Any:
+    """One value as a list of one, so that a key may name one thing or several."""
+    return (value,) if isinstance(value, str) else value
+
+
+_MAIL = r"^[^\s@<>,;]+@[^\s@<>,;]+$"
+
 AETitle = Annotated[str, AfterValidator(_ae_title)]
 """DICOM PS3.5 value representation AE."""
 Network = Annotated[str, AfterValidator(_network)]
@@ -55,26 +64,18 @@ class Transport(StrEnum):
 
     DIMSE = "dimse"
     DICOMWEB = "dicomweb"
+    HL7 = "hl7"
+    """HL7 v2 by MLLP: a destination that is sent a summary in words instead of objects."""
 
 
-class ResultKind(StrEnum):
-    """A kind of object that a destination may be sent."""
-
-    CAD_SR = "cad-sr"
-    AI_SR = "ai-sr"
-    PRESENTATION_STATE = "presentation-state"
-    SHEET = "sheet"
-    COLOUR_SHEET = "colour-sheet"
-    IMAGE_CAPTURE = "image-capture"
-    COLOUR_IMAGE_CAPTURE = "colour-image-capture"
-    SEGMENTATION = "segmentation"
+def _names(values: type[StrEnum]) -> str:
+    return ", ".join(f"`{value}`" for value in values)
 
 
-def _kinds() -> str:
-    return f"Kinds: {', '.join(f'`{kind}`' for kind in ResultKind)}."
-
-
-DEFAULT_RESULTS = (ResultKind.CAD_SR, ResultKind.PRESENTATION_STATE, ResultKind.SHEET)
+DEFAULT_VIEWERS = (Viewer.ANY,)
+DEFAULT_RESULTS = kinds_for(DEFAULT_VIEWERS)
+HL7_RESULTS = (ResultKind.AI_SR,)
+"""What an HL7 message is made of."""
 
 
 class _Section(BaseModel):
@@ -150,20 +151,32 @@ class ServiceSettings(_Section):
     shadow: bool = Field(default=False, description="Read and record everything, send nothing.")
 
 
+_ADDRESS = {
+    Transport.DIMSE: ("ae_title", "host", "port"),
+    Transport.DICOMWEB: ("url",),
+    Transport.HL7: ("host", "port"),
+}
+"""The keys that a peer needs, by how it is spoken to."""
+
+
 class _Peer(_Section):
     """One peer, by DIMSE (AE title, host, port) or by DICOMweb (url)."""
 
     name: str = Field(min_length=1, description="What logs and records call it.", examples=["pacs"])
-    transport: Transport = Field(default=Transport.DIMSE, description="How it is spoken to: `dimse` or `dicomweb`.")
+    transport: Transport = Field(
+        default=Transport.DIMSE,
+        description="How it is spoken to: `dimse` or `dicomweb`; a destination that is a RIS also by `hl7` (ORU^R01 by"
+        " MLLP).",
+    )
     ae_title: AETitle | None = Field(default=None, description="By DIMSE: its AE title.", examples=["PACS"])
     host: str | None = Field(
-        default=None, min_length=1, description="By DIMSE: its name or address.", examples=["127.0.0.1"]
+        default=None, min_length=1, description="By DIMSE and HL7: its name or address.", examples=["127.0.0.1"]
     )
-    port: int | None = Field(default=None, ge=1, le=65535, description="By DIMSE: its port.", examples=[104])
+    port: int | None = Field(default=None, ge=1, le=65535, description="By DIMSE and HL7: its port.", examples=[104])
     tls: bool = Field(
         default=False,
-        description="By DIMSE: whether to call it over TLS with the certificate of `[tls]`. By DICOMweb the address"
-        " says so: https.",
+        description="By DIMSE and HL7: whether to call it over TLS with the certificate of `[tls]`. By DICOMweb the"
+        " address says so: https.",
     )
     url: WebAddress | None = Field(
         default=None, description="By DICOMweb: the root of its service.", examples=["https://pacs:8042/dicom-web"]
@@ -175,7 +188,7 @@ class _Peer(_Section):
     @model_validator(mode="after")
     def _has_an_address(self) -> Self:
         by_web = self.transport is Transport.DICOMWEB
-        for key in ("url",) if by_web else ("ae_title", "host", "port"):
+        for key in _ADDRESS[self.transport]:
             if getattr(self, key) is None:
                 raise ValueError(f"the key '{key}' is missing, which a peer spoken to by {self.transport} needs")
         if self.token is not None and not by_web:
@@ -188,8 +201,24 @@ class _Peer(_Section):
 class DestinationSettings(_Peer):
     """``[[destinations]]``: a peer that takes the results; the block is repeated for each."""
 
+    viewer: Annotated[tuple[Viewer, ...], BeforeValidator(_as_list)] = Field(
+        default=DEFAULT_VIEWERS,
+        min_length=1,
+        description="What its results are looked at with, one or a list, which says what it is sent: "
+        f"{_names(Viewer)}. `any` where nothing is known.",
+        examples=["ohif"],
+    )
     results: tuple[ResultKind, ...] = Field(
-        default=DEFAULT_RESULTS, min_length=1, description="What it is sent, in this order. " + _kinds()
+        default=DEFAULT_RESULTS,
+        min_length=1,
+        description="What it is sent, in this order; without the key what its `viewer` shows. Kinds: "
+        f"{_names(ResultKind)}.",
+    )
+    application: str | None = Field(
+        default=None, max_length=180, description="By HL7: the receiving application (MSH-5).", examples=["RIS"]
+    )
+    facility: str | None = Field(
+        default=None, max_length=180, description="By HL7: the receiving facility (MSH-6).", examples=["HOSPITAL"]
     )
     retry_hours: float = Field(
         default=72.0,
@@ -213,10 +242,32 @@ class DestinationSettings(_Peer):
         " Patient ID MAMMOSCOPE-CHECK and the same UIDs each time, to be kept from routing or deleted there.",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _results_follow_the_viewer(cls, values: Any) -> Any:
+        """Without results of its own a destination is sent what its viewer shows."""
+        if not isinstance(values, dict) or "results" in values:
+            return values
+        if values.get("transport") == Transport.HL7:
+            return {**values, "results": HL7_RESULTS}
+        try:
+            viewers = [Viewer(viewer) for viewer in _as_list(values.get("viewer", DEFAULT_VIEWERS))]
+        except (TypeError, ValueError):  # told as what it is when the key itself is looked at
+            return values
+        return {**values, "results": kinds_for(viewers)} if viewers else values
+
     @model_validator(mode="after")
     def _commitment_is_of_dimse(self) -> Self:
-        if self.commitment and self.transport is Transport.DICOMWEB:
-            raise ValueError("commitment = true needs a peer spoken to by dimse; nothing commits by DICOMweb")
+        if self.commitment and self.transport is not Transport.DIMSE:
+            raise ValueError(f"commitment = true needs a peer spoken to by dimse; nothing commits by {self.transport}")
+        return self
+
+    @model_validator(mode="after")
+    def _hl7_has_one_kind(self) -> Self:
+        if self.transport is Transport.HL7 and self.results != HL7_RESULTS:
+            raise ValueError("by hl7 a summary is sent, not results; delete the key 'results'")
+        if self.transport is not Transport.HL7 and (self.application or self.facility):
+            raise ValueError("application and facility are of HL7; delete them, or set transport = 'hl7'")
         return self
 
 
@@ -239,6 +290,12 @@ class SourceSettings(_Peer):
         pattern="^(move|get)$",
         description="By DIMSE: `move` has it send to us (it must know our AE title), `get` uses the same association.",
     )
+
+    @model_validator(mode="after")
+    def _has_images(self) -> Self:
+        if self.transport is Transport.HL7:
+            raise ValueError("no studies can be fetched by hl7; use dimse or dicomweb")
+        return self
 
 
 class TLSSettings(_Section):
@@ -342,6 +399,54 @@ class AuditSettings(_Section):
         description="A collector: `udp://host:514`, `tcp://host:601` or `tls://host:6514` (RFC 5424, 5426, 5425).",
         examples=["tls://collector:6514"],
     )
+
+
+class NoticeSettings(_Section):
+    """``[notices]``: who is told when a study failed, results were given up, or a destination is down."""
+
+    webhook: WebAddress | None = Field(
+        default=None,
+        description="Each notice is posted there as JSON; without the key nowhere.",
+        examples=["https://chat.hospital/hooks/mammoscope"],
+    )
+    webhook_token: SecretStr | None = Field(
+        default=None, description="Sent there as a bearer token.", examples=["a long random text"]
+    )
+    smtp: str | None = Field(
+        default=None,
+        pattern=r"^(smtp|smtp\+starttls|smtps)://[^\s/:@]+:\d+$",
+        description="The mail server: `smtp://host:25`, `smtp+starttls://host:587` or `smtps://host:465`; without the"
+        " key no mail is sent.",
+        examples=["smtp+starttls://mail.hospital:587"],
+    )
+    smtp_user: str | None = Field(default=None, description="Its account, if it asks for one.", examples=["mammoscope"])
+    smtp_password: SecretStr | None = Field(default=None, description="Its password.", examples=["a long random text"])
+    mail_from: str | None = Field(
+        default=None, pattern=_MAIL, description="Sender of the mails.", examples=["mammoscope@hospital.example"]
+    )
+    mail_to: tuple[Annotated[str, Field(pattern=_MAIL)], ...] = Field(
+        default=(), description="Who gets them.", examples=[["pacs-team@hospital.example"]]
+    )
+    down_minutes: float = Field(
+        default=15.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="A destination is down when nothing could be sent to it for so long.",
+    )
+
+    @model_validator(mode="after")
+    def _mail_is_whole(self) -> Self:
+        if self.smtp is not None and (self.mail_from is None or not self.mail_to):
+            raise ValueError("smtp needs mail_from and mail_to")
+        if self.smtp is None and (self.mail_from or self.mail_to or self.smtp_user):
+            raise ValueError("mail needs the key 'smtp', the mail server")
+        if (self.smtp_user is None) != (self.smtp_password is None):
+            raise ValueError("smtp_user and smtp_password go together")
+        if self.smtp_password is not None and (self.smtp or "").startswith("smtp://"):
+            raise ValueError("smtp_password would cross the network in clear; use smtp+starttls:// or smtps://")
+        if self.webhook_token is not None and self.webhook is None:
+            raise ValueError("webhook_token needs the key 'webhook'")
+        return self
 
 
 class ModelSettings(_Section):

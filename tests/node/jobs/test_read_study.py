@@ -1,3 +1,4 @@
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -5,6 +6,7 @@ from typing import Any
 
 import pytest
 from pydicom import FileDataset, dcmread
+from sqlalchemy.exc import OperationalError
 
 from mammoscope.findings import Reading
 from mammoscope.imaging import DecoderLostError, Mammogram, MammogramReader, ReducedMammogram
@@ -15,9 +17,10 @@ from mammoscope.node.events import Event, ImageRead, Origin, StudyFailed, StudyP
 from mammoscope.node.jobs.make_report import Reporter
 from mammoscope.node.jobs.read_study import StudyWork
 from mammoscope.node.jobs.study_completion import StudyTracker
+from mammoscope.node.jobs.trial import survives
 from mammoscope.node.storage.inbox import Inbox
 from mammoscope.node.storage.outbox import Outbox
-from mammoscope.reading import ImageReader
+from mammoscope.reading import ImageReader, MachineTroubleError
 from mammoscope.results import study_results
 from mammoscope.settings import DestinationSettings, ResultKind
 
@@ -74,6 +77,14 @@ class Bench:
         self.detector = detector
         self.make_results: Any = study_results
         self.shadow = False
+        self.tried: list[Path] = []
+        self.survives: bool | None = False
+
+    def _try(self, file: Path) -> bool:
+        self.tried.append(file)
+        if self.survives is None:
+            raise MachineTroubleError("memory", "none")
+        return self.survives
 
     def put(self, images: list[FileDataset], origin: Origin = Origin.SENT) -> str:
         study = str(images[0].StudyInstanceUID)
@@ -107,6 +118,7 @@ class Bench:
             60,
             self.events.append,
             self.stopping,
+            self._try,
         )
         self.work = work
         [order] = self.records.studies_to_read()
@@ -214,6 +226,71 @@ def test_an_image_that_ends_its_reader_again_and_again_is_answered(
         deadly: "The program ended 2 times while it read the image.",
     }
     assert len(deaths) == 2
+
+
+class EndedByOthers:
+    """A source whose process is ended by somebody else while it reads an image, so and so often."""
+
+    def __init__(self, source: MammogramReader, times: int) -> None:
+        self._source, self.left = source, times
+        self.read_header = source.read_header
+
+    def read_reduced(self, path: Path, name: str | None = None, **wanted: object) -> ReducedMammogram:
+        self.left -= 1
+        if self.left >= 0:
+            raise Crashed
+        return self._source.read_reduced(path, name, **wanted)
+
+
+def test_an_image_is_not_given_up_for_kills_that_had_nothing_to_do_with_it(
+    bench: Bench, images: list[FileDataset], source: MammogramReader
+) -> None:
+    bench.source, bench.survives = EndedByOthers(source, 3), True
+    study = bench.put(images[:1])
+    for _ in range(3):
+        with pytest.raises(Crashed):
+            bench.read(study)
+    assert [image.findings for image in bench.read(study).images] == [1]
+    assert bench.tried == [bench.inbox.image(study, str(images[0].SOPInstanceUID))] * 2
+
+
+def test_an_image_that_cannot_be_tried_now_waits(
+    bench: Bench, images: list[FileDataset], source: MammogramReader
+) -> None:
+    bench.source, bench.survives = EndedByOthers(source, 2), None
+    study = bench.put(images[:1])
+    for _ in range(2):
+        with pytest.raises(Crashed):
+            bench.read(study)
+    for _ in range(9):
+        assert bench.read(study).reports == ()
+        bench.clock.now += 60
+    bench.survives = True
+    assert [image.findings for image in bench.read(study).images] == [1]
+
+
+def test_a_crash_loop_ends_also_where_nobody_finds_the_cause(
+    bench: Bench, images: list[FileDataset], source: MammogramReader
+) -> None:
+    bench.source, bench.survives = EndedByOthers(source, 100), True
+    study = bench.put(images[:1])
+    for _ in range(6):
+        with pytest.raises(Crashed):
+            bench.read(study)
+    [image] = bench.read(study).images
+    assert image.reason == "The program ended 6 times while it read the image."
+
+
+@pytest.mark.slow
+def test_a_process_of_its_own_tries_an_image(images: list[FileDataset], tmp_path: Path) -> None:
+    good, damaged = tmp_path / "good.dcm", tmp_path / "damaged.dcm"
+    images[0].save_as(good, enforce_file_format=True)
+    damaged.write_bytes(good.read_bytes()[:3000])
+    assert survives(good, None)
+    assert survives(damaged, None)  # it is refused, which is no danger to anybody
+    assert not survives(good, None, seconds=0.01)
+    with pytest.raises(MachineTroubleError):
+        survives(good, tmp_path / "none.onnx")
 
 
 def test_a_study_that_is_overdue_is_answered_and_read_later(bench: Bench, images: list[FileDataset]) -> None:
@@ -407,3 +484,71 @@ def test_what_restores_an_image_counts_as_a_try(bench: Bench, images: list[FileD
     [report] = bench.read(study, steps).reports
     assert [image.reason for image in report.images] == ["The program ended 2 times while it read the image."]
     assert bench.source.touched == 2
+
+
+def disk_is_full(*_: object, **__: object) -> None:
+    raise OperationalError("UPDATE", {}, sqlite3.OperationalError("database or disk is full"))
+
+
+def test_a_report_that_is_there_is_not_made_again_though_its_step_was_not_noted(
+    bench: Bench, images: list[FileDataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, steps = bench.put(images[:2]), Steps()
+
+    def full_after_the_report(_: str, action: Callable[[], Any]) -> Any:
+        given = steps_step(_, action)
+        if bench.record(study).reports and not failed:
+            failed.append(steps.done.pop())
+            disk_is_full()
+        return given
+
+    failed: list[None] = []
+    steps_step = steps.step
+    monkeypatch.setattr(steps, "step", full_after_the_report)
+    with pytest.raises(OperationalError):
+        bench.read(study, steps)
+    order = bench.records.deliveries_to_make()
+    assert bench.records.studies_to_read() == ()
+    steps.next = 0
+    bench.work.read(study, 1)  # resumed by its steps
+    steps.next, steps.done = 0, []
+    bench.work.read(study, 1)  # begun anew
+    [report] = bench.record(study).reports
+    assert [image.findings for image in report.images] == [1, 1]
+    assert bench.records.deliveries_to_make() == order
+    assert bench.record(study).state is StudyState.SENDING
+
+
+def test_a_try_that_ended_well_does_not_count_though_the_database_did_not_take_it(
+    bench: Bench, images: list[FileDataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, steps = bench.put(images[:1]), Steps()
+    with monkeypatch.context() as full:
+        full.setattr(bench.records, "clear_tries", disk_is_full)
+        with pytest.raises(OperationalError):
+            bench.read(study, steps)
+        for _ in range(3):
+            steps.next = 0
+            with pytest.raises(OperationalError):
+                bench.work.read(study, 1)
+    steps.next = 0
+    bench.work.read(study, 1)
+    assert [image.reason for image in bench.record(study).images] == [None]
+
+
+def test_a_person_s_wish_while_the_study_is_read_is_fulfilled_after_it(
+    bench: Bench, images: list[FileDataset], detector
+) -> None:
+    class Asked(type(detector)):
+        def read(self, mammogram: Mammogram, threshold: float | None = None) -> Reading:
+            if not bench.record(study).reports:
+                bench.records.retry(study)
+            return super().read(mammogram, threshold)
+
+    bench.detector = Asked()
+    study = bench.put(images[:1])
+    assert bench.read(study).state is StudyState.RECEIVING
+    record = bench.read(study)
+    assert record.state is StudyState.SENDING
+    assert len(record.reports) == 2
+    assert bench.records.studies_to_read() == ()

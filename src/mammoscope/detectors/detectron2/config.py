@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from mammoscope.detectors.backbones import WeightsError
 from mammoscope.detectors.detectron2 import defaults
 from mammoscope.detectors.spec import Architecture, Backbone, DetectorSpec, Detectron2Options, Layout
+from mammoscope.untrusted_yaml import read_yaml
 
 _ARCHITECTURES = {"RetinaNet": Architecture.RETINANET, "GeneralizedRCNN": Architecture.FASTER_RCNN}
 _DEEPEST_BASE = 8
@@ -71,7 +72,7 @@ def _with_base(path: Path, depth: int) -> dict[str, Any]:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        content = read_yaml(path.read_text(encoding="utf-8"), _Loader)
     except OSError as error:
         raise WeightsError(f"the configuration {path} cannot be read: {error.strerror}; correct the path") from error
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:

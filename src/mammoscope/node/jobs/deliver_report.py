@@ -5,6 +5,7 @@ A try is one piece of durable work. Between tries nothing is held but a time in 
 How each destination of the settings is sent to, and asked whether it will keep what it was sent.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -12,16 +13,22 @@ from pathlib import Path
 from typing import Protocol
 
 import structlog
+from pydicom import dcmread
+from sqlalchemy.exc import SQLAlchemyError
 
 from mammoscope.logging import where_raised
 from mammoscope.network import (
     Caller,
     CommitmentClient,
     CommitmentReports,
+    ConnectionLostError,
     DimsePeer,
+    HL7Client,
+    HL7Peer,
     Instance,
     NetworkError,
     Peer,
+    PeerUnreachableError,
     Sender,
     Sending,
     ServiceError,
@@ -32,6 +39,7 @@ from mammoscope.node.events import Event, Origin, ReportParked, ReportSent, Send
 from mammoscope.node.jobs.queue import DurableWork
 from mammoscope.node.retrieve.archives import tls_of
 from mammoscope.node.storage.outbox import Outbox
+from mammoscope.results import Addressing, observation_message
 from mammoscope.settings import DestinationSettings, NodeSettings, SourceSettings, Transport
 
 KIND = "send report"
@@ -125,6 +133,7 @@ class DeliveryWork:
         self._confirms = confirms
         self._retry_seconds = retry_seconds
         self._on_event = on_event
+        self._unnoted: dict[tuple[str, int, str, int], set[str]] = defaultdict(set)
         work.define(KIND, self.deliver)
 
     def deliver(self, study: str, number: int, destination: str, round_: int, tries: int, origin: str) -> None:
@@ -157,6 +166,7 @@ class DeliveryWork:
             self._put_off(order, delivery.model_copy(update={"objects": objects, "tries": tries}), trouble)
         else:
             self._end(order, delivery.model_copy(update={"objects": objects, "tries": tries}), trouble)
+        self._unnoted.pop(_key(order), None)  # all is noted
 
     def _send(
         self, order: DeliveryOrder, delivery: DeliveryRecord, is_ours: Callable[[], bool]
@@ -166,6 +176,7 @@ class DeliveryWork:
         if send is None:
             return _all_parked(delivery, NO_DESTINATION), ()
         has = self._records.sent_to(order.study, order.destination) if order.round == 1 else frozenset()
+        has |= self._unnoted.get(_key(order), frozenset())
         parcel = self._outbox.parcel(order.study, order.number)
         wanted = [o.sop_instance_uid for o in delivery.objects if o.status is DeliveryStatus.PENDING]
         files = [parcel.file_of(uid) for uid in wanted if uid not in has]
@@ -175,20 +186,34 @@ class DeliveryWork:
         outcomes = {uid: SendingRecord(sop_instance_uid=uid, status=DeliveryStatus.SENT) for uid in has}
         trouble: list[str] = []
         try:
-            note = partial(self._records.note_sent, order.study, order.number, order.destination)
-            sendings = send(there, note, is_ours) if there else ()
+            sendings = send(there, partial(self._note, order), is_ours) if there else ()
         except NetworkError as error:
             trouble = [str(error)]
+        except (OSError, MemoryError) as error:  # nothing that the destination said
+            log.warning("sending failed", study=order.study, error=where_raised(error))
+            trouble = [f"the results cannot be read here now ({type(error).__name__})"]
         except Exception as error:
             log.warning("sending failed", study=order.study, error=where_raised(error))
             return _all_parked(delivery, f"the results cannot be sent ({type(error).__name__})"), ()
         else:
+            self._unnoted[_key(order)] |= {s.sop_instance_uid for s in sendings if s.error is None}
             outcomes |= {sending.sop_instance_uid: _outcome(sending) for sending in sendings}
             trouble = [str(s.error) for s in sendings if s.error is not None and s.error.worth_retrying]
         objects = tuple(
             outcomes.get(o.sop_instance_uid, o) if o.status is DeliveryStatus.PENDING else o for o in delivery.objects
         )
         return objects, tuple(dict.fromkeys(trouble))
+
+    def _note(self, order: DeliveryOrder, sop_instance: str) -> None:
+        """Note what was acknowledged, at least in memory: a database that is full for a moment breaks off no sending.
+
+        Whatever is not noted yet is so with the end of this try, or goes along to the next as what the destination has.
+        """
+        self._unnoted[_key(order)].add(sop_instance)
+        try:
+            self._records.note_sent(order.study, order.number, order.destination, sop_instance)
+        except SQLAlchemyError as error:
+            log.warning("acknowledgement not noted", study=order.study, error=where_raised(error))
 
     def _confirm(self, order: DeliveryOrder, objects: Objects) -> tuple[Objects, tuple[str, ...]]:
         """Ask whether the destination will keep what it took; what it will not is pending again."""
@@ -285,6 +310,11 @@ def _all_parked(delivery: DeliveryRecord, reason: str) -> Objects:
     return tuple(o.model_copy(update=parked) if o.status is DeliveryStatus.PENDING else o for o in delivery.objects)
 
 
+def _key(order: DeliveryOrder) -> tuple[str, int, str, int]:
+    """A round of a delivery."""
+    return order.study, order.number, order.destination, order.round
+
+
 def peer_of(settings: DestinationSettings | SourceSettings) -> Peer:
     """A destination or source as the network takes it.
 
@@ -311,6 +341,8 @@ def sender_for(destination: DestinationSettings, settings: NodeSettings) -> Send
     TLSConfigError
         If our certificate cannot be used.
     """
+    if destination.transport is Transport.HL7:
+        return _summary_sender(destination, settings)
     peer = peer_of(destination)
     sender = Sender(settings.node.ae_title, destination.timeout_seconds, tls=tls_of(settings))
 
@@ -318,6 +350,54 @@ def sender_for(destination: DestinationSettings, settings: NodeSettings) -> Send
         files: Sequence[Path], on_sent: Callable[[str], None], may_send: Callable[[], bool]
     ) -> tuple[Sending, ...]:
         return sender.send(files, peer, on_sent, may_send)
+
+    return send
+
+
+def hl7_peer_of(settings: DestinationSettings) -> HL7Peer:
+    """A destination that takes HL7 as the network takes it.
+
+    Raises
+    ------
+    ServiceError
+        If the settings do not say how to speak to it.
+    """
+    if settings.host is None or settings.port is None:
+        raise ServiceError(f"the destination '{settings.name}' has no host and port to send to")
+    application, facility = settings.application or "", settings.facility or ""
+    return HL7Peer(settings.name, settings.host, settings.port, application, facility, tls=settings.tls)
+
+
+def _summary_sender(destination: DestinationSettings, settings: NodeSettings) -> Send:
+    """What sends an HL7 message for each AI report."""
+    peer = hl7_peer_of(destination)
+    client = HL7Client(destination.timeout_seconds, tls_of(settings))
+    addressing = Addressing(settings.node.ae_title, peer.application, peer.facility)
+
+    def send_one(file: Path, may_send: Callable[[], bool]) -> Sending:
+        report = dcmread(file)
+        uid = str(report.SOPInstanceUID)
+        if not may_send():
+            return Sending(
+                uid, ConnectionLostError(f"the work was left to another worker before object {uid} was sent")
+            )
+        try:
+            client.send(observation_message(report, addressing), peer)
+        except PeerUnreachableError:
+            raise
+        except NetworkError as error:
+            return Sending(uid, error)
+        return Sending(uid)
+
+    def send(
+        files: Sequence[Path], on_sent: Callable[[str], None], may_send: Callable[[], bool]
+    ) -> tuple[Sending, ...]:
+        sendings = []
+        for file in files:
+            sendings.append(send_one(file, may_send))
+            if sendings[-1].error is None:
+                on_sent(sendings[-1].sop_instance_uid)
+        return tuple(sendings)
 
     return send
 
@@ -332,8 +412,10 @@ def confirmer_for(
     reports
         Those that arrive on our own port.
     """
+    if not destination.commitment:
+        return None
     peer = peer_of(destination)
-    if not destination.commitment or not isinstance(peer, DimsePeer):
+    if not isinstance(peer, DimsePeer):
         return None
     client = CommitmentClient(Caller(settings.node.ae_title, tls=tls_of(settings)), reports)
 
@@ -351,5 +433,6 @@ def confirmer_for(
 
 def dimse_peers(settings: NodeSettings) -> Mapping[str, DimsePeer]:
     """Those that are spoken to by DICOM, by AE title."""
-    peers = [peer_of(source) for source in settings.sources] + [peer_of(d) for d in settings.destinations]
+    known: list[SourceSettings | DestinationSettings] = [*settings.sources, *settings.destinations]
+    peers = [peer_of(one) for one in known if one.transport is Transport.DIMSE]
     return {peer.ae_title: peer for peer in peers if isinstance(peer, DimsePeer)}

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Protocol
 
 import structlog
@@ -10,6 +10,7 @@ import structlog
 from mammoscope.findings import Algorithm, Reading
 from mammoscope.network import REPORTED_SOP_CLASSES
 from mammoscope.node.db.repository import (
+    Attempt,
     DeliveryRecord,
     DeliveryStatus,
     ImageRecord,
@@ -87,11 +88,18 @@ class Reporter:
         study: str,
         outcomes: Sequence[ReadMammogram | Reading],
         *,
+        attempt: Attempt,
         digests: Mapping[str, str],
         reading_seconds: float,
         waited_seconds: float,
+        read_again: bool = False,
     ) -> None:
-        """Make a study's next report: first the objects, on the disk, then the record of them.
+        """Make a study's next report: first the objects, on the disk, then the record of them, which ends the attempt.
+
+        Parameters
+        ----------
+        read_again
+            Whether the study is to be read again as soon as there is time.
 
         Raises
         ------
@@ -135,7 +143,7 @@ class Reporter:
             absent_views=absent,
             deliveries=tuple(self._delivery(record, destination, results) for destination in destinations),
         )
-        if self._records.add_report(study, report, digests=digests):
+        if self._records.add_report(study, report, digests=digests, attempt=attempt, read_again=read_again):
             self._tell(record, report)
 
     def _delivery(self, record: StudyRecord, destination: DestinationSettings, results: StudyResults) -> DeliveryRecord:
@@ -192,9 +200,13 @@ def _left_out(outcomes: Sequence[ReadMammogram | Reading], images: Sequence[Read
 
 
 def _references(record: StudyRecord) -> tuple[ResultReference, ...]:
-    """The objects that a new report of the study replaces."""
+    """The objects that a new report of the study replaces, each dated by when its series began."""
     if not record.reports:
         return ()
+    began: dict[str, date] = {}
+    for report in record.reports:
+        for result in report.results:
+            began.setdefault(result.series_instance_uid or "", report.made_at.astimezone().date())
     return tuple(
         ResultReference(
             ResultKind(result.kind),
@@ -203,6 +215,7 @@ def _references(record: StudyRecord) -> tuple[ResultReference, ...]:
             result.sop_class_uid,
             result.sop_instance_uid,
             result.images,
+            began[result.series_instance_uid],
         )
         for result in record.reports[-1].results
         if result.kind is not None and result.series_instance_uid is not None

@@ -1,0 +1,97 @@
+"""Marks and greys, measured on a picture of the screen."""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mammoscope.findings import Box
+from mammoscope.results.rendering import PREDICTION
+
+REACH = 15
+"""How far from where it should be a line is looked for, in pixels of the screen."""
+NOT_THERE = 99.0
+_LEAST_SIDE = 30  # of a box that is not a letter of its label
+
+
+def colour(screen: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """How coloured each pixel is, 0 to 255: marks are, mammograms are not."""
+    return (screen.max(axis=2).astype(float) - screen.min(axis=2)).clip(0)
+
+
+def white_between_black(screen: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """How much brighter each pixel is than those two away from it, across whichever direction shows it more."""
+    grey = screen.mean(axis=2)
+    across = 2 * grey - np.roll(grey, 2, axis=1) - np.roll(grey, -2, axis=1)
+    down = 2 * grey - np.roll(grey, 2, axis=0) - np.roll(grey, -2, axis=0)
+    return np.maximum(across, down).clip(0)
+
+
+def offsets(ink: NDArray[np.float64], box: Box) -> tuple[float, ...]:
+    """How far the left, top, right and bottom line of a box lie from where they should be, in pixels.
+
+    A side on which there is no ink to speak of is not there.
+
+    Parameters
+    ----------
+    ink
+        Shape (rows, columns): where lines are drawn, 0 to 255 or more.
+    """
+    left, top, right, bottom = (round(edge) for edge in box.as_tuple())
+    sides = (
+        [ink[top:bottom, left + by] for by in range(-REACH, REACH + 1)],
+        [ink[top + by, left:right] for by in range(-REACH, REACH + 1)],
+        [ink[top:bottom, right + by] for by in range(-REACH, REACH + 1)],
+        [ink[bottom + by, left:right] for by in range(-REACH, REACH + 1)],
+    )
+    return tuple(_offset([float(line.mean()) for line in side]) for side in sides)
+
+
+def _offset(means: list[float]) -> float:
+    most = int(np.argmax(means))
+    return most - REACH if means[most] > 25 and means[most] > 2 * np.median(means) else NOT_THERE
+
+
+def burned_in(picture: NDArray[np.uint8]) -> list[Box]:
+    """The boxes that were drawn into a picture in our colour, in its pixels.
+
+    Parameters
+    ----------
+    picture
+        Shape (rows, columns, 3), RGB, as the object holds it.
+    """
+    ours = (picture == np.array(PREDICTION, np.uint8)).all(axis=2).astype(np.uint8)
+    _, _, parts, _ = cv2.connectedComponentsWithStats(ours, connectivity=8)
+    return [
+        Box(float(x), float(y), float(x + width), float(y + height))
+        for x, y, width, height, area in parts[1:]
+        if min(width, height) >= _LEAST_SIDE and area < 0.4 * width * height
+    ]
+
+
+def on_screen(box: Box, place: Box, rows: int, columns: int) -> Box:
+    """Where a box of an image of that size lies, when the image lies at a place of the screen."""
+    across, down = (place.x1 - place.x0) / columns, (place.y1 - place.y0) / rows
+    return Box(
+        place.x0 + box.x0 * across, place.y0 + box.y0 * down, place.x0 + box.x1 * across, place.y0 + box.y1 * down
+    )
+
+
+def greys_off_by(screen: NDArray[np.uint8], place: Box, picture: NDArray[np.uint8]) -> float:
+    """Mean difference, of 255, between what is on the screen and what should be there.
+
+    Only the part that viewers do not write on is compared: the middle of the image.
+
+    Parameters
+    ----------
+    picture
+        Shape (rows, columns) or (rows, columns, 3).
+    """
+    left, top, right, bottom = (round(edge) for edge in place.as_tuple())
+    wanted = cv2.resize(picture, (right - left, bottom - top), interpolation=cv2.INTER_AREA).astype(float)
+    shown = screen[top:bottom, left:right].astype(float)
+    if wanted.ndim == 2:
+        wanted = np.repeat(wanted[:, :, None], 3, axis=2)
+    rows, columns = wanted.shape[:2]
+    middle = np.s_[rows // 5 : rows * 9 // 10, columns // 20 : columns * 19 // 20]
+    blur = (5, 5)  # viewers resample each in their own way
+    return float(np.abs(cv2.blur(shown[middle], blur) - cv2.blur(wanted[middle], blur)).mean())
