@@ -34,11 +34,11 @@ ARGUMENTS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--ena
 
 
 def make_dataset(folder: Path) -> tuple[Path, Path]:
-    """A data set of three synthetic studies without annotations, and what the shipped model finds on them."""
+    """A data set of two synthetic studies without annotations, and what the shipped model finds on them."""
     images, found = [], []
     detector = Detector()
     with MammogramReader() as reader:
-        for patient in range(3):
+        for patient in range(2):
             files = screening_study(patient + 1, rows=ROWS, columns=COLUMNS).save(folder / f"study-{patient}")
             for file in files:
                 mammogram = reader.read_reduced(file, preprocessing=detector.preprocessing)
@@ -50,8 +50,8 @@ def make_dataset(folder: Path) -> tuple[Path, Path]:
                 side, view = str(mammogram.laterality), str(mammogram.view)
                 images.append(
                     {
-                        "id": number, "file_name": name, "height": ROWS, "width": COLUMNS, "patient_id": f"Phantom {patient}",
-                        "laterality": side, "view": view, "split": "val", "review": "unannotated",
+                        "id": number, "file_name": name, "height": ROWS, "width": COLUMNS,
+                        "patient_id": f"Phantom {patient}", "laterality": side, "view": view, "split": "val", "review": "unannotated",
                     }
                 )  # fmt: skip
                 for finding in detector.read(mammogram, 0.05).findings:
@@ -90,13 +90,10 @@ def first_look(page: Page, url: str, study: int) -> tuple[float, float, int]:
     page.wait_for_selector("body")
     until(
         page,
-        "Boolean(window.mammoscope?.views().some((v) => v && v.layer.getData([v.map.getSize()[0] / 2, v.map.getSize()[1] / 2])))",
+        "Boolean(window.mammoscope?.views().some((v) => v?.layer.getData(v.map.getSize().map((side) => side / 2))))",
     )
     first = time.perf_counter() - started
-    until(
-        page,
-        "document.body.dataset.ready === 'yes' && mammoscope.views().every((v) => v.map.getLoadingOrNotReady === undefined || true)",
-    )
+    until(page, "document.body.dataset.ready === 'yes'")
     page.wait_for_load_state("networkidle")
     return first, time.perf_counter() - started - 0.5, sum(moved)  # networkidle is half a second of silence
 
@@ -124,8 +121,14 @@ def pictures(page: Page, room: ReadingRoom, url: str, study: int, folder: Path) 
         number, marks = room.store.marks(study, "Reader")[image.id]
         for mark in marks[1:2]:
             room.store.act(
-                image.id, "Reader", expected=number, token=f"picture{image.id}", kind=ActionKind.REJECT, mark=mark.id, content={}
-            )  # fmt: skip
+                image.id,
+                "Reader",
+                expected=number,
+                token=f"picture{image.id}",
+                kind=ActionKind.REJECT,
+                mark=mark.id,
+                content={},
+            )
     page.goto(f"{url}/studies/{study}")
     page.wait_for_selector("body[data-ready=yes]")
     page.keyboard.press("2")
@@ -146,7 +149,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         room = ReadingRoom(DatasetStudies(*make_dataset(folder)), folder / "review")
-        room.source.gone = lambda known: []  # type: ignore[method-assign]  # the many studies below are in no data set
+        room.source.gone = lambda _: []  # type: ignore[method-assign]  # the many studies below are in no data set
         with ReviewService(room, port=0) as service, sync_playwright() as started:
             image = room.store.images(1)[0]
             lines.append(("cut one image of 4096 x 3328", f"{seconds(lambda: room.pyramid(image)):.2f} s", "3 s"))
@@ -167,13 +170,12 @@ def main() -> None:
             if wanted.pictures:
                 pictures(page, room, service.url, 2, wanted.pictures)
             browser.close()
-            many = [
-                SourceStudy(
-                    f"many {n}", f"patient {n}", datetime.now(UTC),
-                    (SourceImage(f"many {n}", image.path, proposals=(ProposedBox(Origin.MODEL, (1, 1, 9, 9), "Mass", n / STUDIES),)),), "1",
-                )
-                for n in range(STUDIES)
-            ]  # fmt: skip
+            now = datetime.now(UTC)
+            many = []
+            for n in range(STUDIES):
+                box = ProposedBox(Origin.MODEL, (1, 1, 9, 9), "Mass", n / STUDIES)
+                images = (SourceImage(f"many {n}", image.path, proposals=(box,)),)
+                many.append(SourceStudy(f"many {n}", f"patient {n}", now, images, "1"))
             room.store.put(many)
             client = log_in(service.url, "Worker")
             for what, query in (("sorted", {"sort": "suspicion"}), ("searched", {"search": "patient 77"})):

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mammoscope.datasets import AnnotatedDataset, AnnotatedImage, ImportedBox, ImportedImage, ReviewState, write_dataset
+from mammoscope.datasets.image_marks import ImageMarks, Silence
 from mammoscope.datasets.review_log import ReviewEvent, append_events, boxes_hash, now
 from mammoscope.review.errors import ReviewError
 from mammoscope.review.store import Mark, Progress, ReviewStore, Truth, Verdict
@@ -104,6 +105,7 @@ def _image(image: AnnotatedImage, truth: Truth | None, marks: tuple[Mark, ...]) 
     attributes: dict[str, Any] = dict(image.facts.get("attributes") or {})
     rejected = [mark for mark in marks if mark.verdict is Verdict.REJECTED]
     if state is ReviewState.VALIDATED:
+        facts.pop("marks", None)  # what an importer could not read of it counts no longer: somebody looked
         boxes = tuple(_box(mark) for mark in marks if mark.verdict is Verdict.ACCEPTED)
         attributes[HARD_NEGATIVES] = [
             {"bbox": [round(v, 2) for v in mark.box.as_xywh()], "label": mark.label, "score": mark.score}
@@ -114,9 +116,11 @@ def _image(image: AnnotatedImage, truth: Truth | None, marks: tuple[Mark, ...]) 
     crowds = tuple(ImportedBox(box, image.labels[0] if image.labels else "Mass", crowd=True) for box in image.crowds)
     name = _name(image)
     imported = ImportedImage(
-        image.path, image.rows, image.columns, image.patient, name, laterality=image.laterality, view=image.view,
-        split=image.split, fold=image.fold, boxes=(*boxes, *crowds), attributes=attributes, id=image.id, facts=facts,
-        review=image.review if state is None else None,
+        image.path, image.rows, image.columns, image.patient, file_name=name, laterality=image.laterality, view=image.view,
+        split=image.split, fold=image.fold, attributes=attributes, id=image.id, facts=facts,
+        marks=ImageMarks(
+            (*boxes, *crowds), Silence.NEGATIVE, stated=image.review if state is None else ReviewState.ANNOTATED
+        ),
     )  # fmt: skip
     return _Image(name, state, truth.readers if truth else (), imported, len(rejected))
 
