@@ -51,7 +51,8 @@ def make_dataset(folder: Path) -> tuple[Path, Path]:
                 images.append(
                     {
                         "id": number, "file_name": name, "height": ROWS, "width": COLUMNS,
-                        "patient_id": f"Phantom {patient}", "laterality": side, "view": view, "split": "val", "review": "unannotated",
+                        "patient_id": f"Phantom {patient}", "laterality": side, "view": view,
+                        "split": "val", "review": "unannotated",
                     }
                 )  # fmt: skip
                 for finding in detector.read(mammogram, 0.05).findings:

@@ -116,7 +116,8 @@ def _image(image: AnnotatedImage, truth: Truth | None, marks: tuple[Mark, ...]) 
     crowds = tuple(ImportedBox(box, image.labels[0] if image.labels else "Mass", crowd=True) for box in image.crowds)
     name = _name(image)
     imported = ImportedImage(
-        image.path, image.rows, image.columns, image.patient, file_name=name, laterality=image.laterality, view=image.view,
+        image.path, image.rows, image.columns, image.patient,
+        file_name=name, laterality=image.laterality, view=image.view,
         split=image.split, fold=image.fold, attributes=attributes, id=image.id, facts=facts,
         marks=ImageMarks(
             (*boxes, *crowds), Silence.NEGATIVE, stated=image.review if state is None else ReviewState.ANNOTATED
