@@ -73,7 +73,8 @@ class _TrialLines:
         self._console = console
 
     def noted(self, told: str) -> None:
-        """A sentence on the data, the same for every trial."""
+        """Something its user should know."""
+        self._console.print(f"  {told}", highlight=False, soft_wrap=True)
 
     def prepared(self, done: int, total: int) -> None:
         """Mammograms read and prepared."""
