@@ -75,6 +75,7 @@ bench: $(VENV)/.dev
 	$(VENV)/bin/python benchmarks/index.py
 	$(VENV)/bin/python benchmarks/resume.py
 	$(VENV)/bin/python benchmarks/import_dicom.py
+	$(VENV)/bin/python benchmarks/review.py
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \

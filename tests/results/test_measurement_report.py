@@ -146,12 +146,26 @@ def reports(report, make_image, algorithm, now, tmp_path_factory):
         "four-views": report,
         "found-absent-and-not-read": ai_sr(mixed, algorithm, now=now),
         "bare": ai_sr([bare], algorithm, now=now),
+        "verified": ai_sr(mixed, algorithm, now=now, verified_by="Doe Jane", organisation="Clinic"),
     }
     folder = tmp_path_factory.mktemp("reports")
     paths = {name: folder / f"{name}.dcm" for name in cases}
     for name, path in paths.items():
         cases[name].save_as(path, enforce_file_format=True)
     return paths
+
+
+def test_a_readers_report_is_verified_and_of_a_person(four_views, algorithm, now):
+    report = ai_sr(four_views, algorithm, now=now, verified_by="Doe^Jane=x", organisation="Clinic")
+    assert (report.CompletionFlag, report.VerificationFlag, report.PreliminaryFlag) == (
+        "COMPLETE", "VERIFIED", "FINAL",
+    )  # fmt: skip
+    [observer] = report.VerifyingObserverSequence
+    assert (observer.VerifyingObserverName, observer.VerifyingOrganization) == ("Doe Jane x^", "Clinic")
+    assert value_of(named(report, "121005")[0]) == "121006"  # a person
+    assert named(report, "121008")[0].PersonName == "Doe Jane x^"
+    assert not named(report, "111001")  # no finding is an algorithm's
+    assert ai_sr_marks(report) == ai_sr_marks(ai_sr(four_views, algorithm, now=now))
 
 
 @pytest.mark.validators

@@ -14,6 +14,7 @@ from mammoscope.cli.demo import demo, make_phantom
 from mammoscope.cli.detect import detect
 from mammoscope.cli.evaluate import calibrate, compare, evaluate, model_card, report
 from mammoscope.cli.explain import explain
+from mammoscope.cli.review import readers, review
 from mammoscope.cli.train import export, import_checkpoint, pretrain, train
 from mammoscope.cli.tune import tune
 from mammoscope.errors import MammoscopeError
@@ -41,7 +42,9 @@ app.command("model-card")(model_card)
 app.add_typer(node.app, name="node")
 app.command("phantom")(make_phantom)
 app.command()(pretrain)
+app.add_typer(readers, name="readers")
 app.command()(report)
+app.command()(review)
 app.command()(train)
 app.command()(tune)
 

@@ -15,6 +15,7 @@ from mammoscope.imaging.mammogram import (
     View,
 )
 from mammoscope.imaging.preprocessing import Crop, PreparedImage, Preprocessing, ReducedMammogram, prepare
+from mammoscope.imaging.pyramid import TILE, Curve, Display, TilePyramid, tile_number
 from mammoscope.imaging.reader import (
     DecoderLostError,
     MammogramReader,
@@ -24,11 +25,14 @@ from mammoscope.imaging.reader import (
 )
 
 __all__ = [
+    "TILE",
     "WHITE",
     "Acquisition",
     "BreastRegion",
     "Crop",
+    "Curve",
     "DecoderLostError",
+    "Display",
     "Laterality",
     "Mammogram",
     "MammogramError",
@@ -41,10 +45,12 @@ __all__ = [
     "Preprocessing",
     "PresentationIntent",
     "ReducedMammogram",
+    "TilePyramid",
     "View",
     "find_breast_region",
     "find_files",
     "prepare",
     "read_mammogram",
     "read_mammogram_header",
+    "tile_number",
 ]

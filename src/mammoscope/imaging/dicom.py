@@ -37,9 +37,10 @@ from pydicom.valuerep import VR
 
 from mammoscope.imaging import attributes
 from mammoscope.imaging.header import inflated, is_deflated
-from mammoscope.imaging.mammogram import Mammogram, MammogramError
+from mammoscope.imaging.mammogram import WHITE, Laterality, Mammogram, MammogramError
 from mammoscope.imaging.pixel_data import PixelFormat, stored_values
-from mammoscope.imaging.voi_lut import displayed
+from mammoscope.imaging.pyramid import TilePyramid, curve_of, tile_pyramid, turned
+from mammoscope.imaging.voi_lut import displayed, indices, ways_to_display
 
 _MAMMOGRAPHY = frozenset(
     (DigitalMammographyXRayImageStorageForPresentation, DigitalMammographyXRayImageStorageForProcessing)
@@ -146,18 +147,52 @@ class DicomFile:
         MammogramError
             If it is another kind of object, or is encrypted, multi-frame, cut short or damaged.
         """
-        self.check_kind()
-        try:
-            pixel_format = PixelFormat.of(self.header, self.name)
-            stored = _stored(self.data, pixel_format, self.name)
-        except (MammogramError, NotImplementedError):  # as pydicom has it of a VR that it does not know
-            _check_vrs(self.header, self.name)
-            raise
+        stored, pixel_format = self._stored_values()
         intent = attributes.intent(self.header, self.sop_class)
         pixels = displayed(stored, self.header, pixel_format, intent, self.name)
         return Mammogram(
             pixels, self.name, header=_without_pixels(self.header), path=self.path, **facts(self.header, self.sop_class)
         )
+
+    def pyramid(self, laterality: Laterality | None = None) -> TilePyramid:
+        """Its stored values as tiles, with every way to display them; of a colour capture its greys.
+
+        Parameters
+        ----------
+        laterality
+            Which breast, where the header does not say it.
+
+        Raises
+        ------
+        MammogramError
+            As `mammogram`.
+        """
+        stored, pixel_format = self._stored_values()
+        if stored.ndim == 3 or pixel_format.photometric == "PALETTE COLOR":
+            greys = self.mammogram().pixels
+            return tile_pyramid(greys, turn=turned(greys, laterality, None))
+        intent = attributes.intent(self.header, self.sop_class)
+        ways, padding = ways_to_display(stored, self.header, pixel_format, intent, self.name)
+        values = indices(stored, pixel_format).astype(np.uint16)
+        sample = (ways[0][1][values[::8, ::8]] * WHITE).astype(np.uint16)
+        said = attributes.texts(self.header, "PatientOrientation")
+        side = attributes.laterality(self.header) or laterality
+        return tile_pyramid(
+            values,
+            [curve_of(greys, what) for what, greys in ways],
+            offset=pixel_format.lowest,
+            padding=padding,
+            turn=turned(sample, side, (said[0], said[1]) if len(said) == 2 else None),
+        )
+
+    def _stored_values(self) -> tuple[NDArray[np.integer[Any]], PixelFormat]:
+        self.check_kind()
+        try:
+            pixel_format = PixelFormat.of(self.header, self.name)
+            return _stored(self.data, pixel_format, self.name), pixel_format
+        except (MammogramError, NotImplementedError):  # as pydicom has it of a VR that it does not know
+            _check_vrs(self.header, self.name)
+            raise
 
 
 def read_dicom(path: Path, name: str) -> Mammogram:

@@ -33,6 +33,7 @@ from mammoscope.imaging.dicom import (
 from mammoscope.imaging.eligibility import OTHER_KINDS, Ineligibility, why_not_read
 from mammoscope.imaging.files import SNIFFED_BYTES, FileKind, sniff
 from mammoscope.imaging.mammogram import (
+    WHITE,
     Acquisition,
     Laterality,
     Mammogram,
@@ -52,6 +53,7 @@ from mammoscope.imaging.preprocessing import (
     prepare,
     reduced_size,
 )
+from mammoscope.imaging.pyramid import Display, TilePyramid, tile_count, tile_pyramid, turned
 from mammoscope.imaging.raster import read_picture
 from mammoscope.logging import where_raised
 from mammoscope.subprocesses import (
@@ -70,8 +72,10 @@ from mammoscope.subprocesses import (
 DECODER_SECONDS = 60.0
 """How long the decoding of one mammogram may take; the slowest real ones take two seconds."""
 
-MOST_ANSWER_BYTES = 2 * MAX_PIXELS + MOST_HEADER_BYTES + (64 << 20)
-"""Of the arrays that a decoder answers with: pixels, header, and the input of a network."""
+MOST_ANSWER_BYTES = 3 * MAX_PIXELS + MOST_HEADER_BYTES + (64 << 20)
+"""Of the arrays that a decoder answers with: pixels or tiles, header, and the input of a network."""
+
+MOST_DISPLAY_CHARACTERS = 256 * 1024
 
 LONGEST_SENTENCE = 600
 
@@ -219,6 +223,40 @@ class MammogramReader:
             picture, name, rows, columns, path=path.absolute(), network_input=network_input, **answer.facts()
         )
 
+    def read_pyramid(
+        self, path: Path | str, name: str | None = None, *, laterality: Laterality | None = None
+    ) -> tuple[TilePyramid, Dataset | None]:
+        """Read one mammogram as tiles for a viewer, and its header if it is a DICOM file.
+
+        Parameters
+        ----------
+        path, name
+            As of `read`.
+        laterality
+            Which breast, where the file does not say it.
+
+        Raises
+        ------
+        MammogramUnavailableError
+            If the file cannot be opened, or no process to read it in can be started.
+        MammogramError
+            If it cannot be read as a mammogram; also when the decoder died or hung on it.
+        ValueError
+            If the reader is closed.
+        """
+        path = Path(path)
+        name = name or path.name
+        answer = self._ask("pyramid", path, name, laterality=laterality and str(laterality))
+        tiles, ends = answer.array("tiles", np.uint8, 1), answer.array("ends", np.int64, 1)
+        try:
+            display = Display.model_validate_json(answer.fields.display or "")
+        except ValidationError as error:
+            raise _unbelievable(name) from error
+        whole = ends.size == tile_count(display.levels) and ends[-1] == tiles.size and bool(np.all(np.diff(ends) > 0))
+        if not whole or display.rows * display.columns > MAX_PIXELS:
+            raise _unbelievable(name)
+        return TilePyramid(display, tiles, ends), answer.header
+
     def read_header(self, path: Path | str, name: str | None = None, *, keywords: Sequence[str] = ()) -> Dataset:
         """Read the attributes of a DICOM file without its pixel data, whether or not `read` takes it.
 
@@ -338,6 +376,7 @@ class _Fields(BaseModel):
     bits_stored: int | None = None
     rows: int = Field(default=1, gt=0, lt=1 << 20)
     columns: int = Field(default=1, gt=0, lt=1 << 20)
+    display: str | None = Field(default=None, max_length=MOST_DISPLAY_CHARACTERS)
     placement: list[float] | None = Field(default=None, min_length=4, max_length=4)
 
 
@@ -525,6 +564,8 @@ def _answer(request: Message) -> Message:
         match fields["task"]:
             case "header":
                 message = _answer_header(path, name, fields["keywords"])
+            case "pyramid":
+                message = _answer_pyramid(path, name, fields["laterality"])
             case "reduce":
                 message = _answer_reduced(path, name, fields)
             case _:
@@ -573,6 +614,21 @@ def _answer_reduced(path: Path, name: str, fields: Any) -> Message:
             return _reduced(_not_blank(file.mammogram()), preprocessing, header)
     except BaseException as error:  # the header, where there is one, goes with whatever went wrong after it
         return Message({**_problem(error, name), **header.fields}, header.arrays)
+
+
+def _answer_pyramid(path: Path, name: str, side: str | None) -> Message:
+    header, laterality = Message({}), Laterality(side) if side else None
+    with _openable(name):
+        if _kind(path, name) is FileKind.DICOM:
+            file = DicomFile.open(path, name)
+            pyramid, header = file.pyramid(laterality), _header_message(file.encoded, file.sop_class)
+        else:
+            mammogram = read_file(path, name)
+            white = (1 << (mammogram.acquisition.bits_stored or 16)) - 1
+            turn = turned(mammogram.pixels, laterality or mammogram.laterality, None)
+            pyramid = tile_pyramid(mammogram.pixels, scale=white / WHITE, turn=turn)
+    fields = {"display": pyramid.display.model_dump_json(), **header.fields}
+    return Message(fields, {"tiles": pyramid.tiles, "ends": pyramid.ends, **header.arrays})
 
 
 def _answer_whole(path: Path, name: str) -> Message:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
-from mammoscope.imaging.attributes import items, number, numbers, word
+from mammoscope.imaging.attributes import items, number, numbers, text, texts, word
 from mammoscope.imaging.mammogram import WHITE, MammogramError, PresentationIntent
 from mammoscope.imaging.pixel_data import PixelFormat
 
@@ -66,23 +66,80 @@ def displayed(
     """
     if pixel_format.photometric == "PALETTE COLOR" or stored.ndim == 3:
         return _luminance(stored, header, pixel_format, name)
-    index = stored.astype(np.int32) - pixel_format.lowest if pixel_format.signed else stored
+    index = indices(stored, pixel_format)
     padding = _padding(header, pixel_format)
+    counts = np.bincount(index.ravel(), minlength=pixel_format.levels)
+    counts[padding] = 0
+    (_, grey) = next(_greys(counts, header, pixel_format, intent, name))
+    shown: NDArray[np.uint16] = _table(grey, padding)[index]
+    return shown
+
+
+def indices(stored: NDArray[np.integer[Any]], pixel_format: PixelFormat) -> NDArray[np.integer[Any]]:
+    """Stored values counted from the lowest that there can be."""
+    return stored.astype(np.int32) - pixel_format.lowest if pixel_format.signed else stored
+
+
+def ways_to_display(
+    stored: NDArray[np.integer[Any]],
+    header: Dataset,
+    pixel_format: PixelFormat,
+    intent: PresentationIntent | None,
+    name: str,
+) -> tuple[list[tuple[str, _Values]], tuple[int, int] | None]:
+    """Every way to display an image that its file knows, the one of `displayed` first, and its padding.
+
+    Parameters
+    ----------
+    stored, header, pixel_format, intent, name
+        As of `displayed`; a grey image.
+
+    Returns
+    -------
+    ways
+        What each is called, and its grey from 0 to 1 for each value of `indices`, padding not yet black.
+    padding
+        Lowest and highest of `indices` that are padding; ``None`` where there is none.
+
+    Raises
+    ------
+    MammogramError
+        As `displayed`.
+    """
+    padding = _padding(header, pixel_format)
+    counts = np.bincount(indices(stored, pixel_format).ravel(), minlength=pixel_format.levels)
+    counts[padding] = 0
+    ways: list[tuple[str, _Values]] = []
+    try:
+        for said, grey in _greys(counts, header, pixel_format, intent, name):
+            ways.append((said or f"window {len(ways) + 1}", np.clip(grey, 0, 1)))
+    except MammogramError:  # a table that cannot be read, behind windows that do
+        if not ways:
+            raise
+    places = np.flatnonzero(padding)
+    return ways, (int(places[0]), int(places[-1])) if places.size else None
+
+
+def _greys(
+    counts: NDArray[np.int64],
+    header: Dataset,
+    pixel_format: PixelFormat,
+    intent: PresentationIntent | None,
+    name: str,
+) -> Iterator[tuple[str, _Values]]:
+    """Each usable VOI of the file and then the automatic one: what it is called, and grey as the reader sees it."""
     values = np.arange(pixel_format.lowest, pixel_format.lowest + pixel_format.levels, dtype=np.float64)
     values = _modality(values, header, pixel_format, name)
     inverted = pixel_format.photometric == "MONOCHROME1" or word(header, "PresentationLUTShape") == "INVERSE"
-    counts = np.bincount(index.ravel(), minlength=pixel_format.levels)
-    counts[padding] = 0
     present = counts > 0
-    for grey in _voi(values, header, pixel_format, name):
-        table = _table(1 - grey if inverted else grey, padding)
-        if np.unique(table[present]).size > 1:
-            return table[index]
+    for said, grey in _voi(values, header, pixel_format, name):
+        shown = 1 - grey if inverted else grey
+        if np.unique(np.rint(np.clip(shown[present], 0, 1) * WHITE)).size > 1:
+            yield said, shown
     if intent is PresentationIntent.FOR_PROCESSING:
-        grey = _detector_window(values, header, counts, inverted)
+        yield "automatic", _detector_window(values, header, counts, inverted)
     else:
-        grey = _full_range(values, counts, inverted)
-    return _table(grey, padding)[index]
+        yield "full range", _full_range(values, counts, inverted)
 
 
 def _table(grey: _Values, padding: NDArray[np.bool_]) -> NDArray[np.uint16]:
@@ -121,17 +178,18 @@ def _modality(values: _Values, header: Dataset, pixel_format: PixelFormat, name:
     return values * (slope or 1.0) + (intercept or 0.0)
 
 
-def _voi(values: _Values, header: Dataset, pixel_format: PixelFormat, name: str) -> Iterator[_Values]:
-    """Each VOI LUT, then each window, as grey from 0 to 1.
+def _voi(values: _Values, header: Dataset, pixel_format: PixelFormat, name: str) -> Iterator[tuple[str, _Values]]:
+    """Each VOI LUT, then each window, by what the file calls it, as grey from 0 to 1.
 
     A table that cannot be read is an error only once the windows beside it are used up.
     """
     signed = bool(np.any(values < 0)) or pixel_format.signed
     for transformation in voi_transformations(header, signed, name):
+        said = transformation.explanation
         if isinstance(transformation, Window):
-            yield windowed(values, transformation.center, transformation.width, transformation.function)
+            yield said, windowed(values, transformation.center, transformation.width, transformation.function)
         else:
-            yield transformation.data[transformation.positions(values)] / transformation.white
+            yield said, transformation.data[transformation.positions(values)] / transformation.white
 
 
 def voi_transformations(header: Dataset, signed: bool, name: str) -> "Iterator[LookupTable | Window]":
@@ -154,9 +212,11 @@ def voi_transformations(header: Dataset, signed: bool, name: str) -> "Iterator[L
         except MammogramError as error:
             unreadable = unreadable or error
     function = word(header, "VOILUTFunction") or "LINEAR"
-    for center, width in zip(numbers(header, "WindowCenter"), numbers(header, "WindowWidth"), strict=False):
+    said = texts(header, "WindowCenterWidthExplanation")
+    windows = zip(numbers(header, "WindowCenter"), numbers(header, "WindowWidth"), strict=False)
+    for place, (center, width) in enumerate(windows):
         if center is not None and width is not None and width > 0:
-            yield Window(center, width, function)
+            yield Window(center, width, function, said[place] if place < len(said) else "")
     if unreadable:
         raise unreadable
 
@@ -275,6 +335,7 @@ class Window:
     center: float
     width: float
     function: str
+    explanation: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,6 +346,7 @@ class LookupTable:
     first: int
     white: int
     bits: int
+    explanation: str = ""
 
     def positions(self, values: _Values) -> NDArray[np.int64]:
         """Where each value is looked up: values beyond either end take the entry at that end."""
@@ -313,7 +375,7 @@ class LookupTable:
             )
         first = first - 65536 if signed and first > 32767 else first
         data = data[:entries]
-        return cls(data, first, _white(bits, int(data.max())), bits)
+        return cls(data, first, _white(bits, int(data.max())), bits, text(item, "LUTExplanation") or "")
 
 
 def _white(bits: int, highest: int) -> int:

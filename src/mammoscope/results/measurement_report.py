@@ -83,8 +83,10 @@ def ai_sr(
     now: datetime | None = None,
     supersedes: Sequence[ResultReference] = (),
     missing: Sequence[str] = (),
+    verified_by: str | None = None,
+    organisation: str = "unknown",
 ) -> FileDataset:
-    """The AI report of one study.
+    """The AI report of one study; or, once a reader has confirmed the findings, the reader's.
 
     Parameters
     ----------
@@ -97,6 +99,9 @@ def ai_sr(
     missing
         One sentence each for what the study should have held read and does not; the report then never says that all
         succeeded.
+    verified_by, organisation
+        The reader whose findings these are, and of which organisation: then the report is verified (PS3.3 C.17.2) and
+        final, its observer is a person (TID 1003), and no finding is an algorithm's. ``None`` for an algorithm's own.
 
     Raises
     ------
@@ -109,16 +114,20 @@ def ai_sr(
             raise ResultError(f"{read.mammogram.name} cannot be in an AI report: {obstacle}.")
     series = ResultSeries.AI_SR
     uid = result_instance_uid(series, images, algorithm, missing)
+    reader = None if verified_by is None else _person_name(verified_by)
     made = hd.sr.Comprehensive3DSR(
         evidence=[image_reference(read.header) for read in images],
-        content=_content(images, algorithm, missing),
+        content=_content(images, algorithm, missing, reader),
         series_instance_uid=result_series_uid(series, images[0], algorithm),
         series_number=series.value.number,
         sop_instance_uid=uid,
         instance_number=1,
         manufacturer=MANUFACTURER,
         is_complete=True,
-        is_final=False,
+        is_final=reader is not None,
+        is_verified=reader is not None,
+        verifying_observer_name=reader,
+        verifying_organization=printable(organisation)[:64] if reader else None,
         transfer_syntax_uid=ExplicitVRLittleEndian,
     )
     report = finished(made, images[0], series, algorithm, now)
@@ -128,21 +137,33 @@ def ai_sr(
 
 
 def _content(
-    images: Sequence[ReadMammogram], algorithm: Algorithm, missing: Sequence[str]
+    images: Sequence[ReadMammogram], algorithm: Algorithm, missing: Sequence[str], reader: str | None
 ) -> hd.sr.ContainerContentItem:
     """TID 1500, put together here because highdicom's refuses a report without measurement groups."""
     report = hd.sr.ContainerContentItem(codes.DCM.ImagingMeasurementReport, template_id="1500")
     report.ContentSequence = hd.sr.ContentSequence(
         [
             *hd.sr.LanguageOfContentItemAndDescendants(_LANGUAGE),
-            *_observer(algorithm),
+            *(_person(reader) if reader else _observer(algorithm)),
             hd.sr.CodeContentItem(codes.DCM.ProcedureReported, codes.cid100.ImagingProcedure, _MODIFIES),
             _image_library(images),
-            _measurements(images, algorithm),
+            _measurements(images, algorithm, of_reader=reader is not None),
             _evaluations(images, missing),
         ]
     )
     return report
+
+
+def _person_name(name: str) -> str:
+    """A name in the form of PS3.5 section 6.2.1: as a family name alone, without what separates its parts there."""
+    return (printable(name).translate(str.maketrans("^=", "  "))[:63].strip() or "unknown") + "^"
+
+
+def _person(name: str) -> hd.sr.ObservationContext:
+    """TID 1001: the reader."""
+    person = hd.sr.PersonObserverIdentifyingAttributes(name=name)
+    context = hd.sr.ObserverContext(observer_type=codes.DCM.Person, observer_identifying_attributes=person)
+    return hd.sr.ObservationContext(observer_person_context=context)
 
 
 def _observer(algorithm: Algorithm) -> hd.sr.ObservationContext:
@@ -157,13 +178,15 @@ def _observer(algorithm: Algorithm) -> hd.sr.ObservationContext:
     return hd.sr.ObservationContext(observer_device_context=context)
 
 
-def _measurements(images: Sequence[ReadMammogram], algorithm: Algorithm) -> hd.sr.ContainerContentItem:
+def _measurements(
+    images: Sequence[ReadMammogram], algorithm: Algorithm, *, of_reader: bool
+) -> hd.sr.ContainerContentItem:
     """TID 1500 row 6: a group for each finding. It is there without any, for viewers look for it."""
     groups = [
         item
         for read in images
         for tracked in tracked_findings(read, algorithm)
-        for item in _region(read, tracked, algorithm)
+        for item in _region(read, tracked, algorithm, of_reader=of_reader)
     ]
     container = hd.sr.ContainerContentItem(codes.DCM.ImagingMeasurements, relationship_type=_CONTAINS)
     if groups:
@@ -172,7 +195,7 @@ def _measurements(images: Sequence[ReadMammogram], algorithm: Algorithm) -> hd.s
 
 
 def _region(
-    read: ReadMammogram, tracked: TrackedFinding, algorithm: Algorithm
+    read: ReadMammogram, tracked: TrackedFinding, algorithm: Algorithm, *, of_reader: bool
 ) -> hd.sr.PlanarROIMeasurementsAndQualitativeEvaluations:
     """TID 1410: one finding.
 
@@ -194,7 +217,7 @@ def _region(
         finding_type=FEATURE_CODES[tracked.finding.label.casefold()],
         finding_category=codes.SCT.MorphologicallyAbnormalStructure,
         finding_sites=_site(read),
-        algorithm_id=_algorithm(read, algorithm),
+        algorithm_id=None if of_reader else _algorithm(read, algorithm),
         measurements=[hd.sr.Measurement(name, value, codes.UCUM.Percent) for name, value in measured],
     )
     first = next(item for item in group[0].ContentSequence if item.value_type is hd.sr.ValueTypeValues.NUM)

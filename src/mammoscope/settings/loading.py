@@ -25,6 +25,7 @@ from mammoscope.settings.schema import (
     HealthSettings,
     ModelSettings,
     NoticeSettings,
+    ReviewSettings,
     ServiceSettings,
     SourceSettings,
     TLSSettings,
@@ -56,6 +57,7 @@ class NodeSettings(BaseSettings):
     sources: tuple[SourceSettings, ...] = ()
     tls: TLSSettings | None = None
     web: WebSettings | None = None
+    review: ReviewSettings | None = None
     health: HealthSettings | None = None
     audit: AuditSettings = AuditSettings()
     notices: NoticeSettings = NoticeSettings()
@@ -106,14 +108,17 @@ class NodeSettings(BaseSettings):
         for peer in (*self.destinations, *self.sources):
             if peer.tls:
                 return f"'{peer.name}' has tls = true, which needs the section [tls] with our certificate"
-        if self.web is not None and self.web.tls:
-            return "[web] tls = true needs the section [tls] with our certificate"
+        for name, section in (("web", self.web), ("review", self.review)):
+            if section is not None and section.tls:
+                return f"[{name}] tls = true needs the section [tls] with our certificate"
         return None
 
     def _ports_that_collide(self) -> str | None:
         ports = [("port of [node]", self.node.port if self.listens_plain else 0), ("port of [tls]", self.tls_port or 0)]
         if self.web is not None and self.web.host in (self.node.host, "0.0.0.0", "::"):
             ports.append(("port of [web]", self.web.port))
+        if self.review is not None and self.review.host in (self.node.host, "0.0.0.0", "::"):
+            ports.append(("port of [review]", self.review.port))
         for number, (name, port) in enumerate(ports):
             for other, same in ports[:number]:
                 if port == same != 0:
@@ -139,6 +144,7 @@ _JSON_VARIABLES = frozenset(
         "TLS",
         "WEB",
         "WEB__TOKENS",
+        "REVIEW",
         "HEALTH",
         "AUDIT",
         "NOTICES",

@@ -18,6 +18,7 @@ from mammoscope.settings.schema import (
     HealthSettings,
     ModelSettings,
     NoticeSettings,
+    ReviewSettings,
     ServiceSettings,
     SourceSettings,
     TLSSettings,
@@ -33,6 +34,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "model": ModelSettings,
     "tls": TLSSettings,
     "web": WebSettings,
+    "review": ReviewSettings,
     "health": HealthSettings,
     "audit": AuditSettings,
     "notices": NoticeSettings,
@@ -42,7 +44,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
 _LINE = 100
 _TO_SAY = {"node": ("ae_title", "host", "port", "storage"), "destinations": ("name", "ae_title", "host", "port")}
 """Keys that the file to start from says; it shows every other one commented out."""
-_LEFT_OUT = ("sources", "tls")
+_LEFT_OUT = ("sources", "tls", "review")
 """Sections that it shows commented out as a whole."""
 
 

@@ -342,6 +342,42 @@ class WebSettings(_Section):
     )
 
 
+class SecondReader(StrEnum):
+    """Whether each study is read by a second reader, and whether that one sees the first one's boxes."""
+
+    NONE = "none"
+    BLIND = "blind"
+    OPEN = "open"
+
+
+class ReviewSettings(_Section):
+    """``[review]``: the reading room, where readers see the studies and correct what was found."""
+
+    host: str = Field(
+        default="127.0.0.1",
+        min_length=1,
+        description="The address to listen on; any but this machine's needs accounts (`mammoscope readers add`).",
+    )
+    port: int = Field(default=8090, ge=0, le=65535, description="The port to listen on; 0 for a free one.")
+    tls: bool = Field(default=False, description="Whether to serve https, with the certificate of `[tls]`.")
+    behind_https: bool = Field(
+        default=False, description="Whether a proxy in front serves https: cookies travel by it only then."
+    )
+    second_reader: SecondReader = Field(
+        default=SecondReader.NONE,
+        description="Whether a second reader reads each study: `none`, `blind` or `open` (sees the first one's boxes).",
+    )
+    organisation: str = Field(
+        default="unknown", min_length=1, max_length=64, description="Whose readers they are, for the verified reports."
+    )
+    viewer_url: str | None = Field(
+        default=None,
+        pattern=r"^https?://\S+$",
+        description="The site's own viewer, with `{study}` for the Study Instance UID: a link beside each study.",
+        examples=["https://pacs/ohif/viewer?StudyInstanceUIDs={study}"],
+    )
+
+
 class HealthSettings(_Section):
     """``[health]``: a synthetic study goes round the node at an interval, apart from patients."""
 

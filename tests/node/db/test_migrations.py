@@ -18,7 +18,7 @@ from mammoscope.node.db.engine import DatabaseError, dialect_url, open_database
 from mammoscope.node.db.repository import DeliveryStatus, Records, StudyState
 
 OLD = Path(__file__).with_name("data") / "0.1.0.sql"
-HEAD = "0002"
+HEAD = "0003"
 
 
 @pytest.fixture
@@ -50,7 +50,11 @@ def test_nothing_of_an_old_database_is_lost(storage: Path) -> None:
         to_read = {order.study for order in records.studies_to_read()}
     assert {record.state for record in found.values()} == set(StudyState)
     after = rows(storage / "node.sqlite")
-    assert {**after, "reports": [row[:-1] for row in after["reports"]]} == before
+    assert {
+        **after,
+        "reports": [row[:-1] for row in after["reports"]],
+        "images_read": [row[:-1] for row in after["images_read"]],
+    } == before
 
     states = {record.state: record for record in found.values()}
     assert states[StudyState.READING].objects[0].tries == 1

@@ -3,14 +3,21 @@
 import os
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mammoscope.cli.node.acting import pull, resend, retry
 from mammoscope.cli.node.inspecting import audit, check, show, status
+from mammoscope.cli.review import needs_review
 from mammoscope.errors import MammoscopeError
+
+if TYPE_CHECKING:
+    from mammoscope.node import Node
+    from mammoscope.settings import NodeSettings
 
 app = typer.Typer(name="node", no_args_is_help=True, help="The PACS node: receives studies, reads them, sends results.")
 
@@ -46,9 +53,25 @@ def run(
     model = settings.model
     with (
         ModelPool(model.bundle, processes=model.processes, threads=model.threads) as detector,
-        OperatedNode(settings, detector, at_once=detector.processes, intents=detector.metadata.input.intents),
+        OperatedNode(
+            settings, detector, at_once=detector.processes, intents=detector.metadata.input.intents
+        ) as operated,
+        _reading_room(settings, operated.node),
     ):
         stop.wait()
+
+
+@contextmanager
+def _reading_room(settings: "NodeSettings", node: "Node") -> Iterator[None]:
+    """Serve the reading room that the settings ask for, with packages that a node without one does not need."""
+    if settings.review is None:
+        yield
+        return
+    needs_review()
+    from mammoscope.review.beside_node import reading_room
+
+    with reading_room(settings, node.records):
+        yield
 
 
 @app.command()

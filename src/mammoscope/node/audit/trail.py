@@ -112,6 +112,17 @@ class AuditTrail:
                     offset += len(line)
                     yield line.rstrip(b"\n"), Position(file.name, offset)
 
+    def last(self, limit: int) -> list[dict[str, object]]:
+        """The last lines, the newest first; damaged ones are left out."""
+        found: list[dict[str, object]] = []
+        for file in reversed(self._files()):
+            for line in reversed(file.read_bytes().split(b"\n")[:-1]):
+                if len(found) == limit:
+                    return found
+                if (said := _parse(line)) is not None:
+                    found.append(said)
+        return found
+
     def verify(self) -> Verification:
         """Check every line against the one before it, and the last against ``head``."""
         problems: list[str] = []

@@ -115,7 +115,8 @@ def _object(row: dict[str, Any]) -> ObjectRecord:
 
 
 def _image(row: dict[str, Any]) -> ImageRecord:
-    return ImageRecord.model_validate({**row, "sop_instance_uid": row["sop_instance"]})
+    found = row["found"] or ()
+    return ImageRecord.model_validate({**row, "found": found, "sop_instance_uid": row["sop_instance"]})
 
 
 def _result(row: dict[str, Any]) -> ResultRecord:
@@ -158,6 +159,7 @@ def insert_report(connection: sa.Connection, study: str, report: Report) -> bool
             "status": image.status,
             "findings": image.findings,
             "reason": image.reason,
+            "found": [list(one) for one in image.found],
         }
         for image in report.images
     ]

@@ -74,12 +74,19 @@ class ObjectRecord(_Record):
 
 
 class ImageRecord(_Record):
-    """How the reading of one image ended."""
+    """How the reading of one image ended.
+
+    Parameters
+    ----------
+    found
+        Each finding as x0, y0, x1, y1 in stored pixels, score and label; empty for an image read before 0.3.
+    """
 
     sop_instance_uid: str
     status: ReadingStatus
     findings: int = 0
     reason: str | None = None
+    found: tuple[tuple[float, float, float, float, float, str], ...] = ()
 
 
 class ResultRecord(_Record):

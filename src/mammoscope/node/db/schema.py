@@ -93,6 +93,8 @@ images_read = sa.Table(
     sa.Column("status", sa.String(16), nullable=False),
     sa.Column("findings", sa.Integer, nullable=False),
     sa.Column("reason", sa.Text),
+    # Where, of what class and how sure: x0, y0, x1, y1 in stored pixels, score, label. None of before they were kept.
+    sa.Column("found", sa.JSON),
     sa.ForeignKeyConstraint(*_of_report, ondelete="CASCADE"),
 )
 

@@ -225,7 +225,11 @@ def _references(record: StudyRecord) -> tuple[ResultReference, ...]:
 def _image(outcome: ReadMammogram | Reading) -> ImageRecord:
     reading = outcome.reading if isinstance(outcome, ReadMammogram) else outcome
     return ImageRecord(
-        sop_instance_uid=reading.name, status=reading.status, findings=len(reading.findings), reason=reading.reason
+        sop_instance_uid=reading.name,
+        status=reading.status,
+        findings=len(reading.findings),
+        reason=reading.reason,
+        found=tuple((*finding.box.as_tuple(), finding.score, finding.label) for finding in reading.findings),
     )
 
 

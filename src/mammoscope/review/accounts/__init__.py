@@ -1,0 +1,6 @@
+"""Who may read: users and their roles, passwords, sessions; a name and a password come in, a session comes out."""
+
+from mammoscope.review.accounts.accounts import Accounts, Role, Session, User
+from mammoscope.review.accounts.limits import LoginLimiter
+
+__all__ = ["Accounts", "LoginLimiter", "Role", "Session", "User"]

@@ -1,0 +1,62 @@
+"""The reading room beside a node: its studies, its audit trail, and its way to the PACS."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mammoscope.network.tls import TLSConfig
+from mammoscope.node.audit.trail import AuditTrail
+from mammoscope.node.db.repository import Records
+from mammoscope.review.out import PacsSender
+from mammoscope.review.room import ReadingRoom
+from mammoscope.review.service import ReviewService
+from mammoscope.review.sources import NodeStudies
+from mammoscope.review.tiles import TileCache
+from mammoscope.settings import NodeSettings
+
+FOLDER = "review"
+"""Within the node's storage folder."""
+
+
+@contextmanager
+def reading_room(settings: NodeSettings, records: Records) -> Iterator[ReviewService | None]:
+    """Serve the reading room of a running node; nothing where its settings have none.
+
+    Parameters
+    ----------
+    records
+        The node's.
+
+    Raises
+    ------
+    ServiceError
+        If the address cannot be listened on, or is not this machine's own and there are no accounts.
+    ReviewError
+        If its folder cannot be used.
+    """
+    review = settings.review
+    if review is None:
+        yield None
+        return
+    storage = settings.node.storage
+    tiles = TileCache(storage / FOLDER / "tiles")
+    room = ReadingRoom(
+        NodeStudies(records, storage, tiles.reader, settings.node.ae_title),
+        storage / FOLDER,
+        tiles=tiles,
+        audit=AuditTrail(storage / "audit"),
+        second_reader=review.second_reader,
+        viewer_url=review.viewer_url,
+    )
+    room.send = PacsSender(
+        room.store,
+        records,
+        storage,
+        tiles.reader,
+        settings.destinations,
+        review.organisation,
+        shadow=settings.node.shadow,
+    )
+    tls = settings.tls
+    certificate = TLSConfig(tls.certificate, tls.key, tls.trusted) if tls is not None and review.tls else None
+    with ReviewService(room, review.host, review.port, tls=certificate, behind_https=review.behind_https) as service:
+        yield service

@@ -1,0 +1,37 @@
+"""Pages from the templates; whatever is put into one is escaped."""
+
+from datetime import datetime
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from mammoscope import __version__
+from mammoscope.untrusted_text import one_line
+
+
+def _shown(value: object) -> str:
+    return one_line(value, 300)
+
+
+def _moment(value: datetime) -> str:
+    return value.astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{value * 100:.0f} %"
+
+
+_environment = Environment(
+    loader=PackageLoader("mammoscope.review", "templates"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_environment.filters.update(shown=_shown, moment=_moment, percent=_percent)
+_environment.globals.update(version=__version__)
+
+
+def page(template: str, **values: Any) -> str:
+    """A page, or a part of one, as HTML."""
+    return _environment.get_template(template).render(**values)

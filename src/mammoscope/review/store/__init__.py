@@ -1,0 +1,49 @@
+"""The reading room's memory: studies and proposals come in, readers' actions are added, truth comes out.
+
+Nothing that a reader did is ever changed or removed: what an image's boxes are is worked out from the actions
+(`mammoscope.review.store.marks`).
+"""
+
+from mammoscope.review.store.agreement import Agreement, Comparison, compare
+from mammoscope.review.store.marks import DETAILS, Action, ActionKind, Mark, Origin, Proposal, Verdict
+from mammoscope.review.store.models import (
+    ImageRow,
+    Place,
+    Progress,
+    ProposedBox,
+    Read,
+    ReadState,
+    SourceImage,
+    SourceStudy,
+    StudyRow,
+    Truth,
+    Worklist,
+)
+from mammoscope.review.store.store import ReviewStore
+from mammoscope.settings.schema import SecondReader
+
+__all__ = [
+    "DETAILS",
+    "Action",
+    "ActionKind",
+    "Agreement",
+    "Comparison",
+    "ImageRow",
+    "Mark",
+    "Origin",
+    "Place",
+    "Progress",
+    "Proposal",
+    "ProposedBox",
+    "Read",
+    "ReadState",
+    "ReviewStore",
+    "SecondReader",
+    "SourceImage",
+    "SourceStudy",
+    "StudyRow",
+    "Truth",
+    "Verdict",
+    "Worklist",
+    "compare",
+]

@@ -1,0 +1,227 @@
+"""`TileCache`: pyramids on disk, one file each, cut when somebody first looks."""
+
+import contextlib
+import hashlib
+import json
+import os
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from mammoscope.imaging import (
+    Display,
+    Laterality,
+    MammogramError,
+    MammogramReader,
+    TilePyramid,
+    attributes,
+    tile_number,
+)
+from mammoscope.review.errors import NotFoundError
+
+MOST_OPEN = 200
+"""Pyramids of which the table of contents is kept in memory."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPyramid:
+    """A pyramid on disk.
+
+    Parameters
+    ----------
+    digest
+        SHA-256 of the image file and of the side that it hangs on: names the tiles for as long as they are cached.
+    spacing_mm
+        Distance of pixel centres (down, across) where the file says it; at the detector, not in the breast.
+    """
+
+    digest: str
+    file: Path
+    display: Display
+    ends: tuple[int, ...]
+    spacing_mm: tuple[float, float] | None = None
+
+
+class TileCache:
+    """Cuts and keeps pyramids in a folder. Safe to use from several threads.
+
+    Parameters
+    ----------
+    folder
+        Made if it is not there; readable by this account only.
+    workers
+        How many images are cut at once, each in a process of its own.
+    most_bytes
+        Beyond it the pyramids that nobody asked for longest are deleted.
+    """
+
+    def __init__(self, folder: Path, workers: int = 2, most_bytes: int = 20 << 30) -> None:
+        self._folder = folder
+        self._most_bytes = most_bytes
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for partial in folder.glob(".*.part"):
+            partial.unlink(missing_ok=True)
+        self._reader = MammogramReader(workers)
+        self._lock = threading.Lock()
+        self._cutting: dict[str, threading.Lock] = {}
+        self._open: OrderedDict[str, StoredPyramid] = OrderedDict()
+        self._digests: dict[tuple[str, int, int], str] = {}
+
+    def close(self) -> None:
+        """End the decoding processes."""
+        self._reader.close()
+
+    @property
+    def reader(self) -> MammogramReader:
+        """What decodes."""
+        return self._reader
+
+    def pyramid(self, path: Path, name: str, laterality: Laterality | None = None) -> StoredPyramid:
+        """The pyramid of an image file, cut now if it is not there.
+
+        Parameters
+        ----------
+        name
+            What messages call the image.
+
+        Raises
+        ------
+        NotFoundError
+            If the file is no longer there.
+        MammogramError
+            If it cannot be decoded.
+        """
+        digest = self._digest(path, name, laterality)
+        with self._lock:
+            turn = self._cutting.setdefault(digest, threading.Lock())
+        with turn:  # whoever asks while it is cut waits, and does not cut it again
+            found = self._stored(digest)
+            return found if found is not None else self._cut(path, name, laterality, digest)
+
+    def tile(self, pyramid: StoredPyramid, level: int, column: int, row: int) -> bytes:
+        """One tile, compressed by gzip.
+
+        Raises
+        ------
+        NotFoundError
+            If the pyramid has no such tile, or is no longer there.
+        """
+        number = tile_number(pyramid.display.levels, level, column, row)
+        if number is None:
+            raise NotFoundError("the image has no such tile.")
+        begin = pyramid.ends[number - 1] if number else 0
+        try:
+            with pyramid.file.open("rb") as file:
+                return os.pread(file.fileno(), pyramid.ends[number] - begin, begin)
+        except FileNotFoundError:
+            with self._lock:
+                self._open.pop(pyramid.digest, None)
+            raise NotFoundError("the image is no longer kept here.") from None
+
+    def drop_orphans(self) -> int:
+        """Delete the pyramids of files that are no longer there, and return how many they were."""
+        dropped = 0
+        for contents in self._folder.glob("*.json"):
+            with contextlib.suppress(OSError, ValueError):
+                if not Path(json.loads(contents.read_bytes())["source"]).exists():
+                    self._drop(contents.stem)
+                    dropped += 1
+        return dropped
+
+    def _digest(self, path: Path, name: str, laterality: Laterality | None) -> str:
+        try:
+            stat = path.stat()
+            key = str(path), stat.st_size, stat.st_mtime_ns
+            content = self._digests.get(key)
+            if content is None:
+                with path.open("rb") as file:
+                    content = self._digests[key] = hashlib.file_digest(file, "sha256").hexdigest()
+        except FileNotFoundError:
+            raise NotFoundError(f"the image {name} is no longer kept here.") from None
+        except OSError as error:
+            raise MammogramError(f"the image {name} cannot be opened ({error.strerror}).") from None
+        return hashlib.sha256(f"1 {content} {laterality or ''}".encode()).hexdigest()
+
+    def _stored(self, digest: str) -> StoredPyramid | None:
+        with self._lock:
+            found = self._open.get(digest)
+            if found is not None:
+                self._open.move_to_end(digest)
+        if found is None:
+            try:
+                said = json.loads((self._folder / f"{digest}.json").read_bytes())
+                spacing = said["spacing_mm"]
+                found = StoredPyramid(
+                    digest,
+                    self._folder / f"{digest}.tiles",
+                    Display.model_validate(said["display"]),
+                    tuple(said["ends"]),
+                    None if spacing is None else (spacing[0], spacing[1]),
+                )
+            except (OSError, ValueError, KeyError, TypeError):
+                return None
+        if not found.file.is_file():
+            return None
+        with contextlib.suppress(OSError):
+            os.utime(found.file)
+        self._remember(found)
+        return found
+
+    def _remember(self, pyramid: StoredPyramid) -> None:
+        with self._lock:
+            self._open[pyramid.digest] = pyramid
+            while len(self._open) > MOST_OPEN:
+                self._open.popitem(last=False)
+
+    def _cut(self, path: Path, name: str, laterality: Laterality | None, digest: str) -> StoredPyramid:
+        pyramid, header = self._reader.read_pyramid(path, name, laterality=laterality)
+        spacing = None if header is None else attributes.spacing(header)
+        distances = None if spacing is None else (spacing.row_mm, spacing.column_mm)
+        self._make_room(pyramid)
+        stored = StoredPyramid(
+            digest, self._folder / f"{digest}.tiles", pyramid.display, tuple(map(int, pyramid.ends)), distances
+        )
+        contents = {
+            "source": str(path.absolute()),
+            "display": pyramid.display.model_dump(mode="json"),
+            "ends": stored.ends,
+            "spacing_mm": distances,
+        }
+        try:
+            self._write(f"{digest}.tiles", pyramid.tiles.tobytes())
+            self._write(f"{digest}.json", json.dumps(contents).encode())
+        except OSError as error:
+            raise MammogramError(
+                f"the tiles of {name} cannot be written ({error.strerror}): make room on the disk of the reading room."
+            ) from None
+        self._remember(stored)
+        return stored
+
+    def _write(self, name: str, content: bytes) -> None:
+        partial = self._folder / f".{name}.{threading.get_ident()}.part"
+        try:
+            with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+                file.write(content)
+            partial.replace(self._folder / name)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def _make_room(self, pyramid: TilePyramid) -> None:
+        files = [(file.stat().st_mtime, file.stat().st_size, file.stem) for file in self._folder.glob("*.tiles")]
+        taken = sum(size for _, size, _ in files) + pyramid.tiles.size
+        for _, size, digest in sorted(files):
+            if taken <= self._most_bytes:
+                return
+            self._drop(digest)
+            taken -= size
+
+    def _drop(self, digest: str) -> None:
+        with self._lock:
+            self._open.pop(digest, None)
+        for suffix in ("json", "tiles"):
+            (self._folder / f"{digest}.{suffix}").unlink(missing_ok=True)

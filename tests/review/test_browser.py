@@ -1,0 +1,424 @@
+"""The reading room in a real browser: Debian's Chromium, its graphics card played by software."""
+
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import sqlalchemy as sa
+
+from mammoscope.imaging import read_mammogram
+from mammoscope.review import DatasetStudies, ReadingRoom, ReviewService, SecondReader
+from mammoscope.review.store import Progress, ProposedBox, SourceImage, SourceStudy, Verdict, schema
+from mammoscope.review.store.marks import Origin
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytestmark = pytest.mark.slow
+
+ARGUMENTS = ("--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
+NO_WEBGL = """
+const real = HTMLCanvasElement.prototype.getContext;
+HTMLCanvasElement.prototype.getContext = function (kind, ...more) {
+  return /webgl/.test(kind) ? null : real.call(this, kind, ...more);
+};
+"""
+
+
+class GrowingStudies(DatasetStudies):
+    """A data set to which tests add studies that it does not have."""
+
+    def gone(self, known: Mapping[str, str]) -> list[str]:  # noqa: ARG002
+        return []
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    found = shutil.which("chromium")
+    if found is None:
+        pytest.skip("there is no Chromium on this machine (Debian's package chromium)")
+    with (
+        playwright.sync_playwright() as started,
+        started.chromium.launch(executable_path=found, args=list(ARGUMENTS)) as launched,
+    ):
+        yield launched
+
+
+@pytest.fixture(scope="module")
+def service(small_dataset: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReviewService]:
+    """A reading room with blind second readers, which the tests of this file share: each takes a study of its own."""
+    folder = tmp_path_factory.mktemp("review")
+    room = ReadingRoom(GrowingStudies(*small_dataset), folder, second_reader=SecondReader.BLIND)
+    with ReviewService(room, port=0) as service:
+        service.room = room  # type: ignore[attr-defined]
+        yield service
+
+
+@pytest.fixture
+def enter(browser: Any, service: ReviewService) -> Iterator[Callable[..., Any]]:
+    """Log somebody in, in a window of their own; whatever it asks of another site, or fails at, fails the test."""
+    contexts, wrong = [], []
+
+    def entered(name: str, *, script: str = "", **how: Any) -> Any:
+        context = browser.new_context(viewport={"width": 1280, "height": 800}, **how)
+        contexts.append(context)
+        if script:
+            context.add_init_script(script)
+        page = context.new_page()
+
+        def told_elsewhere(request: Any) -> None:
+            if not request.url.startswith((service.url, "blob:", "data:")):
+                wrong.append(request.url)
+
+        page.set_default_timeout(20_000)
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on(
+            "request",
+            lambda request: (
+                None if request.url.startswith((service.url, "blob:", "data:")) else wrong.append(request.url)
+            ),
+        )
+        page.on("console", lambda said: wrong.append(said.text) if "Content Security Policy" in said.text else None)
+        page.goto(f"{service.url}/")
+        page.fill("#name", name)
+        page.click("text=Begin")
+        page.wait_for_url("**/worklist")
+        return page
+
+    yield entered
+    for context in contexts:
+        context.close()
+    assert wrong == []
+
+
+def add_study(service: ReviewService, key: str, boxes: list[tuple[float, ...]] | None = None, **facts: Any) -> int:
+    """A new study of one patient: the four images of the first one, with one proposed box each or those given."""
+    room: ReadingRoom = service.room  # type: ignore[attr-defined]
+    images = []
+    for place, image in enumerate(room.store.images(1)):
+        found = boxes if boxes is not None and place == 1 else [(100.0, 250.0, 200.0, 350.0, 0.6)] if place == 1 else []
+        proposals = tuple(ProposedBox(Origin.MODEL, tuple(box[:4]), "Mass", box[4]) for box in found)  # type: ignore[arg-type]
+        images.append(SourceImage(f"{key}_{place}", image.path, *_side(image), 640, 480, proposals))
+    room.store.put([SourceStudy(key, key, datetime.now(UTC), tuple(images), "1", **facts)])
+    return room.store.worklist(search=key).rows[0].id
+
+
+def _side(image: Any) -> tuple[Any, Any]:
+    from mammoscope.imaging import Laterality, View
+
+    return Laterality(image.laterality), View(image.view)
+
+
+def open_study(page: Any, service: ReviewService, study: int, more: str = "") -> None:
+    page.goto(f"{service.url}/studies/{study}{more}")
+    page.wait_for_selector("body[data-ready=yes]")
+
+
+def saved(page: Any) -> None:
+    until(page, "mammoscope.queue.actions.length === 0 && document.querySelector('#saved').textContent !== ''")
+
+
+def until(page: Any, expression: str, seconds: float = 20.0) -> None:
+    """Wait until a script's expression holds; Playwright's own way needs eval, which the pages' policy forbids."""
+    deadline = time.monotonic() + seconds
+    while not page.evaluate(expression):
+        assert time.monotonic() < deadline, expression
+        time.sleep(0.05)
+
+
+def place_of(page: Any, place: int, x: float, y: float) -> tuple[float, float]:
+    """Where on the page a pixel of an image is."""
+    at = page.evaluate(
+        """([place, x, y]) => { const view = mammoscope.views()[place];
+        const [px, py] = view.map.getPixelFromCoordinate([x, -y]);
+        const box = view.map.getTargetElement().getBoundingClientRect();
+        return [box.left + px, box.top + py]; }""",
+        [place, x, y],
+    )
+    return at[0], at[1]
+
+
+def drag(page: Any, start: tuple[float, float], end: tuple[float, float], button: str = "left") -> None:
+    page.mouse.move(*start)
+    page.mouse.down(button=button)
+    page.mouse.move((start[0] + end[0]) / 2, (start[1] + end[1]) / 2, steps=3)
+    page.mouse.move(*end, steps=3)
+    page.mouse.up(button=button)
+
+
+def marks(service: ReviewService, study: int, reader: str, place: int) -> list[Any]:
+    store = service.room.store  # type: ignore[attr-defined]
+    return list(store.marks(study, reader)[store.images(study)[place].id][1])
+
+
+def test_a_study_is_read_with_the_mouse(enter: Callable[..., Any], service: ReviewService):
+    study = add_study(service, "mouse", [(100.0, 250.0, 200.0, 350.0, 0.6), (220.0, 400.0, 280.0, 450.0, 0.3)])
+    page = enter("Mia")
+    page.fill("#search", "mouse")
+    page.wait_for_selector("caption:has-text('1 study')")
+    page.click("text=mouse")
+    page.wait_for_selector("body[data-ready=yes]")
+    names = page.locator(".view .name").all_inner_texts()
+    assert names == ["R CC", "L CC", "R MLO", "L MLO"]
+    # Chest walls to the middle: the right breast's edge is at the right of its view, the left one's at the left.
+    edges = [place_of(page, 0, 480, 0)[0], place_of(page, 1, 0, 0)[0]]
+    assert abs(edges[0] - edges[1]) < 12
+
+    page.mouse.click(*place_of(page, 1, 250, 420))
+    page.click("text=Reject")
+    page.mouse.click(*place_of(page, 1, 150, 300))
+    drag(page, place_of(page, 1, 150, 300), place_of(page, 1, 180, 340))
+    saved(page)
+    moved, rejected = marks(service, study, "Mia", 1)
+    assert np.abs(np.array(moved.box.as_tuple()) - (130, 290, 230, 390)).max() < 3
+    assert (moved.verdict, rejected.verdict) == (Verdict.ACCEPTED, Verdict.REJECTED)
+    drag(page, place_of(page, 1, *moved.box.as_tuple()[2:]), place_of(page, 1, 260, 440))
+    page.click("#draw")
+    drag(page, place_of(page, 0, 200, 100), place_of(page, 0, 300, 180))
+    page.select_option("#birads", "4B")
+    page.fill("#comment", "beside the nipple <b>")
+    page.press("#comment", "Tab")
+    saved(page)
+    resized, _ = marks(service, study, "Mia", 1)
+    assert np.abs(np.array(resized.box.as_tuple()) - (130, 290, 260, 440)).max() < 3
+    [drawn] = marks(service, study, "Mia", 0)
+    assert np.abs(np.array(drawn.box.as_tuple()) - (200, 100, 300, 180)).max() < 3
+    assert drawn.details == {"birads": "4B", "comment": "beside the nipple <b>"}
+    page.click("#done")
+    page.wait_for_url(lambda url: not url.endswith(f"/{study}"))
+    assert service.room.store.study(study).progress is Progress.READ_ONCE  # type: ignore[attr-defined]
+
+
+def test_a_study_is_read_with_keys_alone_in_few(enter: Callable[..., Any], service: ReviewService):
+    study = add_study(service, "keys", [(100.0, 250.0, 200.0, 350.0, 0.99), (220.0, 400.0, 280.0, 450.0, 0.98)])
+    page = enter("Kim")
+    pressed: list[str] = []
+
+    def press(*keys: str) -> None:
+        for key in keys:
+            pressed.append(key)
+            page.keyboard.press(key)
+
+    press("n")  # the worklist's most suspicious study
+    page.wait_for_url(f"**/studies/{study}")
+    page.wait_for_selector("body[data-ready=yes]")
+    pressed.clear()
+    press("Tab", "x", "n")  # a correction: the first box is none
+    page.wait_for_url(lambda url: not url.endswith(f"/{study}"))
+    assert len(pressed) < 6
+    assert [mark.verdict for mark in marks(service, study, "Kim", 1)] == [Verdict.REJECTED, Verdict.ACCEPTED]
+    page.wait_for_selector("body[data-ready=yes]")
+
+    another = add_study(service, "more keys")
+    open_study(page, service, another)
+    press(
+        "2",
+        "d",
+        "Enter",
+        "ArrowRight",
+        "ArrowRight",
+        "Shift+ArrowDown",
+        "Enter",
+        "z",
+        "z",
+        "a",
+        "]",
+        "[",
+        "i",
+        "v",
+        "f",
+        "f",
+        "9",
+        "0",
+    )
+    page.keyboard.press("?")
+    assert page.is_visible("#help")
+    page.keyboard.press("Escape")
+    saved(page)
+    store = service.room.store  # type: ignore[attr-defined]
+    did = [str(action.kind) for action in store.history(store.images(another)[1].id)]
+    assert did == ["draw", "move", "undo", "undo"]  # three quick arrows are one move
+    pressed.clear()
+    press("n")  # a read without a correction
+    page.wait_for_url(lambda url: not url.endswith(f"/{another}"))
+    assert len(pressed) == 1
+
+
+def test_the_card_windows_sixteen_bits(enter: Callable[..., Any], service: ReviewService):
+    study = add_study(service, "window", [])
+    page = enter("Walt")
+    open_study(page, service, study)
+    page.keyboard.press("2")
+    page.keyboard.press("f")
+    until(page, "mammoscope.views().length === 1 && mammoscope.views()[0]")
+    page.keyboard.press("9")
+    low, high = 22900.0, 23100.0
+    page.evaluate(
+        """([low, high]) => { const view = mammoscope.views()[0];
+        view.setWindow({low, high, inverted: false, curve: 0});
+        const [w, h] = view.map.getSize(); view.map.getView().setCenter([240 + (w % 2) / 2, -320 - (h % 2) / 2]); }""",
+        [low, high],
+    )
+    until(page, "!mammoscope.views()[0].map.getView().getAnimating()")
+    pixels = read_mammogram(service.room.store.images(study)[1].path).pixels.astype(float)  # type: ignore[attr-defined]
+    expected = 255 * np.clip((pixels - low) / (high - low), 0, 1)
+    deadline = time.monotonic() + 20
+    while True:
+        x, y = (round(v) for v in place_of(page, 0, 100, 200))
+        shot = cv2.imdecode(np.frombuffer(page.screenshot(), np.uint8), cv2.IMREAD_GRAYSCALE)
+        off = np.abs(shot[y : y + 200, x : x + 200] - expected[200:400, 100:300])
+        if off.max() <= 1 or time.monotonic() > deadline:
+            break
+        time.sleep(0.3)
+    assert off.max() <= 1  # of 255, for a window of 200 of 65,536 greys
+    drag(page, (400, 300), (460, 300), button="right")
+    wider = page.evaluate("mammoscope.views()[0].window.high - mammoscope.views()[0].window.low")
+    assert wider > 65535
+    page.mouse.move(*place_of(page, 0, 150.5, 300.5))
+    until(page, "/x 150 {2}y 300 {2}value \\d+/.test(document.querySelector('#value').textContent)")
+    value = int(page.inner_text("#value").rpartition(" ")[2])
+    assert abs(value - pixels[300, 150]) <= 1
+
+
+def test_without_webgl_the_server_windows(enter: Callable[..., Any], service: ReviewService):
+    study = add_study(service, "no webgl")
+    page = enter("Nora", script=NO_WEBGL)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    open_study(page, service, study)
+    assert "no WebGL" in page.inner_text("#banner")
+    page.wait_for_timeout(500)
+    assert any("/picture?low=0.00&high=65535.00" in url for url in asked)
+    shot = cv2.imdecode(np.frombuffer(page.screenshot(), np.uint8), cv2.IMREAD_GRAYSCALE)
+    x, y = (round(v) for v in place_of(page, 1, 60, 320))
+    assert 60 < shot[y, x] < 130  # tissue: 23000 of 65535
+    page.keyboard.press("i")
+    page.wait_for_timeout(900)
+    shot = cv2.imdecode(np.frombuffer(page.screenshot(), np.uint8), cv2.IMREAD_GRAYSCALE)
+    assert 130 < shot[y, x] < 200
+    page.keyboard.press("Tab")
+    page.keyboard.press("x")
+    saved(page)
+    assert marks(service, study, "Nora", 1)[0].verdict is Verdict.REJECTED
+
+
+def test_a_second_reader_is_blind_and_a_third_settles(enter: Callable[..., Any], service: ReviewService):
+    study = add_study(service, "twice")
+    anna, bert = enter("Anna"), enter("Bert")
+    open_study(anna, service, study)
+    open_study(bert, service, study)  # both at once
+    anna.keyboard.press("n")
+    anna.wait_for_url(lambda url: not url.endswith(f"/{study}"))
+    bert.keyboard.press("Tab")
+    bert.keyboard.press("x")
+    saved(bert)
+    bert.reload()
+    bert.wait_for_selector("body[data-ready=yes]")
+    assert "second reader" in bert.inner_text("#place")
+    assert "Anna" not in bert.content()
+    bert.keyboard.press("n")
+    bert.wait_for_url(lambda url: not url.endswith(f"/{study}"))
+    cleo = enter("Cleo")
+    open_study(cleo, service, study)
+    assert "arbiter" in cleo.inner_text("#place")
+    assert "L CC: only Anna" in cleo.inner_text("#disagreements")
+    cleo.click("#differences button")
+    cleo.keyboard.press("Tab")
+    cleo.keyboard.press("t")
+    cleo.keyboard.press("n")
+    cleo.wait_for_url(lambda url: not url.endswith(f"/{study}"))
+    assert service.room.store.study(study).progress is Progress.SETTLED  # type: ignore[attr-defined]
+    cleo.goto(f"{service.url}/figures")
+    assert "were read twice" in cleo.inner_text("main")
+
+
+def test_nothing_is_lost_with_the_connection_the_session_or_another_window(
+    enter: Callable[..., Any], service: ReviewService
+):
+    study = add_study(service, "lost", [(100.0, 250.0, 200.0, 350.0, 0.6), (220.0, 400.0, 280.0, 450.0, 0.3)])
+    page = enter("Lena")
+    open_study(page, service, study)
+    page.context.set_offline(True)
+    page.keyboard.press("Tab")
+    page.keyboard.press("x")
+    page.wait_for_selector("#banner:has-text('cannot be reached')")
+    assert page.inner_text("#saved") == "1 not saved yet"
+    assert page.locator(".findings .rejected").count() == 1  # shown all the same
+    page.context.set_offline(False)
+    saved(page)
+    assert marks(service, study, "Lena", 1)[0].verdict is Verdict.REJECTED
+    assert page.is_hidden("#banner")
+
+    # The session ends in the middle of a box.
+    page.keyboard.press("d")
+    start, end = place_of(page, 1, 300, 100), place_of(page, 1, 360, 160)
+    page.mouse.move(*start)
+    page.mouse.down()
+    page.mouse.move((start[0] + end[0]) / 2, end[1])
+    with service.room.store.database.writing() as connection:  # type: ignore[attr-defined]
+        old = datetime.now(UTC) - timedelta(days=1)
+        connection.execute(sa.update(schema.sessions).where(schema.sessions.c.user == "Lena").values(seen_at=old))
+    page.mouse.move(*end)
+    page.mouse.up()
+    page.wait_for_selector("#ended[open]")
+    page.click("#log-in-again")
+    page.fill("#name", "Lena")
+    page.click("text=Begin")
+    page.wait_for_selector("body[data-ready=yes]")
+    saved(page)
+    drawn = marks(service, study, "Lena", 1)[-1]
+    assert np.abs(np.array(drawn.box.as_tuple()) - (300, 100, 360, 160)).max() < 3
+
+    # Two windows of one reader.
+    other = page.context.new_page()
+    open_study(other, service, study)
+    page.mouse.click(*place_of(page, 1, 250, 425))
+    page.keyboard.press("a")
+    saved(page)
+    other.mouse.click(*place_of(other, 1, 250, 425))
+    other.keyboard.press("x")
+    other.wait_for_selector("#banner:has-text('changed in another window')")
+    assert other.locator(".findings .accepted").count() == 2
+    assert marks(service, study, "Lena", 1)[1].verdict is Verdict.ACCEPTED
+
+
+def test_three_thousand_boxes_are_drawn(enter: Callable[..., Any], service: ReviewService):
+    rng = np.random.default_rng(2)
+    many = [
+        (x, y, x + 12, y + 12, float(s))
+        for (x, y), s in zip(rng.uniform(0, 440, (3000, 2)).tolist(), rng.uniform(0, 1, 3000), strict=True)
+    ]
+    study = add_study(service, "crowd", many)
+    page = enter("Carl")
+    open_study(page, service, study)
+    assert page.evaluate("mammoscope.views()[1].boxes.getFeatures().length") == 3000
+    page.evaluate("mammoscope.setThreshold(0.5)")
+    left = page.evaluate("mammoscope.views()[1].boxes.getFeatures().length")
+    assert left == sum(box[4] >= 0.5 for box in many)
+    assert f"{3000 - left} boxes below are not shown" in page.inner_text("#hidden-count")
+
+
+def test_the_pages_have_no_serious_fault_for_those_who_see_or_move_otherwise(
+    enter: Callable[..., Any], service: ReviewService
+):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")
+    study = add_study(service, "axe", patient_name="<script>alert(1)</script>")
+    page = enter("Axel")
+    found = []
+    # axe is a script of ours for once: the policy that forbids others is tried in every other test.
+    for path in ("/login", "/worklist", f"/studies/{study}", "/figures", "/audit"):
+        page.goto(service.url + path)
+        if path.startswith("/studies"):
+            page.wait_for_selector("body[data-ready=yes]")
+            assert "<script>alert(1)</script>" in page.inner_text("#patient")
+        results = axe.Axe().run(page, options={"resultTypes": ["violations"]}).response
+        found += [
+            (path, one["id"], one["nodes"][0]["html"][:120])
+            for one in results["violations"]
+            if one["impact"] in ("serious", "critical")
+        ]
+    assert found == []
