@@ -10,7 +10,7 @@ import yaml
 from mammoscope.network.received import Receipt
 from mammoscope.node.events import _WORDS
 
-ROOMS = ("node/**/*.py", "network/**/*.py", "reading.py", "inference/pool.py", "imaging/reader.py")
+ROOMS = ("cli/node/*.py", "node/**/*.py", "network/**/*.py", "reading.py", "inference/pool.py", "imaging/reader.py")
 LEVELS = {"info", "warning", "error"}
 
 
