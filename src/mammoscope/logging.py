@@ -1,5 +1,6 @@
 """The node's log: one JSON object a line, UIDs only."""
 
+import contextlib
 import logging
 import sys
 import warnings
@@ -19,7 +20,7 @@ def configure_logging() -> None:
             _clean,
             structlog.processors.JSONRenderer(),
         ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=_lines_to_standard_error,
         cache_logger_on_first_use=False,
     )
     _silence_libraries()
@@ -27,6 +28,24 @@ def configure_logging() -> None:
 
 def _clean(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     return {key: cleaned(value) for key, value in event.items()}
+
+
+class _Lines:
+    """Writes a log line as `structlog.PrintLogger` does, and is silent where that fails.
+
+    A log on a full disk must not end the thread that wants to say that the disk is full.
+    """
+
+    def msg(self, message: str) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.write(f"{message}\n")
+            sys.stderr.flush()
+
+    debug = info = warning = error = critical = exception = log = msg
+
+
+def _lines_to_standard_error(*_: object) -> _Lines:
+    return _Lines()
 
 
 def configure_no_logging() -> None:

@@ -199,3 +199,21 @@ def test_options_of_predictions_need_them(films):
     error = CliRunner().invoke(app, [str(a) for a in arguments]).exception
     assert isinstance(error, MammoscopeError)
     assert "--predictions" in str(error)
+
+
+def test_images_that_nobody_annotated_are_set_aside_and_told(films):
+    path = films / "films/annotations.json"
+    content = json.loads(path.read_text())
+    content["images"][3]["review"] = "unannotated"
+    path.write_text(json.dumps(content))
+    file = written(films, "coco")
+
+    assert run(films, file).exit_code == 0
+    figures = metrics(films)
+    assert (figures["n_images"], figures["n_images_without_boxes"], figures["unannotated_set_aside"]) == (3, 0, 1)
+    assert "1 of 4 images are unannotated and were set aside" in figures["note"]
+
+    assert run(films, file, "--count-unannotated", "--force").exit_code == 0
+    figures = metrics(films)
+    assert (figures["n_images"], figures["n_images_without_boxes"], figures["unannotated_set_aside"]) == (4, 1, 0)
+    assert "unannotated" not in figures["note"]

@@ -207,3 +207,24 @@ def test_a_wrong_peer_is_exit_code_1(run, monkeypatch: pytest.MonkeyPatch):
     }
     monkeypatch.setattr(checks, "check_node", lambda _: iter(outcomes[:1]))
     assert run("check").exit_code == 0
+
+
+@pytest.mark.parametrize("command", [["retry", "1.2"], ["resend", "1.2"]])
+def test_a_person_s_wish_on_a_full_disk_gets_one_sentence(config: Path, tmp_path: Path, command: list[str]) -> None:
+    (tmp_path / "storage").mkdir()
+    with Records.open(tmp_path / "storage") as records:
+        records.add_object("1.2", "1.2.1", "1.8", peer="MODALITY")
+        image = ImageRecord(sop_instance_uid="1.2.1", status=ReadingStatus.NOTHING_FOUND)
+        deliveries = (DeliveryRecord(destination="pacs"),)
+        records.add_report("1.2", Report(number=1, made_at=datetime.now(UTC), algorithm="Blob 1", seconds=1,
+                                         images=(image,), results=(), deliveries=deliveries))  # fmt: skip
+        with records._engine.begin() as connection:
+            for table in ("studies", "deliveries"):
+                full = "BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END"
+                connection.exec_driver_sql(f"CREATE TRIGGER full_{table} BEFORE UPDATE ON {table} {full}")
+    result = CliRunner().invoke(app, ["node", *command, "--config", str(config)])
+    assert isinstance(result.exception, MammoscopeError)
+    assert str(result.exception) == (
+        f"the database {tmp_path / 'storage' / 'node.sqlite'} does not do it (database or disk is full; make room on"
+        " its disk)"
+    )

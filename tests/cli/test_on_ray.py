@@ -13,6 +13,7 @@ from pydicom import dcmread
 
 from mammoscope.cli.detect import batches_of
 from mammoscope.datasets import ImportedImage, open_index, write_dataset
+from mammoscope.datasets.image_marks import ImageMarks, Silence
 from mammoscope.phantom import screening_study
 
 STUDIES = 5
@@ -49,10 +50,22 @@ def end_ray_in(command: subprocess.Popen[str]) -> None:
     os.kill(driver, signal.SIGABRT)
 
 
+@pytest.fixture(scope="module")
+def read_here(studies: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """What `detect` writes and says without Ray."""
+    out = tmp_path_factory.mktemp("without-ray") / "here"
+    command = start("detect", ".", "--out", out, "--threshold", 0.05, "--threads", 1, cwd=studies)
+    _, told = command.communicate(timeout=300)
+    assert command.returncode == 1  # broken.dcm
+    return out, told
+
+
 @pytest.mark.parametrize("dies", ["a node", "Ray in the command"])
-def test_detect_is_the_same_whatever_dies(dies: str, ray_cluster, studies: Path, tmp_path: Path):
-    here = start("detect", ".", "--out", tmp_path / "here", "--threshold", 0.05, "--threads", 1, cwd=studies)
-    _, told_here = here.communicate(timeout=300)
+def test_detect_is_the_same_whatever_dies(
+    dies: str, read_here: tuple[Path, str], studies: Path, tmp_path: Path, request: pytest.FixtureRequest
+):
+    ray_cluster = request.getfixturevalue("ray_cluster" if dies == "a node" else "lasting_ray_cluster")
+    here, told_here = read_here
     out = tmp_path / "there"
     there = start("detect", ".", "--out", out, "--threshold", 0.05, "--ray", ray_cluster.address, cwd=studies)
     end = time.monotonic() + 240
@@ -66,25 +79,31 @@ def test_detect_is_the_same_whatever_dies(dies: str, ray_cluster, studies: Path,
         end_ray_in(there)
     _, told_there = there.communicate(timeout=300)
 
-    assert (here.returncode, there.returncode) == (1, 1)  # broken.dcm
+    assert there.returncode == 1  # broken.dcm
     assert told_there.endswith(told_here.lstrip())
     assert ("died (SIGABRT)" in told_there) == (dies == "Ray in the command")
     assert "Traceback" not in told_there
-    readings = [json.loads((tmp_path / name / "readings.json").read_text()) for name in ("here", "there")]
+    readings = [json.loads((folder / "readings.json").read_text()) for folder in (here, out)]
     assert readings[1] == readings[0]
     assert len(readings[0]) == 4 * STUDIES + 1
-    pictures = [{path.name: path.read_bytes() for path in (tmp_path / name / "pictures").iterdir()} for name in
-                ("here", "there")]  # fmt: skip
+    pictures = [{path.name: path.read_bytes() for path in (folder / "pictures").iterdir()} for folder in (here, out)]
     assert pictures[1] == pictures[0]
-    assert objects_in(out) == objects_in(tmp_path / "here")
+    assert objects_in(out) == objects_in(here)
     assert len({uid for uid, _, _ in objects_in(out)}) == STUDIES
 
 
-def test_pixel_hashes_and_what_the_audit_measures_are_the_same(ray_cluster, studies: Path, tmp_path: Path):
+def test_pixel_hashes_and_what_the_audit_measures_are_the_same(lasting_ray_cluster, studies: Path, tmp_path: Path):
     folder = tmp_path / "set"
     write_dataset(
         [
-            ImportedImage(path, 200, 160, path.parent.name, file_name=f"{path.parent.name}/{path.name}")
+            ImportedImage(
+                path,
+                200,
+                160,
+                path.parent.name,
+                ImageMarks((), Silence.NEGATIVE),
+                file_name=f"{path.parent.name}/{path.name}",
+            )
             for path in sorted(studies.glob("*/*_*.dcm"))
         ],
         folder,
@@ -98,7 +117,7 @@ def test_pixel_hashes_and_what_the_audit_measures_are_the_same(ray_cluster, stud
         assert done.wait(300) == 0, done.communicate()
         return open_index(folder, columns).table.to_pydict()
 
-    there = hashed("--ray", ray_cluster.address)
+    there = hashed("--ray", lasting_ray_cluster.address)
     assert None not in there["pixel_sha256"]
     assert there == hashed()
 
@@ -108,7 +127,7 @@ def test_pixel_hashes_and_what_the_audit_measures_are_the_same(ray_cluster, stud
         assert told.endswith("notes.\n")
         return sorted(line for line in (folder / ".audit" / "measures.jsonl").read_text().splitlines() if line)
 
-    assert measured("--ray", ray_cluster.address) == measured()
+    assert measured("--ray", lasting_ray_cluster.address) == measured()
     assert len(measured()) == 4 * STUDIES
 
 

@@ -35,9 +35,9 @@ def test_a_killed_run_goes_on_and_ends_with_its_figures(killed_run):
     assert not list(killed_run.folder.rglob("*.part"))
 
 
-def test_export_makes_a_bundle_that_detect_runs(killed_run, tiny_dataset: Path, tmp_path: Path):
+def test_export_makes_a_bundle_that_detect_runs(command, killed_run, tiny_dataset: Path, tmp_path: Path):
     bundle = tmp_path / "models" / "tiny.onnx"
-    done = run_command("export", killed_run.folder, "--out", bundle)
+    done = command("export", killed_run.folder, "--out", bundle)
 
     assert done.returncode == 0, done.stderr
     assert "mammoscope-tiny" in done.stdout
@@ -53,7 +53,7 @@ def test_export_makes_a_bundle_that_detect_runs(killed_run, tiny_dataset: Path, 
     assert metadata.figures[0].values["ap50"] == pytest.approx(report["ap50"], abs=1e-4)
 
     picture = tiny_dataset / "images" / "08.png"
-    done = run_command("detect", picture, "--bundle", bundle, "--out", tmp_path / "out")
+    done = command("detect", picture, "--bundle", bundle, "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     (entry,) = json.loads((tmp_path / "out" / "readings.json").read_text())
     reading = Reading.from_json(entry)
@@ -61,12 +61,12 @@ def test_export_makes_a_bundle_that_detect_runs(killed_run, tiny_dataset: Path, 
     assert reading.algorithm.version == metadata.version
 
 
-def test_mistakes_are_told_in_one_sentence(killed_run, tmp_path: Path):
-    unknown = run_command("train", killed_run.recipe, "--set", "schedule.iteration=3")
+def test_mistakes_are_told_in_one_sentence(command, killed_run, tmp_path: Path):
+    unknown = command("train", killed_run.recipe, "--set", "schedule.iteration=3")
     assert unknown.returncode == 2
     assert "schedule.iteration: a recipe has no such key" in unknown.stderr
 
-    nothing = run_command("export", tmp_path, "--out", tmp_path / "x.onnx")
+    nothing = command("export", tmp_path, "--out", tmp_path / "x.onnx")
     assert nothing.returncode == 2
     assert "is not the folder of a run" in " ".join(nothing.stderr.split())
     assert "Traceback" not in unknown.stderr + nothing.stderr

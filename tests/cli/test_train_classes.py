@@ -1,8 +1,6 @@
 """Two classes by lines in the recipe: train, export, evaluate each."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -29,19 +27,14 @@ def dataset(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return folder
 
 
-def run_command(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "mammoscope", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=550)
-
-
-def test_two_classes_are_trained_exported_and_evaluated(dataset: Path, tiny_recipe, tmp_path: Path):
+def test_two_classes_are_trained_exported_and_evaluated(dataset: Path, command, tiny_recipe, tmp_path: Path):
     recipe = tiny_recipe(tmp_path / "run", data__dataset=str(dataset))
-    done = run_command("train", recipe)
+    done = command("train", recipe)
     assert done.returncode == 2
     assert "has boxes labelled Benign, Malignant, the recipe has the classes Mass" in " ".join(done.stderr.split())
 
     classes = ("--set", 'detector.classes=["BENIGN", "MALIGNANT"]', "--set", "data.label_from=pathology")
-    done = run_command("train", recipe, *classes)
+    done = command("train", recipe, *classes)
     assert done.returncode == 0, done.stderr
     by_class = json.loads((tmp_path / "run" / "validation" / "classes.json").read_text())
     assert {name: figures["n_boxes"] for name, figures in by_class.items()} == {"BENIGN": 1, "MALIGNANT": 2}
@@ -50,21 +43,21 @@ def test_two_classes_are_trained_exported_and_evaluated(dataset: Path, tiny_reci
     validation = next(line["validation"] for line in curves if line.get("validation"))
     assert set(validation["ap50_by_class"]) == {"BENIGN", "MALIGNANT"}
 
-    done = run_command("export", tmp_path / "run", "--out", tmp_path / "two.onnx")
+    done = command("export", tmp_path / "run", "--out", tmp_path / "two.onnx")
     assert done.returncode == 0, done.stderr
     assert Bundle.open(tmp_path / "two.onnx").metadata.classes == ("BENIGN", "MALIGNANT")
 
 
-def test_a_bundle_of_two_classes_is_evaluated_by_class(dataset: Path, tiny_recipe, tmp_path: Path):
+def test_a_bundle_of_two_classes_is_evaluated_by_class(dataset: Path, command, tiny_recipe, tmp_path: Path):
     recipe = tiny_recipe(tmp_path / "run", data__dataset=str(dataset), detector__classes=["Malignant", "Benign"])
-    assert run_command("train", recipe).returncode == 0
-    assert run_command("export", tmp_path / "run", "--out", tmp_path / "two.onnx").returncode == 0
+    assert command("train", recipe).returncode == 0
+    assert command("export", tmp_path / "run", "--out", tmp_path / "two.onnx").returncode == 0
 
     says = {}
     for label in ("Malignant", "Benign"):
         out = tmp_path / label
         common = ("--dataset", dataset, "--split", "val", "--label", label, "--out", out, "--pictures", "none")
-        done = run_command("evaluate", "--bundle", tmp_path / "two.onnx", *common, "--resamples", "0")
+        done = command("evaluate", "--bundle", tmp_path / "two.onnx", *common, "--resamples", "0")
         assert done.returncode == 0, done.stderr
         found = json.loads((out / "predictions.json").read_text())
         says[label] = {entry["category_id"] for entry in found}

@@ -113,7 +113,7 @@ def test_faults_leave_nothing_behind(collection, tmp_path):
     (collection.images / "00002_LEFT_CC.png").write_bytes(whole[:60])
     refuse(collection, tmp_path, r"00002_LEFT_CC\.png cannot be un-stretched", native_sizes=sizes)
     (collection.images / "00002_LEFT_CC.png").unlink()
-    refuse(collection, tmp_path, r"image 2, 00002_LEFT_CC\.png, is not in")
+    refuse(collection, tmp_path, r"image 2: the image 00002_LEFT_CC\.png is not in")
 
 
 def test_a_box_outside_its_image(collection, tmp_path):

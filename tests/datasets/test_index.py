@@ -21,9 +21,12 @@ from mammoscope.datasets import (
     write_dataset,
     write_index,
 )
+from mammoscope.datasets.image_marks import ImageMarks, Silence
 from mammoscope.datasets.index import INDEX, attribute_columns, check_locks, density_of
 from mammoscope.findings import Box
 from mammoscope.imaging import Laterality, View
+
+NOTHING = ImageMarks((), Silence.NEGATIVE)
 
 
 @pytest.fixture
@@ -35,12 +38,13 @@ def folder(collection, tmp_path):
     write_dataset(
         [
             ImportedImage(
-                first, 40, 50, "p1", study="s", laterality=Laterality.LEFT, view=View.MLO, scanner="ACME",
-                spacing_mm=0.07, density=3, pathology="BENIGN", split="train", fold=2, boxes=boxes,
+                first, 40, 50, "p1", ImageMarks(boxes, Silence.NEGATIVE),
+                study="s", laterality=Laterality.LEFT, view=View.MLO, scanner="ACME",
+                spacing_mm=0.07, density=3, pathology="BENIGN", split="train", fold=2,
                 attributes={"birads": "4", "implant": True}, origin={"file_name": "a.dcm"},
             ),
-            ImportedImage(second, 40, 50, "p1", split="train", attributes={"birads": "4a", "density": "B"}),
-            ImportedImage(third, 40, 50, "p2", split="val"),
+            ImportedImage(second, 40, 50, "p1", NOTHING, split="train", attributes={"birads": "4a", "density": "B"}),
+            ImportedImage(third, 40, 50, "p2", NOTHING, split="val"),
         ],
         tmp_path / "set",
         name="drawn",
@@ -173,7 +177,7 @@ def test_locks_are_checked_without_the_coco_file(folder):
 
 def test_a_patient_in_two_splits_is_seen(collection, tmp_path):
     images = [
-        ImportedImage(collection.images / f"0000{n}_LEFT_CC.png", 40, 50, "p", split=split)
+        ImportedImage(collection.images / f"0000{n}_LEFT_CC.png", 40, 50, "p", NOTHING, split=split)
         for n, split in ((1, "train"), (2, "val"))
     ]
     write_dataset(images, tmp_path / "leak", name="leak")

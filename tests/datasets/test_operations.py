@@ -18,6 +18,7 @@ from mammoscope.datasets import (
     split_dataset,
     write_dataset,
 )
+from mammoscope.datasets.image_marks import ImageMarks, Silence
 from mammoscope.findings import Box
 from mammoscope.imaging import View
 
@@ -33,8 +34,9 @@ def folder(collection, tmp_path):
             boxes.append(ImportedBox(Box(1, 2, 9, 8), "Calc", polygons=(((1, 2), (9, 2), (5, 8)),), id=99))
         images.append(
             ImportedImage(
-                collection.images / name, 40, 50, f"p{n // 2}", view=View.CC if cc else View.MLO, density=1 + n // 2,
-                boxes=tuple(boxes), scanner="ACME", id=100 + n,
+                collection.images / name, 40, 50, f"p{n // 2}",
+                ImageMarks(tuple(boxes), Silence.NEGATIVE), view=View.CC if cc else View.MLO, density=1 + n // 2,
+                scanner="ACME", id=100 + n,
             )
         )  # fmt: skip
     write_dataset(images, tmp_path / "set", name="ACME", licence="CC0", citation="Doe", labels=["Mass", "Calc"])

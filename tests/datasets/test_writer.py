@@ -8,13 +8,15 @@ from mammoscope.datasets import (
     ImagesAs,
     ImportedBox,
     ImportedImage,
-    ReviewState,
     load_dataset,
     write_dataset,
 )
+from mammoscope.datasets.image_marks import ImageMarks, Silence
 from mammoscope.datasets.writer import bring_image
 from mammoscope.findings import Box
 from mammoscope.imaging import Laterality, View
+
+NOTHING = ImageMarks((), Silence.NEGATIVE)
 
 
 @pytest.fixture
@@ -24,16 +26,17 @@ def images(collection):
         ImportedImage(
             collection.images / "00001_LEFT_CC.png", 40, 50, "p1", study="s1", laterality=Laterality.LEFT, view=View.CC,
             scanner="ACME One", spacing_mm=0.07, density=3, pathology="MALIGNANT", split="train",
-            boxes=(
+            marks=ImageMarks((
                 ImportedBox(Box(5, 10, 25, 18), "Mass", {"birads": "4"}, polygons=(((5, 10), (25, 10), (25, 18)),)),
                 ImportedBox(Box(40, 30, 55, 40), "Calcification"),
                 ImportedBox(Box(0, 0, 2, 2), "Mass", crowd=True),
-            ),
+            ), Silence.NEGATIVE),
             attributes={"birads": "4"}, origin={"file_name": "raw/1.dcm"},
         ),
-        ImportedImage(collection.images / "00001_RIGHT_MLO.png", 40, 50, "p1", file_name="deep/er.png", split="train"),
+        ImportedImage(collection.images / "00001_RIGHT_MLO.png", 40, 50, "p1", NOTHING, file_name="deep/er.png",
+                      split="train"),
         ImportedImage(
-            collection.images / "00002_LEFT_CC.png", 40, 50, "p2", split="test", review=ReviewState.UNANNOTATED
+            collection.images / "00002_LEFT_CC.png", 40, 50, "p2", ImageMarks((), Silence.UNANNOTATED), split="test",
         ),
     ]  # fmt: skip
 
@@ -107,10 +110,12 @@ def test_faults_leave_nothing_behind(images, tmp_path, collection):
     one = images[0]
     refused([], tmp_path, "no images")
     refused([one, one], tmp_path, "would both become the image 00001_LEFT_CC.png")
-    outside = ImportedImage(one.path, 40, 50, "p", boxes=(ImportedBox(Box(60, 1, 70, 2), "Mass"),))
+    outside = ImportedImage(
+        one.path, 40, 50, "p", marks=ImageMarks((ImportedBox(Box(60, 1, 70, 2), "Mass"),), Silence.NEGATIVE)
+    )
     refused([outside], tmp_path, r"60\D.*outside its image of 40 rows and 50 columns")
-    refused([ImportedImage(collection.images / "gone.png", 4, 5, "p")], tmp_path, r"gone\.png does not exist")
-    refused([ImportedImage(one.path, 4, 5, "p", file_name="../up.png")], tmp_path, "relative path")
+    refused([ImportedImage(collection.images / "gone.png", 4, 5, "p", NOTHING)], tmp_path, r"gone\.png does not exist")
+    refused([ImportedImage(one.path, 4, 5, "p", NOTHING, file_name="../up.png")], tmp_path, "relative path")
 
 
 @pytest.mark.parametrize(
@@ -124,7 +129,7 @@ def test_faults_leave_nothing_behind(images, tmp_path, collection):
 )
 def test_an_image_that_cannot_be(bad, said, tmp_path):
     with pytest.raises(ValueError, match=said):
-        ImportedImage(**{"path": tmp_path / "a.png", "rows": 4, "columns": 5, "patient": "p"} | bad)
+        ImportedImage(**{"path": tmp_path / "a.png", "rows": 4, "columns": 5, "patient": "p", "marks": NOTHING} | bad)
 
 
 def test_a_polygon_has_its_box_around_it():

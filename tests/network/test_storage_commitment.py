@@ -49,6 +49,14 @@ def test_a_caller_that_we_have_no_address_of_is_told_on_its_own_association(serv
     assert dict(report.failed) == {"1.2.4": 0x0112}
 
 
+def test_an_object_that_we_hold_under_another_class_is_told_apart(serve) -> None:
+    node = serve(CommitmentService(lambda kind, uid: (kind, uid) == (MG, "1.2.3"), lambda _: None, Caller("NODE"),
+                                   is_held=lambda uid: uid == "1.2.3"))  # fmt: skip
+    asked = [Instance("1.2.840.10008.5.1.4.1.1.7", "1.2.3"), *ASKED]
+    report = CommitmentClient(Caller("STRANGER"), CommitmentReports()).ask(node, asked)
+    assert dict(report.failed) == {"1.2.3": 0x0119, "1.2.4": 0x0112}
+
+
 def test_a_caller_whose_address_we_know_is_called_back(serve) -> None:
     """Two nodes: ASKER asks NODE, which reports to ASKER's own port."""
     reports = CommitmentReports()

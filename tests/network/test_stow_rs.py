@@ -1,4 +1,5 @@
 import contextlib
+import gzip
 import json
 import socket
 import time
@@ -162,6 +163,8 @@ def test_an_object_above_the_limit(web: Web, incoming: Path, make_object: MakeOb
     answer = web.post(body(encoded(image)))
     assert answer.status_code == 409
     assert web.objects[0].reason == "an object above the limit of 1048576 bytes was refused"
+    # whoever sent several objects has to know which it was
+    assert references(answer, "FailedSOPSequence") == {image.SOPInstanceUID: 0xC000}
     assert list(incoming.iterdir()) == []
 
 
@@ -221,3 +224,27 @@ def test_a_body_that_drips_is_given_up(tmp_path: Path, receiver) -> None:
             with contextlib.suppress(TimeoutError):
                 answer = connection.recv(1000)
     assert answer.startswith(b"HTTP/1.1 408 ")
+
+
+def test_a_text_before_the_first_boundary_and_blanks_after_boundaries(web: Web, make_object: MakeObject) -> None:
+    """What RFC 2046 section 5.1.1 allows, and gzip, and a slash at the end of the address."""
+    sent = [make_object() for _ in range(2)]
+    plain = body(*map(encoded, sent))
+    odd = b"This is a message in MIME format.\r\n" + plain.replace(b"--abc\r\n", b"--abc \t\r\n") + b"the end\r\n"
+    for content, path, more in (
+        (odd, "/dicom-web/studies", {}),
+        (plain, "/dicom-web/studies/", {}),
+        (gzip.compress(plain), f"/dicom-web/studies/{sent[0].StudyInstanceUID}/", {"Content_Encoding": "gzip"}),
+        (gzip.compress(odd), "/dicom-web/studies", {"Content_Encoding": "x-gzip"}),
+    ):
+        answer = web.post(content, path, **more)
+        assert answer.status_code in (200, 202), (path, answer.text)
+        assert str(sent[0].SOPInstanceUID) in references(answer, "ReferencedSOPSequence")
+
+
+def test_a_coding_that_is_not_read_or_not_whole(web: Web, make_object: MakeObject) -> None:
+    plain = body(encoded(make_object()))
+    assert web.post(plain, Content_Encoding="br").status_code == 415
+    for content, said in ((plain, "is not the gzip"), (gzip.compress(plain)[:-20], "in the middle of its gzip")):
+        answer = web.post(content, Content_Encoding="gzip")
+        assert (answer.status_code, said in answer.text) == (400, True)

@@ -1,7 +1,8 @@
 """A node with a detector that needs no model, as a process of its own: ``python run_node.py node.toml``.
 
 With ``--work`` it is one that helps another; with ``--seconds N`` each image takes so long; with ``--dead-after N`` a
-worker counts as dead after so many seconds.
+worker counts as dead after so many seconds; with ``--operated`` it has audit trail, metrics and pages too, and with
+``--reconcile-every N`` it looks for stranded work so often.
 """
 
 import argparse
@@ -16,8 +17,9 @@ import numpy as np
 
 from mammoscope.findings import Algorithm, Box, Finding, Reading, ReadingStatus
 from mammoscope.imaging import Mammogram
-from mammoscope.node import Node, Worker, configure_logging, helper_name
+from mammoscope.node import Node, OperatedNode, Worker, configure_logging, helper_name
 from mammoscope.node.jobs.heartbeat import DEAD_AFTER_SECONDS, Heartbeat
+from mammoscope.node.jobs.scheduler import RECONCILE_EVERY_SECONDS
 from mammoscope.settings import load_node_settings
 
 
@@ -58,6 +60,8 @@ def main() -> None:
     parser.add_argument("--work", action="store_true")
     parser.add_argument("--seconds", type=float, default=0.0)
     parser.add_argument("--dead-after", type=float, default=DEAD_AFTER_SECONDS)
+    parser.add_argument("--operated", action="store_true")
+    parser.add_argument("--reconcile-every", type=float, default=RECONCILE_EVERY_SECONDS)
     arguments = parser.parse_args()
     settings = load_node_settings(arguments.config)
     configure_logging()
@@ -66,7 +70,10 @@ def main() -> None:
         signal.signal(number, lambda *_: stop.set())
     detector = BrightestBlob(arguments.seconds)
     heartbeat = partial(Heartbeat, beat_every_seconds=arguments.dead_after / 6, dead_after_seconds=arguments.dead_after)
-    if arguments.work:
+    if arguments.operated:
+        with OperatedNode(settings, detector, reconcile_every_seconds=arguments.reconcile_every):
+            stop.wait()
+    elif arguments.work:
         with Worker(settings, detector, helper_name(), make_heartbeat=heartbeat):
             stop.wait()
     else:

@@ -8,6 +8,8 @@ from types import ModuleType
 import pytest
 from pydicom import Dataset
 
+MOST_MEGABYTES = 500
+"""Of the node's own process, whatever it is sent."""
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
@@ -26,7 +28,7 @@ def test_sixty_objects_three_kills(soak: ModuleType, tmp_path: Path) -> None:
     assert len(story.images) == 60
     assert story.leaks == []
     assert story.exit_codes == [0]
-    assert max(story.megabytes) < 300
+    assert max(story.megabytes) < MOST_MEGABYTES
     assert verdict.lost == verdict.unanswered == verdict.twice == verdict.out_of_place == ()
 
 

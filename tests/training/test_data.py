@@ -82,3 +82,24 @@ def test_only_what_an_expert_confirmed(folder: Path):
     names = [str(image.facts["file_name"]) for image in loaded(folder)][:2]
     set_review(folder, names, ReviewState.VALIDATED, "dr a")
     assert [str(image.facts["file_name"]) for image in loaded(folder, validated_only=True)] == names
+
+
+def test_images_that_nobody_annotated_are_set_aside_and_counted(folder: Path):
+    """As negatives they would teach that what nobody marked is no lesion; one switch takes them for that."""
+    path = folder / "annotations.json"
+    content = json.loads(path.read_text())
+    for entry in content["images"][:3]:
+        entry["review"] = "unannotated"
+    path.write_text(json.dumps(content))
+
+    data = loaded(folder)
+
+    assert (len(data), data.set_aside) == (9, 3)
+    assert data.set_aside_told().startswith("3 of 12 images are unannotated and were set aside")
+    everything = loaded(folder, count_unannotated=True)
+    assert (len(everything), everything.set_aside, everything.set_aside_told()) == (12, 0, None)
+    for entry in content["images"]:
+        entry["review"] = "unannotated"
+    path.write_text(json.dumps(content))
+    with pytest.raises(DatasetError, match="all 12 images of data set set are unannotated"):
+        loaded(folder)

@@ -99,7 +99,7 @@ def test_changes_replace_what_the_file_says(file: Path):
         ("schedule.accumulate=3", "schedule: batch = 4 does not divide into accumulate = 3 parts"),
         ("input.rows=100", "input.rows: it has to be a multiple of 32, not 100"),
         ("input.crop=chest", "input.crop: it is one of 'breast' or 'none', not 'chest'"),
-        ("detector.backbone=resnet18", "detector.backbone: it is one of 'resnet50'"),
+        ("detector.backbone=resnet1", "detector.backbone: there is no backbone resnet1; did you mean resnet18"),
         ("augmentation.zoom=[2.0, 1.0]", "augmentation: zoom is a smallest and a largest scale"),
         ("name=My Model", "name: String should match pattern"),
     ],

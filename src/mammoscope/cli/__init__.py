@@ -15,6 +15,7 @@ from mammoscope.cli.detect import detect
 from mammoscope.cli.evaluate import calibrate, compare, evaluate, model_card, report
 from mammoscope.cli.explain import explain
 from mammoscope.cli.train import export, import_checkpoint, pretrain, train
+from mammoscope.cli.tune import tune
 from mammoscope.errors import MammoscopeError
 from mammoscope.untrusted_text import lines
 
@@ -42,6 +43,7 @@ app.command("phantom")(make_phantom)
 app.command()(pretrain)
 app.command()(report)
 app.command()(train)
+app.command()(tune)
 
 
 def _print_version(wanted: bool) -> None:

@@ -53,6 +53,9 @@ def detect(
         str | None,
         typer.Option(metavar="ADDRESS", help="Spread the work over this Ray cluster; one thread by default."),
     ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the closing table as JSON; the readings are in readings.json.")
+    ] = False,
 ) -> None:
     """Find masses in mammograms: a list of readings, a picture each and, for DICOM, objects for a PACS.
 
@@ -70,7 +73,7 @@ def detect(
     with _written_to(out), _spread_over(ray, bundle, threads or 1) as elsewhere:
         (out / "pictures").mkdir(parents=True, exist_ok=True)
         interrupted = run.read_all(files, elsewhere)
-    run.print_summary(total=len(files), seconds=time.monotonic() - started)
+    run.print_summary(total=len(files), seconds=time.monotonic() - started, as_json=as_json)
     if interrupted:
         raise typer.Exit(INTERRUPTED)
     raise typer.Exit(1 if run.problems else 0)
@@ -203,7 +206,7 @@ class Run:
                     (f"objects/{folder.name}/{file.name}", _sentence(error, "it could not be written"))
                 )
 
-    def print_summary(self, *, total: int, seconds: float) -> None:
+    def print_summary(self, *, total: int, seconds: float, as_json: bool = False) -> None:
         """Name what could not be done, then print the closing table."""
         from mammoscope.findings import ReadingStatus
 
@@ -213,6 +216,17 @@ class Run:
             )
         readings = [entry.reading for entry in self.entries]
         count = Counter(reading.status for reading in readings)
+        if as_json:
+            said = {
+                "files": total,
+                "read": len(readings),
+                **{str(status): count[status] for status in ReadingStatus},
+                "findings": sum(len(reading.findings) for reading in readings),
+                "seconds": round(seconds, 3),
+                "problems": [{"what": what, "why": why} for what, why in self.problems],
+            }
+            typer.echo(json.dumps(said, indent=1))
+            return
         table = Table("files", *ReadingStatus, "findings", "seconds", title=f"Readings in {escape(one_line(self.out))}")
         table.add_row(
             str(total) if len(readings) == total else f"{len(readings)} of {total}",

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 
 _TRAINING = "All splits were evaluated together, images for training among them."
+_COUNT_UNANNOTATED = "Count images that nobody annotated as images without a lesion, instead of setting them aside."
 _NO_PATIENTS = "No patient is known: each image is taken for another patient, so the intervals are over images."
 
 
@@ -93,6 +94,7 @@ def evaluate(
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of the model.")] = None,
     source: Annotated[str | None, typer.Option(help="What the data are and how to cite them, for the report.")] = None,
     licence: Annotated[str | None, typer.Option(help="Under which licence they may be used, for the report.")] = None,
+    count_unannotated: Annotated[bool, typer.Option("--count-unannotated", help=_COUNT_UNANNOTATED)] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print all figures as JSON instead of the table.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an evaluation that is there.")] = False,
 ) -> None:
@@ -111,7 +113,9 @@ def evaluate(
     if threshold_from is not None:
         if threshold is not None:
             raise MammoscopeError("give either --threshold or --threshold-from.")
-        chosen = _chosen_threshold(threshold_from, threshold_split, dataset, foreign)
+        chosen = _chosen_threshold(
+            threshold_from, threshold_split, dataset, foreign, count_unannotated=count_unannotated
+        )
     if label:
         data = _with_labels(data, label)
     options = EvaluationOptions(
@@ -124,6 +128,7 @@ def evaluate(
         seed=seed,
         notes=notes,
         about={"source": source, "licence": licence},
+        count_unannotated=count_unannotated,
     )
     evaluated = evaluate_into(out, subject, data, options)
     if as_json:
@@ -202,7 +207,9 @@ def _named_class(text: str) -> tuple[str, str]:
     return name.strip(), label.strip()
 
 
-def _chosen_threshold(file: Path, split: str, dataset: Path | None, foreign: _Foreign) -> tuple[float, str]:
+def _chosen_threshold(
+    file: Path, split: str, dataset: Path | None, foreign: _Foreign, *, count_unannotated: bool
+) -> tuple[float, str]:
     """(threshold, how it came about), chosen on a report of validation or on predictions there."""
     from mammoscope.datasets import load_dataset
     from mammoscope.evaluation import case_of, choose_threshold, read_report, report_folder
@@ -217,6 +224,7 @@ def _chosen_threshold(file: Path, split: str, dataset: Path | None, foreign: _Fo
             "the data set's validation split."
         )
     validation = load_dataset(dataset, split)
+    validation = validation if count_unannotated else validation.annotated()
     read = foreign.read(file, validation)
     results = [case_of(image, read.candidates(image)).result for image in validation]
     return choose_threshold(results), f"highest F1 on {validation.name}, split {split}, IoU 0.5"
@@ -309,6 +317,7 @@ def compare(
     paper: Annotated[bool, typer.Option(help="With the paper's own figures, of other data, for scale.")] = True,
     resamples: Annotated[int, typer.Option(min=1, help="Bootstrap resamples for the differences.")] = 2000,
     seed: Annotated[int, typer.Option(min=0, help="Draws the resamples.")] = 0,
+    count_unannotated: Annotated[bool, typer.Option("--count-unannotated", help=_COUNT_UNANNOTATED)] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print figures and differences as JSON.")] = False,
 ) -> None:
     """Compare models: precision, recall, F1, AP50 with intervals, and paired differences to the first.
@@ -321,7 +330,10 @@ def compare(
     if form not in list(TableFormat):
         raise MammoscopeError(f"--format is text, markdown, latex or html, not {form!r}.")
     with TemporaryDirectory() as scratch:
-        read = [_report(model, dataset, split, Path(scratch) / str(number)) for number, model in enumerate(models)]
+        read = [
+            _report(model, dataset, split, Path(scratch) / str(number), count_unannotated=count_unannotated)
+            for number, model in enumerate(models)
+        ]
     first = read[0]
     others = []
     for report in read[1:]:
@@ -345,7 +357,9 @@ def compare(
         raise typer.Exit(1)
 
 
-def _report(model: Path, dataset: Path | None, split: str | None, scratch: Path) -> "Report":
+def _report(
+    model: Path, dataset: Path | None, split: str | None, scratch: Path, *, count_unannotated: bool
+) -> "Report":
     """A report, that of a run on validation, or that of a bundle, made now."""
     from dataclasses import replace
 
@@ -359,7 +373,7 @@ def _report(model: Path, dataset: Path | None, split: str | None, scratch: Path)
     from mammoscope.evaluation.run import DetectorSource, EvaluationOptions, evaluate_into
     from mammoscope.inference import Detector
 
-    options = EvaluationOptions(groups=(), worst=0)
+    options = EvaluationOptions(groups=(), worst=0, count_unannotated=count_unannotated)
     evaluate_into(scratch, DetectorSource(Detector(model)), load_dataset(dataset, split), options)
     return replace(read_report(scratch), folder=model)
 

@@ -146,6 +146,10 @@ class _Display:
     def __exit__(self, *error: Any) -> None:
         self._progress.__exit__(*error)
 
+    def noted(self, told: str) -> None:
+        """A sentence on the data."""
+        self._console.print(told, highlight=False, soft_wrap=True)
+
     def prepared(self, done: int, total: int) -> None:
         """Mammograms read and prepared."""
         self._show("reading mammograms", done, total, "")
@@ -224,6 +228,10 @@ class _Lines:
 
     def __init__(self, console: Console) -> None:
         self._console = console
+
+    def noted(self, told: str) -> None:
+        """A sentence on the data."""
+        self._console.print(told, highlight=False, soft_wrap=True)
 
     def prepared(self, done: int, total: int) -> None:
         """Mammograms read and prepared."""

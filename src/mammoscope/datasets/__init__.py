@@ -6,10 +6,11 @@ from mammoscope.datasets.dataset import AnnotatedDataset, AnnotatedImage, load_d
 from mammoscope.datasets.errors import DatasetError, PatientUnknownError
 from mammoscope.datasets.files import Hashes, write_json
 from mammoscope.datasets.identity import FileNamePattern, ImageIdentity
+from mammoscope.datasets.image_marks import ImageMarks, ImportedBox, LeftMark, MarkCounts, Polygon, Silence, account
 from mammoscope.datasets.import_coco import ImportSummary, import_coco
 from mammoscope.datasets.index import IndexedDataset, open_index, read_index, write_index
 from mammoscope.datasets.operations import Output, filter_dataset, merge_datasets, remap_dataset, sample_dataset
-from mammoscope.datasets.records import ImportedBox, ImportedImage, Polygon
+from mammoscope.datasets.records import ImportedImage
 from mammoscope.datasets.review import ReviewedBox, change_boxes, history_of, set_review
 from mammoscope.datasets.review_log import ReviewState
 from mammoscope.datasets.splits import (
@@ -35,21 +36,26 @@ __all__ = [
     "FoldSummary",
     "Hashes",
     "ImageIdentity",
+    "ImageMarks",
     "ImagesAs",
     "ImportSummary",
     "ImportedBox",
     "ImportedImage",
     "IndexedDataset",
+    "LeftMark",
+    "MarkCounts",
     "Output",
     "PatientUnknownError",
     "Polygon",
     "ReviewState",
     "ReviewedBox",
+    "Silence",
     "Split",
     "SplitSizes",
     "SplitSummary",
     "Stratum",
     "WrittenDataset",
+    "account",
     "change_boxes",
     "divide_into_folds",
     "filter_dataset",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, overload
 from mammoscope import __version__
 from mammoscope.datasets.coco import CocoDocument, CocoImage, read_coco
 from mammoscope.datasets.errors import DatasetError, PatientUnknownError
-from mammoscope.datasets.files import read_json, sha256_of_file, stored_size
+from mammoscope.datasets.files import check_upright, read_json, sha256_of_file, stored_size
 from mammoscope.datasets.identity import FileNamePattern, ImageIdentity, laterality_of, view_of
 from mammoscope.datasets.review_log import ReviewEvent, ReviewState, boxes_hash, latest_states, read_events, state_of
 from mammoscope.findings import Box
@@ -119,6 +119,8 @@ class AnnotatedDataset:
         How many boxes reached over an image's edge and were cut there on reading.
     split_name
         The split it was narrowed to, or ``None`` for all images.
+    set_aside
+        How many unannotated images `annotated` left out.
     """
 
     name: str
@@ -126,6 +128,7 @@ class AnnotatedDataset:
     category_ids: Mapping[str, int]
     clipped: int = 0
     split_name: str | None = None
+    set_aside: int = 0
 
     @classmethod
     def from_coco(
@@ -274,6 +277,32 @@ class AnnotatedDataset:
             raise DatasetError(f"data set {self.name} has no images in the split '{split}': {hint}.")
         return replace(self, images=images, split_name=split)
 
+    def annotated(self) -> Self:
+        """Without the images that are unannotated: that they have no box says nothing, or a lesion of theirs has none.
+
+        Raises
+        ------
+        DatasetError
+            If no image is left.
+        """
+        images = tuple(image for image in self.images if image.review is not ReviewState.UNANNOTATED)
+        if not images and self.images:
+            raise DatasetError(
+                f"all {len(self.images)} images of data set {self.name} are unannotated: nobody said what they show. "
+                "Annotate some, say with 'mammoscope dataset review set' which were looked at, or count them as images "
+                "without a lesion on purpose (--count-unannotated; data.count_unannotated of a recipe)."
+            )
+        return replace(self, images=images, set_aside=self.set_aside + len(self.images) - len(images))
+
+    def set_aside_told(self) -> str | None:
+        """What a reader of figures has to know of the images that `annotated` left out; ``None`` where none was."""
+        if not self.set_aside:
+            return None
+        return (
+            f"{self.set_aside} of {self.set_aside + len(self.images)} images are unannotated and were set aside: that "
+            "they have no box says nothing."
+        )
+
     def fingerprint(self) -> str:
         """SHA-256 over image ids, patients, splits, the bytes of every image file, boxes and labels.
 
@@ -405,6 +434,7 @@ def checked_size(document: CocoDocument, image: CocoImage, path: Path) -> tuple[
     A file whose header cannot be read keeps the size that the COCO file says: whoever reads its pixels will report it.
     """
     stated = None if image.rows is None or image.columns is None else (image.rows, image.columns)
+    check_upright(path, f"{document.path}, image {image.id}")
     stored = stored_size(path)
     if stored is None and stated is None:
         raise DatasetError(f"{document.path}: the size of image {image.id}, {image.file_name}, is not known.")

@@ -48,6 +48,47 @@ def stored_size(path: Path) -> tuple[int, int] | None:
         return None
 
 
+_TURNED = {
+    2: "mirrored left to right", 3: "turned by 180 degrees", 4: "mirrored top to bottom",
+    5: "transposed", 6: "turned by 90 degrees", 7: "transposed the other way", 8: "turned by 270 degrees",
+}  # fmt: skip
+_ORIENTATION = 0x0112
+"""Of EXIF 2.32, table 4; the same tag as in TIFF."""
+
+
+def check_upright(path: Path, where: str) -> None:
+    """Refuse a picture that is stored turned and shown upright.
+
+    Programs in which people draw boxes turn it as its EXIF orientation says, and its pixels stay as they are stored:
+    boxes would lie in another frame than the pixels.
+
+    Raises
+    ------
+    DatasetError
+        If its EXIF orientation is 2 to 8.
+    """
+    try:
+        with Image.open(path) as picture:
+            orientation = picture.getexif().get(_ORIENTATION, 1)
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, TypeError, Image.DecompressionBombError):
+        return
+    if orientation in _TURNED:
+        raise DatasetError(
+            f"{where}: {path} has the EXIF orientation {orientation}: it is shown {_TURNED[orientation]}, and boxes "
+            "drawn on it belong to what was shown, not to the stored pixels. Write its pixels upright and without "
+            "that tag (for example with 'mogrify -auto-orient' of ImageMagick) and import again."
+        )
+
+
+def sop_instance_uid(path: Path) -> str | None:
+    """The SOP Instance UID of a DICOM file; ``None`` when it is none."""
+    try:
+        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SOPInstanceUID"])
+        return str(header.SOPInstanceUID)
+    except (InvalidDicomError, OSError, AttributeError, ValueError, TypeError):
+        return None
+
+
 def read_json(path: Path) -> Any:
     """The content of a JSON file.
 

@@ -32,8 +32,9 @@ class FileNamePattern:
     Parameters
     ----------
     expression
-        Searched in the COCO ``file_name`` (with its folders). The named group ``patient`` is needed; ``laterality``
-        and ``view`` are used where they are there.
+        Searched in the file's name without its folders, since two folders (``train``, ``valid``) would make two
+        patients of one; in the whole path as well where the expression has a ``/``. The named group ``patient`` is
+        needed; ``laterality`` and ``view`` are used where they are there.
     """
 
     expression: re.Pattern[str]
@@ -57,6 +58,11 @@ class FileNamePattern:
             )
         return cls(pattern)
 
+    def _search(self, file_name: str, bare: str) -> re.Match[str] | None:
+        if "/" in self.expression.pattern:
+            return self.expression.search(file_name) or self.expression.search(bare)
+        return self.expression.search(bare)
+
     def identify(self, file_name: str, facts: Mapping[str, Any]) -> ImageIdentity:
         """Identity from the image's COCO keys ``patient_id``, ``laterality``, ``view``, else from its file's name.
 
@@ -66,7 +72,7 @@ class FileNamePattern:
             If neither names the patient. An image is never taken for a patient of its own without being told so:
             two views of one breast in two splits would make every figure too good.
         """
-        match = self.expression.search(file_name)
+        match = self._search(file_name, file_name.rpartition("/")[2])
         named = match.groupdict() if match else {}
         patient = facts.get("patient_id")
         if patient is None or not str(patient).strip():
@@ -82,6 +88,32 @@ class FileNamePattern:
             laterality=laterality_of(facts.get("laterality") or named.get("laterality")),
             view=view_of(facts.get("view") or named.get("view")),
         )
+
+
+_DENIED = re.compile(
+    r"(?:\b(?:no|non|not|without)\b|\b(?:no|non)-)[\s-]*(?:(?:definite|suspicious|discrete|focal)\s+)*$"
+)
+"""What denies the word that comes after it: 'non-mass enhancement', 'no suspicious mass'."""
+
+
+def kinds_in(text: str, kinds: Mapping[str, str]) -> list[str]:
+    """The kinds of lesion that a text names, in the order of ``kinds``, each once.
+
+    Parameters
+    ----------
+    kinds
+        Kind by how its words begin, in lower case; a word that is denied does not count.
+    """
+    words = text.casefold()
+    return list(
+        dict.fromkeys(
+            kind
+            for beginning, kind in kinds.items()
+            if any(
+                not _DENIED.search(words[: found.start()]) for found in re.finditer(rf"\b{re.escape(beginning)}", words)
+            )
+        )
+    )
 
 
 def laterality_of(text: object) -> Laterality | None:

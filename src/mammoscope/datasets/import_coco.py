@@ -7,7 +7,7 @@ import csv
 import math
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -15,13 +15,18 @@ import cv2
 import numpy as np
 
 from mammoscope import __version__
-from mammoscope.datasets.coco import CocoAnnotation, CocoDocument, CocoImage, read_coco
+from mammoscope.datasets.coco import CocoAnnotation, CocoDocument, CocoImage
 from mammoscope.datasets.collections.cbis_ddsm import CaseTables
-from mammoscope.datasets.dataset import ANNOTATIONS, FORMAT, FORMAT_KEY, IMAGES, checked_size, clipped_box, image_path
+from mammoscope.datasets.dataset import ANNOTATIONS, FORMAT, FORMAT_KEY, IMAGES, checked_size, clipped_box
 from mammoscope.datasets.errors import DatasetError
 from mammoscope.datasets.files import check_unpacked, write_json
+from mammoscope.datasets.formats.base import ImageFolder, subset_of
+from mammoscope.datasets.formats.coco import FOLDER, SUBSET, coco_marks, crowds_told, names_of, read_coco_source
+from mammoscope.datasets.formats.importing import kept_subsets
 from mammoscope.datasets.identity import FileNamePattern, ImageIdentity
+from mammoscope.datasets.image_marks import ImageMarks, MarkCounts, Silence
 from mammoscope.datasets.index import refresh_index
+from mammoscope.datasets.review_log import ReviewState
 from mammoscope.datasets.writer import ImagesAs, bring_image, check_target, new_folder
 from mammoscope.findings import Box
 
@@ -156,6 +161,10 @@ class ImportSummary:
     """Images that the case tables say something of."""
     copied: int
     """Images copied because no hard link could be made, or because copies were asked for."""
+    marks: MarkCounts
+    """What became of every mark."""
+    notes: tuple[str, ...] = ()
+    """What else its reader has to know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +177,8 @@ class _PlannedImage:
     native: NativeSize | None
     boxes: tuple[tuple[CocoAnnotation, Box, bool], ...]
     case: dict[str, str]
+    marks: ImageMarks
+    split: str | None
 
     @property
     def new_size(self) -> tuple[int, int]:
@@ -182,8 +193,13 @@ def import_coco(
     native_sizes: Path | None = None,
     patient_pattern: str | None = None,
     case_tables: Sequence[Path] = (),
+    name: str | None = None,
+    licence: str | None = None,
+    citation: str | None = None,
     copy: bool = False,
     overwrite: bool = False,
+    silence: Silence | None = None,
+    crowds_are_lesions: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> ImportSummary:
     """Make a data set's folder from a COCO file and its images.
@@ -206,10 +222,18 @@ def import_coco(
     case_tables
         CBIS-DDSM's case tables (see `CaseTables`), whose density, pathology and so on become ``attributes`` of the
         images, found by patient, side and view.
+    name, licence, citation
+        What the collection is called, under which licence it may be used, what to cite; ``None`` for what the COCO file
+        says of it, if anything.
     copy
         Copy images instead of hard-linking them. A linked image costs no space, and is the same file as its origin.
     overwrite
         Replace ``out`` if it is a data set's folder.
+    silence
+        What it means that the file names an image and marks nothing on it; ``None`` for a lesion-free image, except
+        where the file does not even know its size.
+    crowds_are_lesions
+        Take crowd regions for lesions: CVAT writes every mask and ellipse as one.
     progress
         Called with (images done, images in all).
 
@@ -224,37 +248,63 @@ def import_coco(
     check_target(out, overwrite)
     for given in (annotations, images):
         check_unpacked(given)
-    document = read_coco(annotations)
+    document, folder_of_images = read_coco_source(annotations), ImageFolder(images)
     natives = None if native_sizes is None else read_native_sizes(Path(native_sizes))
     pattern = FileNamePattern.compile(patient_pattern)
     told = CaseTables.read([Path(path) for path in case_tables])
-    plan = [_plan(document, image, images, pattern, natives, native_sizes, told) for image in document.images]
+    plan = [
+        _plan(
+            document, image, folder_of_images, pattern, natives, native_sizes, told,
+            coco_marks(image, silence, crowds_are_lesions=crowds_are_lesions),
+        )
+        for image in document.images
+    ]  # fmt: skip
     _check_targets_differ(document, plan)
+    plan, notes = _with_splits(plan)
+    if crowds := crowds_told(document, crowds_are_lesions=crowds_are_lesions):
+        notes = (crowds, *notes)
     with new_folder(out, overwrite=overwrite) as folder:
-        copied = _write(document, plan, folder, copy, progress)
-    return _summary(plan, copied)
+        said = {"description": name, "licence": licence, "citation": citation}
+        said = {key: value for key, value in said.items() if value is not None}
+        copied = _write(document, plan, said, folder, copy, progress)
+    return _summary(plan, copied, notes)
+
+
+def _with_splits(plan: list[_PlannedImage]) -> tuple[list[_PlannedImage], tuple[str, ...]]:
+    """The splits that the entries state, else the parts that the images came in (see `kept_subsets`)."""
+    if any(planned.image.facts.get("split") for planned in plan):
+        return [replace(planned, split=planned.image.facts.get("split")) for planned in plan], ()
+    splits, told = kept_subsets(
+        [
+            (planned.identity.patient,
+             planned.image.facts.get(SUBSET) or subset_of(PurePosixPath(planned.target).with_suffix("").parts))
+            for planned in plan
+        ]
+    )  # fmt: skip
+    return [replace(planned, split=split) for planned, split in zip(plan, splits, strict=True)], told
 
 
 def _plan(
     document: CocoDocument,
     image: CocoImage,
-    images: Path,
+    images: ImageFolder,
     pattern: FileNamePattern,
     natives: dict[str, NativeSize] | None,
     native_sizes: Path | None,
     told: CaseTables,
+    marks: ImageMarks,
 ) -> _PlannedImage:
-    source = image_path(document, image, images)
-    identity = pattern.identify(image.file_name, image.facts)
+    source = images.find(names_of(image), f"{document.path}, image {image.id}")
+    identity = pattern.identify(images.name_of(source), image.facts)
     size = checked_size(document, image, source)
     boxes = tuple((a, *clipped_box(document, a.id, a.box, *size)) for a in image.annotations)
-    native, target = None, image.file_name
+    native, target = None, images.name_of(source)
     if natives is not None:
         native = natives.get(image.file_name)
         if native is None:
             raise DatasetError(f"{native_sizes} has no row for image {image.id} of {document.path}, {image.file_name}.")
-        target = str(PurePosixPath(image.file_name).with_suffix(".png"))
-    return _PlannedImage(image, source, target, identity, size, native, boxes, told.of(identity))
+        target = str(PurePosixPath(target).with_suffix(".png"))
+    return _PlannedImage(image, source, target, identity, size, native, boxes, told.of(identity), marks, None)
 
 
 def _check_targets_differ(document: CocoDocument, plan: list[_PlannedImage]) -> None:
@@ -270,6 +320,7 @@ def _check_targets_differ(document: CocoDocument, plan: list[_PlannedImage]) -> 
 def _write(
     document: CocoDocument,
     plan: list[_PlannedImage],
+    said: dict[str, str],
     folder: Path,
     copy: bool,
     progress: Callable[[int, int], None] | None,
@@ -284,24 +335,31 @@ def _write(
             copied += bring_image(planned.source, target, ImagesAs.COPIED if copy else ImagesAs.LINKED)
         if progress:
             progress(done, len(plan))
-    write_json(folder / ANNOTATIONS, _coco(document, plan))
+    write_json(folder / ANNOTATIONS, _coco(document, plan, said))
     refresh_index(folder)
     return copied
 
 
-def _coco(document: CocoDocument, plan: list[_PlannedImage]) -> dict[str, Any]:
+def _coco(document: CocoDocument, plan: list[_PlannedImage], said: dict[str, str]) -> dict[str, Any]:
     info = document.facts.get("info")
     origin = {"annotations": document.path.name, "mammoscope": __version__}
     # pycocotools takes an annotation with the id 0 for none when it matches: such a file is numbered from 1
     shift = int(any(a.id == 0 for planned in plan for a, _, _ in planned.boxes))
     return {
-        "info": {**(info if isinstance(info, dict) else {}), "imported_from": origin, FORMAT_KEY: FORMAT},
+        "info": {
+            **(info if isinstance(info, dict) else {}),
+            **said,
+            "imported_from": origin,
+            FORMAT_KEY: FORMAT,
+            "marks": MarkCounts.of(planned.marks for planned in plan).to_json(),
+        },
         **{key: value for key, value in document.facts.items() if key not in {"info", "images", "annotations"}},
+        **({"licenses": [{"id": 1, "name": said["licence"]}]} if "licence" in said else {}),
         "images": [_coco_image(planned) for planned in plan],
         "annotations": [
-            _coco_annotation(planned, annotation, box, shift)
+            _coco_annotation(planned, annotation, box, shift, crowd=marked.crowd)
             for planned in plan
-            for annotation, box, _ in planned.boxes
+            for (annotation, box, _), marked in zip(planned.boxes, planned.marks.boxes, strict=True)
         ],
     }
 
@@ -311,22 +369,27 @@ def _coco_image(planned: _PlannedImage) -> dict[str, Any]:
     identity = planned.identity
     attributes = planned.image.facts.get("attributes")
     attributes = {**(attributes if isinstance(attributes, dict) else {}), **planned.case}
+    state, left = planned.marks.state, planned.marks.to_json()
     return {
-        **planned.image.facts,
+        **{key: value for key, value in planned.image.facts.items() if key not in {SUBSET, FOLDER}},
         **({"attributes": attributes} if attributes else {}),
+        **({"review": str(state)} if state is not ReviewState.ANNOTATED else {}),
+        **({"marks": left} if left else {}),
         "file_name": planned.target,
         "height": rows,
         "width": columns,
         "patient_id": identity.patient,
         "laterality": identity.laterality and str(identity.laterality),
         "view": identity.view and str(identity.view),
-        "split": planned.image.facts.get("split"),
+        "split": planned.split,
         "origin": {"file_name": planned.image.file_name, "height": planned.size[0], "width": planned.size[1]},
         "native_size": planned.native and planned.native.to_json(),
     }
 
 
-def _coco_annotation(planned: _PlannedImage, annotation: CocoAnnotation, box: Box, shift: int) -> dict[str, Any]:
+def _coco_annotation(
+    planned: _PlannedImage, annotation: CocoAnnotation, box: Box, shift: int, *, crowd: bool
+) -> dict[str, Any]:
     across = planned.new_size[1] / planned.size[1]
     down = planned.new_size[0] / planned.size[0]
     scaled = Box(box.x0 * across, box.y0 * down, box.x1 * across, box.y1 * down)
@@ -335,7 +398,7 @@ def _coco_annotation(planned: _PlannedImage, annotation: CocoAnnotation, box: Bo
         "id": annotation.id + shift,
         "bbox": list(scaled.as_xywh()),
         "area": scaled.area,
-        "iscrowd": int(annotation.crowd),
+        "iscrowd": int(crowd),
     }
     segmentation = annotation.facts.get("segmentation")
     if planned.native is not None and segmentation:
@@ -352,16 +415,17 @@ def _polygons(segmentation: object) -> list[list[float]]:
     return [p for p in segmentation if isinstance(p, list) and all(isinstance(v, int | float) for v in p)]
 
 
-def _summary(plan: list[_PlannedImage], copied: int) -> ImportSummary:
+def _summary(plan: list[_PlannedImage], copied: int, notes: tuple[str, ...]) -> ImportSummary:
     marks = [(a, cut, planned) for planned in plan for a, _, cut in planned.boxes]
+    counts = MarkCounts.of(planned.marks for planned in plan)
     natives = [planned.native for planned in plan if planned.native]
     medians = [native.aspect for native in natives if native.median]
     return ImportSummary(
         images=len(plan),
         patients=len({planned.identity.patient for planned in plan}),
-        boxes=sum(not a.crowd for a, _, _ in marks),
-        crowds=sum(a.crowd for a, _, _ in marks),
-        images_without_boxes=sum(all(a.crowd for a, _, _ in planned.boxes) for planned in plan),
+        boxes=counts.taken,
+        crowds=counts.crowds,
+        images_without_boxes=sum(not planned.marks.lesions for planned in plan),
         clipped=sum(cut for _, cut, _ in marks),
         unstretched=len(natives),
         median_aspects=len(medians),
@@ -369,4 +433,6 @@ def _summary(plan: list[_PlannedImage], copied: int) -> ImportSummary:
         masks_dropped=sum(isinstance(a.facts.get("segmentation"), dict) for a, _, p in marks if p.native is not None),
         with_case=sum(bool(planned.case) for planned in plan),
         copied=copied,
+        marks=counts,
+        notes=notes,
     )

@@ -96,8 +96,13 @@ def remap_dataset(
     images = tuple(
         replace(
             image,
-            boxes=tuple(
-                replace(box, label=classes.get(box.label, box.label)) for box in image.boxes if box.label not in drop
+            marks=replace(
+                image.marks,
+                boxes=tuple(
+                    replace(box, label=classes.get(box.label, box.label))
+                    for box in image.boxes
+                    if box.label not in drop
+                ),
             ),
         )
         for image in content.images
@@ -221,7 +226,7 @@ def _moved(
         patient=image.patient if same_patients else f"{source}/{image.patient}",
         split=image.split if keep_split else None,
         fold=None,
-        boxes=tuple(replace(box, id=(box.id or 0) + first_box) for box in image.boxes),
+        marks=replace(image.marks, boxes=tuple(replace(box, id=(box.id or 0) + first_box) for box in image.boxes)),
     )
 
 

@@ -6,69 +6,15 @@ A data set's folder as imported images again, to make another of them without lo
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from mammoscope.datasets.coco import CocoAnnotation, read_coco
+from mammoscope.datasets.coco import CocoAnnotation, polygons_of, read_coco
 from mammoscope.datasets.dataset import ANNOTATIONS, FOLDS, SPLITS, AnnotatedDataset, AnnotatedImage, load_dataset
 from mammoscope.datasets.files import read_json
+from mammoscope.datasets.image_marks import ImageMarks, ImportedBox, LeftMark, Silence
 from mammoscope.datasets.review_log import ReviewEvent, ReviewState, read_events
-from mammoscope.findings import Box
 from mammoscope.imaging import Laterality, View
-
-Polygon = tuple[tuple[float, float], ...]
-"""Corners (x, y) in pixels of the image file, as `Box` counts them; three or more."""
-
-
-@dataclass(frozen=True, slots=True)
-class ImportedBox:
-    """One marked lesion.
-
-    Parameters
-    ----------
-    label
-        Its class, for example ``"Mass"``.
-    attributes
-        What was said of it: ``{"pathology": "MALIGNANT", "birads": "4", "margins": "SPICULATED"}``. Texts, numbers and
-        truth values.
-    polygons
-        Its outline, where there is one; the box is given all the same.
-    crowd
-        A region that is neither a lesion to be found nor a place where a finding is wrong (COCO's ``iscrowd``).
-    id
-        Its COCO id; ``None`` to count.
-    facts
-        Further keys of its COCO entry, kept as they are.
-    """
-
-    box: Box
-    label: str
-    attributes: Mapping[str, Any] = field(default_factory=dict)
-    polygons: tuple[Polygon, ...] = ()
-    crowd: bool = False
-    id: int | None = None
-    facts: Mapping[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if not self.label:
-            raise ValueError("a box needs a label")
-        if any(len(polygon) < 3 for polygon in self.polygons):
-            raise ValueError("a polygon needs three corners")
-
-    @classmethod
-    def around(cls, polygon: Polygon, label: str, **more: Any) -> "ImportedBox":
-        """The box around a polygon.
-
-        Raises
-        ------
-        ValueError
-            If the polygon has fewer than three corners or no area.
-        """
-        xs, ys = [x for x, _ in polygon], [y for _, y in polygon]
-        if not xs:
-            raise ValueError("a polygon needs three corners")
-        return cls(Box(min(xs), min(ys), max(xs), max(ys)), label, polygons=(polygon,), **more)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +29,8 @@ class ImportedImage:
         Size of the file's image in pixels.
     patient
         Whose it is; never guessed.
+    marks
+        Every mark that the collection makes on it (see `ImageMarks`).
     file_name
         What it is called within the data set's ``images/``, with ``/`` between folders; ``None`` for the file's own
         name, which must then be the only one of that name.
@@ -102,8 +50,6 @@ class ImportedImage:
         What else was said of the image: texts, numbers, truth values.
     origin
         Where it came from: file name in the collection, UIDs, which rows of which table.
-    review
-        ``None`` for annotated; say `ReviewState.UNANNOTATED` where nobody drew boxes.
     id
         Its COCO id; ``None`` to count.
     facts
@@ -114,6 +60,7 @@ class ImportedImage:
     rows: int
     columns: int
     patient: str
+    marks: ImageMarks
     file_name: str | None = None
     study: str | None = None
     laterality: Laterality | None = None
@@ -124,10 +71,8 @@ class ImportedImage:
     pathology: str | None = None
     split: str | None = None
     fold: int | None = None
-    boxes: tuple[ImportedBox, ...] = ()
     attributes: Mapping[str, Any] = field(default_factory=dict)
     origin: Mapping[str, Any] = field(default_factory=dict)
-    review: ReviewState | None = None
     id: int | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
 
@@ -140,6 +85,11 @@ class ImportedImage:
             raise ValueError(f"a density is 1 to 4, not {self.density!r}")
         if self.spacing_mm is not None and not (math.isfinite(self.spacing_mm) and self.spacing_mm > 0):
             raise ValueError(f"a spacing is a positive length, not {self.spacing_mm!r}")
+
+    @property
+    def boxes(self) -> tuple[ImportedBox, ...]:
+        """The marks that were taken."""
+        return self.marks.boxes
 
     @property
     def name(self) -> str:
@@ -206,9 +156,26 @@ def _lock(path: Path) -> str | None:
 def _imported(image: AnnotatedImage, annotations: Sequence[CocoAnnotation]) -> ImportedImage:
     return ImportedImage(
         path=image.path, rows=image.rows, columns=image.columns, patient=image.patient,
-        file_name=str(image.facts.get("file_name")), laterality=image.laterality, view=image.view, split=image.split,
-        fold=image.fold, boxes=tuple(_imported_box(annotation) for annotation in annotations), id=image.id,
+        marks=_marks(image, annotations), file_name=str(image.facts.get("file_name")), laterality=image.laterality,
+        view=image.view, split=image.split,
+        fold=image.fold, id=image.id,
         facts={key: value for key, value in image.facts.items() if key != "fold"},
+    )  # fmt: skip
+
+
+def _marks(image: AnnotatedImage, annotations: Sequence[CocoAnnotation]) -> ImageMarks:
+    """What the folder keeps of an image's account; its state stands, whatever becomes of its boxes."""
+    kept = image.facts.get("marks")
+    stated = image.facts.get("review")
+    left = {
+        kind: tuple(LeftMark(str(why), image.name) for why, count in reasons.items() for _ in range(int(count)))
+        for kind, reasons in (kept if isinstance(kept, dict) else {}).items()
+        if isinstance(reasons, dict)
+    }
+    return ImageMarks(
+        tuple(_imported_box(annotation) for annotation in annotations), Silence.NEGATIVE, left.get("passed_over", ()),
+        left.get("unknown", ()), left.get("not_outlined", ()),
+        stated=ReviewState(stated) if stated in list(ReviewState) else ReviewState.ANNOTATED,
     )  # fmt: skip
 
 
@@ -218,18 +185,3 @@ def _imported_box(annotation: CocoAnnotation) -> ImportedBox:
         annotation.box, annotation.label, polygons=polygons, crowd=annotation.crowd, id=annotation.id,
         facts=annotation.facts,
     )  # fmt: skip
-
-
-def polygons_of(segmentation: object) -> tuple[Polygon, ...]:
-    """The polygons of a COCO ``segmentation``; none of run lengths or of what is no polygon."""
-    if not isinstance(segmentation, list):
-        return ()
-    flat = [
-        corners
-        for corners in segmentation
-        if isinstance(corners, list)
-        and len(corners) >= 6
-        and len(corners) % 2 == 0
-        and all(isinstance(v, int | float) and not isinstance(v, bool) for v in corners)
-    ]
-    return tuple(tuple((float(x), float(y)) for x, y in list(pairwise(corners))[::2]) for corners in flat)

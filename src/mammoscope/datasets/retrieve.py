@@ -25,9 +25,9 @@ from mammoscope.datasets.collections.source import spacing_of
 from mammoscope.datasets.dataset import ANNOTATIONS, FOLDS, FORMAT, FORMAT_KEY, IMAGES, SPLITS
 from mammoscope.datasets.errors import DatasetError
 from mammoscope.datasets.files import read_json, write_json
+from mammoscope.datasets.image_marks import ImageMarks, Silence
 from mammoscope.datasets.index import refresh_index
 from mammoscope.datasets.records import ImportedImage
-from mammoscope.datasets.review_log import ReviewState
 from mammoscope.datasets.writer import image_entry
 from mammoscope.errors import MammoscopeError
 
@@ -88,7 +88,7 @@ def _image(header: Header, images: Path) -> ImportedImage:
         scanner=header.scanner,
         spacing_mm=spacing_of(header),
         origin={"sop_instance_uid": header.sop_instance},
-        review=ReviewState.UNANNOTATED,
+        marks=ImageMarks((), Silence.UNANNOTATED),
     )
 
 

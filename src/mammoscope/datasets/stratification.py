@@ -1,7 +1,8 @@
 """Patients into parts that look alike: iterative stratification, then exchanges that meet exact numbers of images.
 
 The order of assignment, the rarest property first, is that of Sechidis, Tsoumakas, Vlahavas: On the stratification of
-multi-label data (ECML PKDD 2011), with patients for examples and any number of each property in a patient.
+multi-label data (ECML PKDD 2011), with patients for examples and any number of each property in a patient. How many
+images and how many boxes a patient has are properties, too: parts that differ in them are unlike whatever else agrees.
 """
 
 import hashlib
@@ -11,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
+import numpy as np
+
 from mammoscope.datasets.dataset import AnnotatedImage
 
 _LEFT_OVER = ""  # the part of those who are in none
@@ -19,6 +22,8 @@ _ROUNDS = 4
 _MANY = 3  # boxes in one image: more are rare, and counted as boxes anyway
 _TINY = 1e-9
 _IMAGES = ("images", "")
+_MOST_IMAGES, _MOST_BOXES = 5, 4  # of a patient: those with more are one kind
+_EXCHANGED = 20_000  # patients up to which single exchanges are worth their time: among more, chance evens out
 
 _Property = tuple[str, str]
 
@@ -39,8 +44,8 @@ def assign_stratified(
     """The part of each patient.
 
     The rarest property goes first: its patients, those with most of it first and in an order drawn from the seed among
-    equals, each to the part that lacks most of it; then patients move to where they make parts more alike. Patients,
-    sizes and seed alone decide, on any machine.
+    equals, each to the part that lacks most of it for its size; then patients move, alone or in exchange, to where they
+    make parts more alike. Patients, sizes and seed alone decide, on any machine.
 
     Parameters
     ----------
@@ -77,8 +82,15 @@ class _Parts:
         self, images: Sequence[AnnotatedImage], wanted: Mapping[str, float], strata: Sequence[Stratum]
     ) -> None:
         self.properties: dict[str, Counter[_Property]] = defaultdict(Counter)
+        boxes: Counter[str] = Counter()
         for image in images:
             self.properties[image.patient].update(properties_of(image, strata))
+            boxes[image.patient] += len(image.boxes)
+        for patient, counts in self.properties.items():
+            size = min(counts[_IMAGES], _MOST_IMAGES)
+            counts["images of the patient", str(size)] = 1
+            if Stratum.MASS in strata:
+                counts["boxes of the patient", str(min(boxes[patient], _MOST_BOXES))] = 1
         left_over = len(images) - sum(wanted.values())
         self.wanted = {**wanted, **({_LEFT_OVER: left_over} if left_over > 0.5 else {})}
         self.total: Counter[_Property] = Counter()
@@ -110,8 +122,42 @@ class _Parts:
                 if self._worse_by(patient, here, best) < -_TINY:
                     self._put(patient, best)
                     moved = True
+            if len(self.properties) <= _EXCHANGED:
+                moved = self._exchange_all(seed) or moved
             if not moved:
                 return
+
+    def _exchange_all(self, seed: int) -> bool:
+        """Exchange each patient for the one, of a few drawn, that makes the parts most alike; whether any was."""
+        names = sorted(self.total)
+        total = np.array([self.total[each] for each in names], dtype=np.float64)
+        order = sorted(self.properties, key=lambda p: _drawn(seed, p))
+        counts = np.array([[self.properties[patient][each] for each in names] for patient in order], dtype=np.float64)
+        parts = {part: number for number, part in enumerate(self.wanted)}
+        lack = np.array([[self._lack(part, each) for each in names] for part in parts])
+        share = np.array([self._share(part) for part in parts])[:, None]
+        where = np.array([parts[self.of[patient]] for patient in order])
+        exchanged = False
+        for place, patient in enumerate(order):
+            others = (place + np.arange(1, _CANDIDATES + 1)) % len(order)
+            others = others[where[others] != where[place]]
+            if not len(others):
+                continue
+            here, there, moved = where[place], where[others], counts[place] - counts[others]
+            gives = (moved + 2 * lack[here]) / share[here]
+            takes = (moved - 2 * lack[there]) / share[there]
+            # Rounded, so that the last digit of a machine's sums decides nothing.
+            worse_by = (moved * (gives + takes) / total).sum(axis=1).round(9)
+            best = int(worse_by.argmin())
+            if worse_by[best] < -_TINY:
+                other = int(others[best])
+                self._put(patient, list(parts)[there[best]])
+                self._put(order[other], list(parts)[here])
+                lack[here] += moved[best]
+                lack[there[best]] -= moved[best]
+                where[place], where[other] = there[best], here
+                exchanged = True
+        return exchanged
 
     def meet(self, seed: int) -> None:
         """Exchange patients between parts until their numbers of images are those wanted, or no exchange helps."""
@@ -126,22 +172,36 @@ class _Parts:
         return self.properties[patient][_IMAGES]
 
     def _lack(self, part: str, each: _Property) -> float:
-        share = self.wanted[part] / self.total[_IMAGES]
-        return share * self.total[each] - self.has[part][each]
+        return self._share(part) * self.total[each] - self.has[part][each]
 
     def _worse_by(self, patient: str, source: str, target: str) -> float:
-        """By how much a move changes the sum of squares of what parts lack, each property by its rarity."""
+        """By how much a move changes the sum of squares of what parts lack, each property by its rarity.
+
+        A small part's lack weighs more than a large one's: a patient is more of it.
+        """
         if source == target:
             return 0.0
+        from_share, to_share = self._share(source), self._share(target)
         return sum(
-            2 * count * (count + self._lack(source, each) - self._lack(target, each)) / self.total[each]
+            count
+            * ((count + 2 * self._lack(source, each)) / from_share + (count - 2 * self._lack(target, each)) / to_share)
+            / self.total[each]
             for each, count in sorted(self.properties[patient].items())
         )
+
+    def _share(self, part: str) -> float:
+        return self.wanted[part] / self.total[_IMAGES]
 
     def _neediest(self, patient: str, each: _Property) -> str:
         size = self._images(patient)
         roomy = [part for part in self.wanted if self._lack(part, _IMAGES) >= size] or list(self.wanted)
-        return max(roomy, key=lambda part: (self._lack(part, each), self._lack(part, _IMAGES)))
+        return max(
+            roomy,
+            key=lambda part: (
+                self._lack(part, each) / self.wanted[part],
+                self._lack(part, _IMAGES) / self.wanted[part],
+            ),
+        )
 
     def _put(self, patient: str, part: str) -> None:
         if patient in self.of:

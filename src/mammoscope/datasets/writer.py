@@ -18,8 +18,10 @@ from mammoscope import __version__
 from mammoscope.datasets.dataset import ANNOTATIONS, FORMAT, FORMAT_KEY, IMAGES
 from mammoscope.datasets.errors import DatasetError
 from mammoscope.datasets.files import write_json
+from mammoscope.datasets.image_marks import ImportedBox, MarkCounts
 from mammoscope.datasets.index import refresh_index
-from mammoscope.datasets.records import ImportedBox, ImportedImage
+from mammoscope.datasets.records import ImportedImage
+from mammoscope.datasets.review_log import ReviewState
 from mammoscope.findings import Box
 
 
@@ -132,6 +134,8 @@ class WrittenDataset:
     """Boxes that reached over the image's edge and were cut there."""
     copied: int
     """Images copied because no hard link could be made, or because copies were asked for."""
+    marks: MarkCounts
+    """What became of every mark."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +203,7 @@ def write_dataset(
         "citation": citation,
         "mammoscope": __version__,
         FORMAT_KEY: FORMAT,
+        "marks": MarkCounts.of(planned.image.marks for planned in plan).to_json(),
     }
     with new_folder(out, overwrite=overwrite) as folder:
         copied = 0
@@ -274,9 +279,11 @@ def _coco(plan: list[_Planned], categories: Mapping[str, int], info: Mapping[str
 
 def image_entry(image: ImportedImage, image_id: int) -> dict[str, Any]:
     """The entry of an image in a COCO file."""
+    state = image.marks.state
     known = {
         "study_id": image.study, "scanner": image.scanner, "spacing_mm": image.spacing_mm, "density": image.density,
-        "pathology": image.pathology, "fold": image.fold, "review": image.review and str(image.review),
+        "pathology": image.pathology, "fold": image.fold,
+        "review": None if state is ReviewState.ANNOTATED else str(state), "marks": image.marks.to_json() or None,
         "attributes": dict(image.attributes) or None, "origin": dict(image.origin) or None,
     }  # fmt: skip
     return {
@@ -318,4 +325,5 @@ def _summary(plan: list[_Planned], copied: int) -> WrittenDataset:
         images_without_boxes=sum(all(box.crowd for box, _, _ in planned.boxes) for planned in plan),
         clipped=sum(cut for _, cut in boxes),
         copied=copied,
+        marks=MarkCounts.of(planned.image.marks for planned in plan),
     )

@@ -54,8 +54,13 @@ def gradient_maps(
     Raises
     ------
     ExplainError
-        If the detector proposes nothing where a finding is.
+        If the detector proposes nothing where a finding is, or is one of another package.
     """
+    if detector.spec.is_own:
+        raise ExplainError(
+            f"the gradient method does not know how {detector.spec.architecture} is built: use the method drise, which "
+            "needs no look inside"
+        )
     prepared = prepare(mammogram, geometry)
     device = next(detector.parameters()).device
     levels: dict[str, Tensor] = {}

@@ -1,5 +1,6 @@
 """RetinaNet (Lin et al. 2017) and Faster R-CNN (Ren et al. 2015) on a feature pyramid, from torchvision's parts."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
@@ -12,6 +13,7 @@ from torchvision.ops import MultiScaleRoIAlign
 
 from mammoscope.detectors.backbones import FeaturePyramid, build_backbone, pixel_normalisation
 from mammoscope.detectors.detectron2 import build_detectron2
+from mammoscope.detectors.extensions import ExtensionError, ExtensionPoint, built, load_extension, names_an_extension
 from mammoscope.detectors.losses import Truth
 from mammoscope.detectors.normalisation import FixedAnchors, PixelNormalisation
 from mammoscope.detectors.retinanet import AdaptiveRetinaNet
@@ -32,7 +34,11 @@ def build_detector(spec: DetectorSpec, *, load_weights: bool = True) -> "MassDet
     ------
     WeightsError
         If the backbone's weights cannot be had or do not fit.
+    ExtensionError
+        If a part that another package brings cannot be had.
     """
+    if spec.is_own:
+        return _OwnDetector(built(ExtensionPoint.DETECTOR, spec.architecture, spec), spec)
     if spec.layout is Layout.DETECTRON2:
         return MassDetector(build_detectron2(spec, load_weights=load_weights), spec)
     build = _retinanet if spec.architecture is Architecture.RETINANET else _faster_rcnn
@@ -86,6 +92,54 @@ class MassDetector(nn.Module):
         return 1 if torchvision_s and self.spec.architecture is Architecture.FASTER_RCNN else 0
 
 
+class _OwnDetector(MassDetector):
+    """A network that another package brings; what it gives is looked at, so that a mistake is told where it is."""
+
+    def __init__(self, network: nn.Module, spec: DetectorSpec) -> None:
+        if not isinstance(network, nn.Module):
+            raise ExtensionError(f"the detector {spec.architecture} returned no torch module")
+        super().__init__(network, spec)
+
+    def forward(
+        self, images: Tensor, targets: Truth | list[dict[str, Tensor]] | None = None
+    ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
+        """As the others; the network itself gets grey images (n, 1, rows, columns) and `Truth`."""
+        if self.training:
+            assert targets is not None
+            losses = self.network(images, targets if isinstance(targets, Truth) else Truth.from_targets(targets))
+            return self._checked_losses(losses)
+        return self._checked_detections(self.network(images), len(images))
+
+    def _checked_losses(self, losses: object) -> dict[str, Tensor]:
+        scalars = isinstance(losses, dict) and losses
+        if not scalars or not all(isinstance(one, Tensor) and one.ndim == 0 for one in losses.values()):  # type: ignore[attr-defined]
+            raise ExtensionError(
+                f"the detector {self.spec.architecture} has to give a dict of losses, each a tensor of one number, "
+                "when it is in training mode"
+            )
+        checked: dict[str, Tensor] = losses  # type: ignore[assignment]
+        return checked
+
+    def _checked_detections(self, found: object, count: int) -> list[dict[str, Tensor]]:
+        whole = isinstance(found, list) and len(found) == count
+        if not whole or not all(_are_detections(one) for one in found):  # type: ignore[attr-defined]
+            raise ExtensionError(
+                f"the detector {self.spec.architecture} has to give a list of one dict an image with boxes (n, 4), "
+                "scores (n,) and labels (n,), when it is not in training mode"
+            )
+        checked: list[dict[str, Tensor]] = found  # type: ignore[assignment]
+        return checked
+
+
+def _are_detections(one: object) -> bool:
+    if not isinstance(one, dict) or not {"boxes", "scores", "labels"} <= one.keys():
+        return False
+    boxes, scores, labels = one["boxes"], one["scores"], one["labels"]
+    if not all(isinstance(value, Tensor) for value in (boxes, scores, labels)):
+        return False
+    return bool(boxes.ndim == 2 and boxes.shape[1] == 4 and scores.shape == labels.shape == boxes.shape[:1])
+
+
 def _retinanet(spec: DetectorSpec, backbone: FeaturePyramid) -> RetinaNet:
     sizes = tuple(
         tuple(int(spec.anchor_scale * 2 ** (level + octave / 3)) for octave in range(3)) for level in range(5)
@@ -105,13 +159,17 @@ def _retinanet(spec: DetectorSpec, backbone: FeaturePyramid) -> RetinaNet:
         score_thresh=spec.score_threshold,
         topk_candidates=400,
         matching=spec.matching,
-        class_loss=spec.class_loss,
-        box_loss=spec.box_loss,
+        class_loss=_loss(spec.class_loss),
+        box_loss=_loss(spec.box_loss),
         nms_iou=spec.nms_iou,
         max_detections=spec.max_detections,
         vote_iou=spec.vote_iou,
     )
     return _with_normalisation(network, spec)
+
+
+def _loss(name: str) -> str | Callable[..., Tensor]:
+    return load_extension(ExtensionPoint.LOSS, name) if names_an_extension(ExtensionPoint.LOSS, name) else name
 
 
 def _faster_rcnn(spec: DetectorSpec, backbone: FeaturePyramid) -> FasterRCNN:

@@ -5,14 +5,21 @@ loop over images and no copy from device to host, so that a GPU is not kept wait
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, l1_loss
 from torchvision.ops import sigmoid_focal_loss
+
+from mammoscope.detectors.extensions import ExtensionError
+
+ClassLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Of logits (b, n, classes), which of them are an anchor's class (the same shape, ``bool``), and the IoU of its box
+with its mass (b, n; zeros for anchors that learn none, and where ``box_loss`` is L1): losses (b, n, classes)."""
+BoxLoss = Callable[[Tensor, Tensor], Tensor]
+"""Of boxes and true boxes, pair by pair, both (..., 4) in pixels of the input: losses (...)."""
 
 NEAREST = 9
 """Anchor positions considered at each level for a mass; the ATSS paper found 7 to 17 alike."""
@@ -167,8 +174,8 @@ def retinanet_losses(
     anchors: Tensor,
     assignment: Assignment,
     *,
-    class_loss: Literal["focal", "varifocal"],
-    box_loss: Literal["l1", "giou"],
+    class_loss: str | ClassLoss,
+    box_loss: str | BoxLoss,
 ) -> dict[str, Tensor]:
     """The losses ``classification`` and ``bbox_regression``: per image over its positive anchors, mean of the images.
 
@@ -181,14 +188,23 @@ def retinanet_losses(
     anchors
         Shape (n, 4).
     class_loss
-        Focal (Lin et al. 2017), or varifocal (Zhang et al. 2021), which needs ``box_loss="giou"``.
+        Focal (Lin et al. 2017), or varifocal (Zhang et al. 2021), which needs ``box_loss="giou"``; or a function.
+    box_loss
+        ``"l1"``, ``"giou"``, or a function.
+
+    Raises
+    ------
+    ExtensionError
+        If a function gives losses of another shape.
     """
     count = assignment.positive.sum(dim=1).clamp(min=1)
     boxes, quality = _box_losses(truth, regression, anchors, assignment, box_loss)
     label = truth.labels.gather(1, assignment.box)
     classes = torch.arange(logits.shape[2], device=logits.device)
     is_label = assignment.positive[..., None] & (label[..., None] == classes)
-    if class_loss == "varifocal":
+    if callable(class_loss):
+        losses = _of_shape(class_loss(logits, is_label, quality), logits.shape, "class_loss")
+    elif class_loss == "varifocal":
         goal = torch.where(is_label, quality[..., None], 0.0)
         weight = torch.where(goal > 0, goal, 0.75 * logits.detach().sigmoid().square())
         losses = binary_cross_entropy_with_logits(logits, goal, weight, reduction="none")
@@ -208,7 +224,7 @@ def _box_losses(
     regression: Tensor,
     anchors: Tensor,
     assignment: Assignment,
-    kind: Literal["l1", "giou"],
+    kind: str | BoxLoss,
 ) -> tuple[Tensor, Tensor]:
     """Per image the sum over its positive anchors (b,), and how well each anchor's box fits its mass (b, n)."""
     images, count = assignment.box.shape
@@ -228,12 +244,20 @@ def _box_losses(
         losses = l1_loss(offsets, _encode(goal, given), reduction="none").sum(dim=2)
         return torch.where(learns, losses, 0.0).sum(dim=1), regression.new_zeros(images, count)
     boxes = _decode(offsets, given)
-    losses = torch.where(learns, _giou_loss(boxes, goal), 0.0).sum(dim=1)
+    of_boxes = _of_shape(kind(boxes, goal), learns.shape, "box_loss") if callable(kind) else _giou_loss(boxes, goal)
+    losses = torch.where(learns, of_boxes, 0.0).sum(dim=1)
     quality = torch.where(learns, paired_iou(boxes.detach(), goal), 0.0)
     if assignment.pool is None:
         return losses, quality
     # An anchor may stand in the pools of several boxes; all but the one that it learns say 0.
     return losses, regression.new_zeros(images, count).scatter_reduce(1, pool, quality, "amax")
+
+
+def _of_shape(losses: Tensor, shape: tuple[int, ...], key: str) -> Tensor:
+    if not isinstance(losses, Tensor) or losses.shape != shape:
+        given = tuple(losses.shape) if isinstance(losses, Tensor) else type(losses).__name__
+        raise ExtensionError(f"the function of detector.{key} has to give losses of shape {tuple(shape)}, not {given}")
+    return losses
 
 
 def _four(index: Tensor) -> Tensor:

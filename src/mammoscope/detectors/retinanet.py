@@ -9,7 +9,15 @@ from torch import Tensor
 from torchvision.models.detection import RetinaNet
 from torchvision.ops import batched_nms, box_iou
 
-from mammoscope.detectors.losses import Assignment, Truth, assign_by_atss, assign_by_iou, retinanet_losses
+from mammoscope.detectors.losses import (
+    Assignment,
+    BoxLoss,
+    ClassLoss,
+    Truth,
+    assign_by_atss,
+    assign_by_iou,
+    retinanet_losses,
+)
 from mammoscope.detectors.normalisation import real_boxes
 
 
@@ -21,9 +29,11 @@ class AdaptiveRetinaNet(RetinaNet):  # type: ignore[misc]  # torchvision has no 
     matching
         ``"iou"``: torchvision's thresholds of 0.4 and 0.5; ``"atss"``: adaptive (Zhang et al. 2020).
     class_loss
-        ``"focal"``; ``"varifocal"`` (Zhang et al. 2021): a score learns how well its box fits.
+        ``"focal"``; ``"varifocal"`` (Zhang et al. 2021): a score learns how well its box fits; or a function
+        (`mammoscope.detectors.losses.ClassLoss`).
     box_loss
-        ``"l1"`` of the offsets to the anchor, ``"giou"`` of the box.
+        ``"l1"`` of the offsets to the anchor, ``"giou"`` of the box, or a function
+        (`mammoscope.detectors.losses.BoxLoss`).
     nms_iou, max_detections
         Of two detections that overlap more, the one with the lower score goes; so many are left.
     vote_iou
@@ -37,8 +47,8 @@ class AdaptiveRetinaNet(RetinaNet):  # type: ignore[misc]  # torchvision has no 
         self,
         *arguments: Any,
         matching: Literal["iou", "atss"],
-        class_loss: Literal["focal", "varifocal"],
-        box_loss: Literal["l1", "giou"],
+        class_loss: str | ClassLoss,
+        box_loss: str | BoxLoss,
         nms_iou: float,
         max_detections: int,
         vote_iou: float | None,

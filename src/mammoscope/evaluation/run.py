@@ -74,6 +74,8 @@ class EvaluationOptions:
         ``source`` and ``licence`` of the data, as far as they are known.
     known
         The data that a model knows which does not say it itself.
+    count_unannotated
+        Whether images that nobody annotated count, as images without a lesion; else they are set aside.
     """
 
     threshold: float | None = None
@@ -87,6 +89,7 @@ class EvaluationOptions:
     notes: Sequence[str] = ()
     about: Mapping[str, str | None] | None = None
     known: Sequence[KnownData] = ()
+    count_unannotated: bool = False
 
 
 class CandidateSource(Protocol):
@@ -220,6 +223,7 @@ def evaluate_into(out: Path, source: CandidateSource, data: AnnotatedDataset, op
     MammoscopeError
         If an attribute is not there, or the folder cannot be written.
     """
+    data = data if options.count_unannotated else data.annotated()
     check_attributes(options.groups, map(attributes_of, data), data.name)
     _prepare(out)
     pictures = _Pictures(out / _PICTURES, _point(source, options))
@@ -250,6 +254,7 @@ def evaluate_source(
     EvaluationError
         If an attribute is not there.
     """
+    data = data if options.count_unannotated else data.annotated()
     check_attributes(options.groups, map(attributes_of, data), data.name)
     known = [*source.known, *options.known]
     found = overlaps(known, data)
@@ -268,12 +273,19 @@ def evaluate_source(
         dataset_fingerprint=data.fingerprint(),
         model=source.name,
         model_version=source.version,
-        note=" ".join((*overlap_notes(found, known=bool(known)), *source.notes(data), *options.notes)),
+        note=" ".join(
+            (
+                *overlap_notes(found, known=bool(known)),
+                *source.notes(data),
+                *filter(None, [data.set_aside_told()]),
+                *options.notes,
+            )
+        ),
     )
     if pictures is not None:
         cases = _with_worst(cases, data, pictures, options.worst, metrics)
     groups = figures_by(cases, options.groups, point, resamples=options.resamples, seed=options.seed)
-    facts = {**source.facts, "data": dict(options.about or {})}
+    facts = {**source.facts, "data": dict(options.about or {}), "unannotated_set_aside": data.set_aside}
     return Evaluated(metrics, tuple(cases), groups, found, data, facts)
 
 

@@ -435,8 +435,15 @@ class GuardedDimse(DIMSEServiceProvider):
                     discard(request._dataset_file)
 
 
+_HEAD_BYTES = 1 << 14
+"""Of an object that is too large: its identifiers come among the first elements (PS3.5 section 7.1)."""
+
+
 class IncomingFile:
-    """The file of an object that is arriving; once refused it takes no more room, whatever else arrives of it."""
+    """The file of an object that is arriving; once refused it takes no more room, whatever else arrives of it.
+
+    ``head`` is how one that was too large began, which tells whoever sent it which object it was.
+    """
 
     def __init__(self, file: Any, largest: int) -> None:
         self._file: _TemporaryFileWrapper[bytes] = file
@@ -445,6 +452,7 @@ class IncomingFile:
         self._on_its_way = 0
         self.name = file.name
         self.refusal: ObjectRefusedError | None = None
+        self.head = b""
 
     @property
     def file(self) -> "IncomingFile":
@@ -455,6 +463,8 @@ class IncomingFile:
         """Keep a piece, unless the object is refused."""
         self._size += len(data)
         if self.refusal is None and self._size > self._largest:
+            with Path(self.name).open("rb") as written:
+                self.head = (written.read(_HEAD_BYTES) + data)[:_HEAD_BYTES]
             self.refuse(
                 ObjectRefusedError(
                     f"an object above the limit of {self._largest} bytes was refused",

@@ -3,6 +3,7 @@
 import logging
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,11 +26,14 @@ class Part:
     ----------
     refusal
         Why the file holds nothing: it is too large, or the disk is full.
+    head
+        How an object that is too large began.
     """
 
     path: Path
     content_type: str
     refusal: ObjectRefusedError | None
+    head: bytes = b""
 
     def discard(self) -> None:
         """Delete the file."""
@@ -42,6 +46,84 @@ def boundary_of(content_type: str) -> str | None:
     part_type = options.get(b"type", DICOM.encode()).decode("latin-1").lower()
     boundary = options.get(b"boundary", b"").decode("latin-1")
     return boundary if kind == b"multipart/related" and part_type == DICOM and 0 < len(boundary) <= 70 else None
+
+
+_LONGEST_PREAMBLE = 1 << 16
+
+
+class _Framing:
+    """Takes out what RFC 2046 section 5.1.1 lets stand about boundaries and the parser does not.
+
+    That is a text before the first boundary, blanks between a boundary and its line's end, and a text after the last.
+    """
+
+    def __init__(self, boundary: str) -> None:
+        self._delimiter = b"\r\n--" + boundary.encode("latin-1")
+        self._held = b"\r\n"  # the first boundary need not begin a new line
+        self._passed = 0
+        self._take = self._preamble
+
+    def feed(self, data: bytes) -> bytes:
+        """What of the body so far the parser shall see.
+
+        Raises
+        ------
+        MultipartError
+            If no boundary comes for long.
+        """
+        self._held += data
+        seen = bytearray()
+        while (found := self._take()) is not None:
+            seen += found
+        return bytes(seen)
+
+    def rest(self) -> bytes:
+        """What was held back when the body ended."""
+        return self._held if self._take == self._part else b""
+
+    def _preamble(self) -> bytes | None:
+        place = self._held.find(self._delimiter)
+        if place < 0:
+            kept = len(self._delimiter) - 1
+            self._passed += max(len(self._held) - kept, 0)
+            self._held = self._held[-kept:]
+            if self._passed > _LONGEST_PREAMBLE:
+                raise MultipartError("the body is no multipart body with the boundary that its content type names")
+            return None
+        self._held = self._held[place + len(self._delimiter) :]
+        self._take = self._boundary_end
+        return self._delimiter[2:]
+
+    def _boundary_end(self) -> bytes | None:
+        if len(self._held) < 2:
+            return None
+        if self._held.startswith(b"--"):
+            self._held, self._take = b"", self._epilogue
+            return b"--\r\n"
+        self._take = self._padding
+        return b""
+
+    def _padding(self) -> bytes | None:
+        self._held = self._held.lstrip(b" \t")
+        if not self._held:
+            return None
+        self._take = self._part
+        return b""
+
+    def _part(self) -> bytes | None:
+        place = self._held.find(self._delimiter)
+        if place < 0:
+            kept = len(self._delimiter) - 1
+            sure, self._held = self._held[:-kept], self._held[-kept:]
+            return sure or None
+        sure = self._held[:place] + self._delimiter
+        self._held = self._held[place + len(self._delimiter) :]
+        self._take = self._boundary_end
+        return sure
+
+    def _epilogue(self) -> bytes | None:
+        self._held = b""
+        return None
 
 
 class PartFiles:
@@ -64,6 +146,7 @@ class PartFiles:
         self._headers: dict[bytes, bytes] = {}
         self._whole: list[Part] = []
         self._ended = False
+        self._framing = _Framing(boundary)
         self._parser = MultipartParser(
             boundary,
             {
@@ -86,7 +169,7 @@ class PartFiles:
             If the body is not what its content type says.
         """
         try:
-            self._parser.write(data)
+            self._parser.write(self._framing.feed(data))
         except MultipartParseError:
             raise MultipartError(
                 "the body is no multipart body with the boundary that its content type names"
@@ -102,6 +185,8 @@ class PartFiles:
         MultipartError
             If it ends in the middle of a part.
         """
+        with suppress(MultipartParseError):
+            self._parser.write(self._framing.rest())
         if not self._ended:
             raise MultipartError("the body ends before its last boundary")
 
@@ -139,7 +224,7 @@ class PartFiles:
         assert self._file is not None
         self._file.close()
         kind, _ = parse_options_header(self._headers.get(b"content-type", DICOM.encode()))
-        self._whole.append(Part(Path(self._file.name), kind.decode("latin-1"), self._file.refusal))
+        self._whole.append(Part(Path(self._file.name), kind.decode("latin-1"), self._file.refusal, self._file.head))
         self._file = None
 
     def _end(self) -> None:

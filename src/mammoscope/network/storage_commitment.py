@@ -25,6 +25,7 @@ SUCCESS = 0x0000
 INVALID_ARGUMENT = 0x0115
 NO_SUCH_ACTION = 0x0123
 NO_SUCH_OBJECT = 0x0112
+CLASS_INSTANCE_CONFLICT = 0x0119
 ALL_COMMITTED, SOME_FAILED = 1, 2
 """Event types of PS3.4 Table J.3-3."""
 
@@ -107,6 +108,9 @@ class CommitmentService:
         Opens the associations for reports.
     reports
         Also takes the reports on what we asked others, see `CommitmentClient`.
+    is_held
+        Given a SOP Instance UID: whether we hold that object under whatever class. One asked for under another class is
+        then told apart from one that we do not have.
     """
 
     sop_class = STORAGE_COMMITMENT
@@ -119,8 +123,10 @@ class CommitmentService:
         reports: CommitmentReports | None = None,
         *,
         waits_seconds: Sequence[float] = REPORT_WAITS_SECONDS,
+        is_held: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self._is_kept = is_kept
+        self._is_held = is_held
         self._find_peer = find_peer
         self._caller = caller
         self._reports = reports or CommitmentReports()
@@ -185,7 +191,8 @@ class CommitmentService:
             if self._is_kept(reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID):
                 kept.append(reference)
             else:
-                reference.FailureReason = NO_SUCH_OBJECT
+                held = self._is_held(reference.ReferencedSOPInstanceUID)
+                reference.FailureReason = CLASS_INSTANCE_CONFLICT if held else NO_SUCH_OBJECT
                 missing.append(reference)
         report = Dataset()
         report.TransactionUID = asked.TransactionUID

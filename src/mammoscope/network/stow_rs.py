@@ -3,6 +3,7 @@
 import asyncio
 import hmac
 import time
+import zlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ MOST_REQUESTS = 50
 """Served at once; more are put off."""
 SLOWEST_BYTES_A_SECOND = 1000
 """Of a body as a whole, so that one that drips holds its place no longer than one that is silent."""
+
+_LARGEST_PIECE = 1 << 20
 
 log = structlog.get_logger(__name__)
 
@@ -85,8 +88,9 @@ class StowService:
     def routes(self) -> list[Route]:
         """Give what a `WebService` serves."""
         return [
-            Route("/dicom-web/studies", self._store, methods=["POST"]),
-            Route("/dicom-web/studies/{study}", self._store, methods=["POST"]),
+            Route(f"/dicom-web/studies{study}{slash}", self._store, methods=["POST"])
+            for study in ("", "/{study}")
+            for slash in ("", "/")
         ]
 
     async def _store(self, request: Request) -> Response:
@@ -99,6 +103,9 @@ class StowService:
         boundary = boundary_of(request.headers.get("content-type", ""))
         if boundary is None:
             return _plain(f'a body of multipart/related; type="{DICOM}" is stored here', 415)
+        coding = request.headers.get("content-encoding", "identity").strip().lower()
+        if coding not in ("", "identity", "gzip", "x-gzip"):
+            return _plain(f"a body in the coding {coding[:20]} is not read; send it plain or as gzip", 415)
         reason = self._back_pressure()
         if self._in_hand >= MOST_REQUESTS:
             reason = f"{MOST_REQUESTS} requests are being served already"
@@ -131,7 +138,7 @@ class StowService:
         self._incoming.mkdir(parents=True, exist_ok=True)
         files = PartFiles(boundary, self._incoming, self._largest_object, lambda: refuse_when_full(self._back_pressure))
         try:
-            async for piece in self._pieces(request):
+            async for piece in _decoded(request, self._pieces(request)):
                 for part in await run_in_threadpool(files.feed, piece):
                     if part.content_type != DICOM:
                         part.discard()
@@ -167,6 +174,7 @@ class StowService:
         received: ReceivedObject | None = None
         try:
             if part.refusal is not None:
+                received = _as_far_as_it_came(part, answer)
                 raise part.refusal
             received = identify(part.path, answer.holder, answer.address)
             answer.check_study(received)
@@ -188,6 +196,41 @@ class StowService:
             self._tell_object_refused(
                 ObjectRefusal(answer.holder, answer.address, sop_class, sop_instance, error.status, str(error))
             )
+
+
+def _as_far_as_it_came(part: Part, answer: "_Answer") -> ReceivedObject | None:
+    """Which object a refused part was, if its beginning says so."""
+    try:
+        part.path.write_bytes(part.head)
+        return identify(part.path, answer.holder, answer.address)
+    except (ObjectRefusedError, OSError):
+        return None
+
+
+async def _decoded(request: Request, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The body without its content coding, never more than a piece of `_LARGEST_PIECE` bytes in memory.
+
+    Raises
+    ------
+    MultipartError
+        If it is not whole gzip although it says so.
+    """
+    if request.headers.get("content-encoding", "").strip().lower() not in ("gzip", "x-gzip"):
+        async for piece in pieces:
+            yield piece
+        return
+    unpacker = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+    try:
+        async for piece in pieces:
+            packed = piece
+            while packed:
+                yield await run_in_threadpool(unpacker.decompress, packed, _LARGEST_PIECE)
+                packed = unpacker.unconsumed_tail
+        yield unpacker.flush()
+    except zlib.error:
+        raise MultipartError("the body is not the gzip that its content coding says") from None
+    if not unpacker.eof:
+        raise MultipartError("the body ends in the middle of its gzip stream")
 
 
 class _Answer:

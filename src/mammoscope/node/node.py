@@ -30,6 +30,7 @@ from mammoscope.node.jobs.deliver_report import dimse_peers
 from mammoscope.node.jobs.heartbeat import Heartbeat
 from mammoscope.node.jobs.make_report import MakeResults
 from mammoscope.node.jobs.queue import DurableWork
+from mammoscope.node.jobs.scheduler import RECONCILE_EVERY_SECONDS
 from mammoscope.node.retrieve.archives import node_pollers, tls_of
 from mammoscope.node.retrieve.poller import origin_of as pulled_or_sent
 from mammoscope.node.storage.disk_space import DiskGuard
@@ -70,6 +71,8 @@ class Node:
         Who takes the results of phantom studies, and of no other.
     make_heartbeat
         Makes what says that we live and who died.
+    reconcile_every_seconds
+        How often records, durable work and work in hand are reconciled.
 
     Examples
     --------
@@ -89,6 +92,7 @@ class Node:
         origin_of: Callable[[ReceivedObject], Origin] = lambda _: Origin.SENT,
         phantom_destination: DestinationSettings | None = None,
         make_heartbeat: Callable[[DurableWork, Records], Heartbeat] = Heartbeat,
+        reconcile_every_seconds: float = RECONCILE_EVERY_SECONDS,
     ) -> None:
         self._settings = settings
         self._storage = settings.node.storage
@@ -109,6 +113,7 @@ class Node:
                 receives=True,
                 commitment=self._commitment,
                 make_heartbeat=make_heartbeat,
+                reconcile_every_seconds=reconcile_every_seconds,
             )
 
         self._make_worker = make_worker
@@ -202,6 +207,10 @@ class Node:
         """What of the machine keeps studies from being read now, in one sentence; ``None`` when nothing does."""
         return self._worker.reading_trouble()
 
+    def work_trouble(self) -> str | None:
+        """Why nothing is handed out to be read or sent, in one sentence; ``None`` while it is."""
+        return self._worker.work_trouble()
+
     def forget(self, study: str) -> None:
         """Delete all that is kept of a study, files and records, for example of a phantom."""
         self._worker.forget(study)
@@ -221,7 +230,13 @@ class Node:
         node = self._settings.node
         peers = dimse_peers(self._settings)
         caller = Caller(node.ae_title, tls=tls_of(self._settings))
-        commitment = CommitmentService(self._worker.records.holds, peers.get, caller, self._commitment)
+        commitment = CommitmentService(
+            self._worker.records.holds,
+            peers.get,
+            caller,
+            self._commitment,
+            is_held=self._worker.records.holds_under_any_class,
+        )
         self._guard = DiskGuard(self._storage, int(node.free_gigabytes * 1e9))
         return StorageService(
             node.ae_title,

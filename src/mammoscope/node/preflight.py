@@ -35,7 +35,7 @@ from mammoscope.network.syslog import SyslogClient
 from mammoscope.node.db.repository import Records
 from mammoscope.node.jobs.deliver_report import hl7_peer_of, peer_of
 from mammoscope.node.monitoring.phantom_check import PHANTOM_ROOT, phantom_images
-from mammoscope.node.monitoring.readiness import disk_has_room, storage_is_writable
+from mammoscope.node.monitoring.readiness import disk_has_room, nothing_is_late, storage_is_writable
 from mammoscope.node.node import is_running
 from mammoscope.node.notices.notifier import mail_server_of
 from mammoscope.node.retrieve.archives import tls_of
@@ -117,6 +117,7 @@ def check_machine(settings: NodeSettings) -> Iterator[Outcome]:
     yield _outcome("storage", partial(_storage, storage))
     yield _outcome("disk", partial(_disk, storage, settings.node.free_gigabytes * 1e9))
     yield _outcome("database", partial(_database, settings))
+    yield _outcome("waiting", partial(_waiting, settings))
     tls = tls_of(settings)
     if tls is not None:
         yield _outcome("certificate", partial(_certificate, tls))
@@ -174,10 +175,20 @@ def _disk(folder: Path, free_bytes: float) -> str:
 
 
 def _database(settings: NodeSettings) -> str:
-    url = settings.node.database
-    with Records.open(settings.node.storage, url.get_secret_value() if url else None) as records:
+    with _records(settings) as records:
         counts = records.counts()
         return f"{records.database} answers; {sum(counts.studies.values())} studies"
+
+
+def _waiting(settings: NodeSettings) -> str:
+    with _records(settings) as records:
+        _raise_if(nothing_is_late(records, settings)())
+    return f"every study is answered within {settings.node.answer_minutes:g} minutes, and what is due is sent"
+
+
+def _records(settings: NodeSettings) -> Records:
+    url = settings.node.database
+    return Records.open(settings.node.storage, url.get_secret_value() if url else None)
 
 
 def _model(settings: NodeSettings) -> str:

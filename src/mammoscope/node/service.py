@@ -16,9 +16,17 @@ from mammoscope.node.audit.atna import Source
 from mammoscope.node.audit.recorder import Audit, Collector
 from mammoscope.node.audit.trail import AuditTrail
 from mammoscope.node.events import Event, NodeStarted, NodeStopped, Origin
+from mammoscope.node.jobs.scheduler import RECONCILE_EVERY_SECONDS
 from mammoscope.node.monitoring.metrics import Metrics, read_state
 from mammoscope.node.monitoring.phantom_check import LOOPBACK, PhantomRounds, RoundNode, is_phantom, phantom_images
-from mammoscope.node.monitoring.readiness import Check, Readiness, disk_has_room, operate_routes, storage_is_writable
+from mammoscope.node.monitoring.readiness import (
+    Check,
+    Readiness,
+    disk_has_room,
+    nothing_is_late,
+    operate_routes,
+    storage_is_writable,
+)
 from mammoscope.node.node import Node
 from mammoscope.node.notices.notifier import notifiers
 from mammoscope.node.retrieve.archives import tls_of
@@ -33,7 +41,7 @@ class OperatedNode:
 
     Parameters
     ----------
-    at_once, intents, origin_of
+    at_once, intents, origin_of, reconcile_every_seconds
         As of `Node`.
     images
         Makes the images of a phantom from its Study Instance UID; ``None`` for full ones of an intent that is read.
@@ -53,6 +61,7 @@ class OperatedNode:
         intents: Collection[PresentationIntent] = tuple(PresentationIntent),
         origin_of: Callable[[ReceivedObject], Origin] = lambda _: Origin.SENT,
         images: Callable[[str], Sequence[FileDataset]] | None = None,
+        reconcile_every_seconds: float = RECONCILE_EVERY_SECONDS,
     ) -> None:
         self._settings = settings
         self._tls = tls_of(settings)
@@ -79,6 +88,7 @@ class OperatedNode:
                 listeners=(self._tell,),
                 origin_of=self._origin,
                 phantom_destination=self.rounds.destination if self.rounds else None,
+                reconcile_every_seconds=reconcile_every_seconds,
             )
 
         self._make_node = make_node
@@ -148,6 +158,8 @@ class OperatedNode:
             "disk": disk_has_room(node.storage, node.free_gigabytes * 1e9),
             "database": self._database,
             "reading": self.node.reading_trouble,
+            "work": self.node.work_trouble,
+            "waiting": nothing_is_late(self.node.records, self._settings),
             "audit trail": self._audit_trail,
         }
         if self.rounds is not None:

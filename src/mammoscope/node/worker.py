@@ -30,7 +30,13 @@ from mammoscope.node.jobs.heartbeat import Heartbeat
 from mammoscope.node.jobs.make_report import MakeResults, Reporter
 from mammoscope.node.jobs.queue import DurableWork
 from mammoscope.node.jobs.read_study import StudyWork
-from mammoscope.node.jobs.scheduler import ORPHANS_QUEUE, READING_QUEUE, Scheduler, sending_queue
+from mammoscope.node.jobs.scheduler import (
+    ORPHANS_QUEUE,
+    READING_QUEUE,
+    RECONCILE_EVERY_SECONDS,
+    Scheduler,
+    sending_queue,
+)
 from mammoscope.node.jobs.study_completion import StudyTracker
 from mammoscope.node.jobs.trial import survives
 from mammoscope.node.monitoring.phantom_check import PHANTOM_RECEIVER
@@ -97,6 +103,8 @@ class Worker:
         for it to one that has.
     make_heartbeat
         Makes what says that we live and who died.
+    reconcile_every_seconds
+        How often records, durable work and work in hand are reconciled.
 
     Raises
     ------
@@ -118,6 +126,7 @@ class Worker:
         receives: bool = False,
         commitment: CommitmentReports | None = None,
         make_heartbeat: Callable[[DurableWork, Records], Heartbeat] = Heartbeat,
+        reconcile_every_seconds: float = RECONCILE_EVERY_SECONDS,
     ) -> None:
         keep_memory_flat()
         node, storage = settings.node, settings.node.storage
@@ -188,6 +197,7 @@ class Worker:
             may_send=self._may_send,
             # Only who receives knows of an image that is just arriving where others are deleted.
             tidy=self._tidy if receives else lambda: None,
+            reconcile_every_seconds=reconcile_every_seconds,
         )
 
     @property
@@ -235,6 +245,10 @@ class Worker:
     def reading_trouble(self) -> str | None:
         """What of the machine keeps studies from being read now, in one sentence; ``None`` when nothing does."""
         return self._reading.trouble
+
+    def work_trouble(self) -> str | None:
+        """Why nothing is handed out to be read or sent, in one sentence; ``None`` while it is."""
+        return self._scheduler.trouble
 
     def forget(self, study: str) -> None:
         """Delete all that is kept of a study, files and records, for example of a phantom."""

@@ -13,6 +13,7 @@ from mammoscope.training.pretraining.trainer import Pretrained, pretrain
 from mammoscope.training.recipe import Recipe, load_recipe
 from mammoscope.training.run_report import report_validation
 from mammoscope.training.trainer import train
+from mammoscope.training.tuning import Range, Tuning, tune
 
 __all__ = [
     "Checkpoint",
@@ -20,11 +21,13 @@ __all__ = [
     "PatchFigures",
     "PretrainRecipe",
     "Pretrained",
+    "Range",
     "Recipe",
     "RunFolder",
     "RunReader",
     "Step",
     "TrainingError",
+    "Tuning",
     "Watcher",
     "averaged_detector",
     "cross_validate",
@@ -36,5 +39,6 @@ __all__ = [
     "report_validation",
     "train",
     "trained_detector",
+    "tune",
     "write_bundle",
 ]

@@ -35,6 +35,9 @@ class Step:
 class Watcher(Protocol):
     """Told how a training goes."""
 
+    def noted(self, told: str) -> None:
+        """What a person has to know of the data, a sentence."""
+
     def prepared(self, done: int, total: int) -> None:
         """That many mammograms are prepared."""
 
@@ -53,6 +56,9 @@ class Watcher(Protocol):
 
 class Unwatched:
     """Tells nobody: all processes but the first."""
+
+    def noted(self, told: str) -> None:
+        """Nothing."""
 
     def prepared(self, done: int, total: int) -> None:
         """Nothing."""

@@ -29,13 +29,22 @@ from mammoscope.training.checkpoint import write_atomically
 from mammoscope.training.errors import TrainingError
 from mammoscope.training.recipe import AugmentationSection, DataSection, Recipe
 from mammoscope.training.samplers import EndlessShuffle, sampling_weights
-from mammoscope.training.transforms import Change, Donor, Pasted, change_pixels, draw_change, move_boxes, paste_mass
+from mammoscope.training.transforms import (
+    Change,
+    Donor,
+    OwnChange,
+    Pasted,
+    change_pixels,
+    draw_change,
+    move_boxes,
+    paste_mass,
+)
 
 _UNKNOWN = "unknown"
 
 
 def load_data(section: DataSection) -> AnnotatedDataset:
-    """The data set with the splits ``train`` and ``val`` and labels to learn.
+    """The data set with the splits ``train`` and ``val`` and labels to learn, images that nobody annotated set aside.
 
     Raises
     ------
@@ -48,6 +57,8 @@ def load_data(section: DataSection) -> AnnotatedDataset:
     data = load_dataset(section.dataset)
     if section.fold is not None:
         data = with_fold_apart(data, section.fold)
+    if not section.count_unannotated:
+        data = data.annotated()
     if section.validated_only:
         data = _validated(data)
     if section.label_from is None and not section.labels and not section.leave_out:
@@ -250,6 +261,7 @@ class TrainingBatches:
         self._seed = seed
         self._keys = keys
         self._device = device
+        self._own = [OwnChange.of(one) for one in section.custom]
         self._on_device = _whole_set(samples, device) if device.type != "cpu" else None
         self._masses = [(image, number) for image, boxes in enumerate(samples.boxes) for number in range(len(boxes))]
 
@@ -293,7 +305,7 @@ class TrainingBatches:
             "boxes": torch.from_numpy(boxes[large].astype(np.float32)),
             "labels": torch.from_numpy(labels[kept][large]),
         }
-        return _Drawn(index, change, pasted, target)
+        return _Drawn(draw, index, change, pasted, target)
 
     def _batch(self, drawn: Sequence["_Drawn"]) -> tuple[Tensor, Truth]:
         indices = [one.index for one in drawn]
@@ -305,8 +317,12 @@ class TrainingBatches:
         for picture, one in zip(pixels, drawn, strict=True):
             if one.pasted is not None:
                 one.pasted.onto(picture)
-        truth = Truth.from_targets([one.target for one in drawn]).to(self._device)
-        return change_pixels(pixels, [one.change for one in drawn])[:, None], truth
+        pixels, targets = change_pixels(pixels, [one.change for one in drawn]), [one.target for one in drawn]
+        for number, own in enumerate(self._own):
+            # Each draws for itself: what one draws changes nothing of the others.
+            seeds = [(self._seed, one.draw, one.index, number) for one in drawn]
+            pixels, targets = own.change(pixels, targets, [np.random.default_rng(seed) for seed in seeds])
+        return pixels[:, None], Truth.from_targets(targets).to(self._device)
 
     def _pixels(self, index: int) -> NDArray[np.float32]:
         return np.asarray(self._samples.pixels[index] / np.float32(_LEVELS), dtype=np.float32)
@@ -316,6 +332,7 @@ class TrainingBatches:
 class _Drawn:
     """What was drawn for one picture of a batch: everything but its pixels."""
 
+    draw: int
     index: int
     change: Change
     pasted: Pasted | None

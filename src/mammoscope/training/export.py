@@ -9,7 +9,7 @@ from typing import Any
 
 from mammoscope import __version__
 from mammoscope.datasets import AnnotatedDataset
-from mammoscope.detectors import FusedDetector, Layout, MassDetector
+from mammoscope.detectors import FusedDetector, MassDetector
 from mammoscope.evaluation import EvaluationError, Metrics
 from mammoscope.evaluation.data_overlap import known_data
 from mammoscope.findings import Finding
@@ -28,7 +28,7 @@ from mammoscope.inference import (
 from mammoscope.training.checkpoint import RunFolder
 from mammoscope.training.errors import TrainingError
 from mammoscope.training.onnx_export import averaged_detector, cannot_be_written, trained_detector, write_bundle
-from mammoscope.training.recipe import Recipe
+from mammoscope.training.recipe import Recipe, published_recipe
 from mammoscope.training.run_report import Progress, Validation, data_of, named, validate, write_validation
 from mammoscope.training.validation import THRESHOLD_RULE, candidates
 
@@ -224,19 +224,6 @@ def as_figures(metrics: Metrics) -> Figures:
             if name in values
         },
     )
-
-
-def published_recipe(recipe: Recipe) -> dict[str, Any]:
-    """A recipe as a bundle keeps it: without places on this machine, weights of a file by the file's name."""
-    described = recipe.model_dump(mode="json")
-    described["run"] = {"seed": recipe.run.seed}
-    described["data"].pop("dataset")
-    if recipe.detector.layout is not Layout.DETECTRON2:
-        described["detector"].pop("detectron2")
-    described["detector"]["weights"] = Path(str(described["detector"]["weights"])).name
-    if described.get("start"):
-        described["start"] = Path(str(described["start"])).name
-    return described
 
 
 def _training_data(recipe: Recipe, data: AnnotatedDataset) -> TrainingData:

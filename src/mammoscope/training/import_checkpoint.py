@@ -94,7 +94,7 @@ def import_checkpoint(
         raise TrainingError(
             "a bundle needs an operating point: give --threshold, or --dataset with a split 'val' to choose it on"
         )
-    validation = load_dataset(options.dataset).narrowed("val") if options.dataset else None
+    validation = load_dataset(options.dataset).narrowed("val").annotated() if options.dataset else None
     foreign = read_foreign(
         checkpoint,
         configuration=options.configuration,

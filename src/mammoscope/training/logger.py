@@ -2,12 +2,12 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from mammoscope.training.checkpoint import write_atomically
 from mammoscope.training.errors import TrainingError
+from mammoscope.training.trackers import Trackers, numbers
 
 _FILE = "curves.jsonl"
 _TENSORBOARD = "tensorboard"
@@ -24,6 +24,8 @@ class Curves:
         Where the run begins or goes on: later records go, as the run will write them again.
     tensorboard
         Whether to write for TensorBoard, too: its folder is made anew from the records, so no point stands twice.
+    trackers
+        Get the records, too, those of before a kill at once: a run of theirs is one start of this run.
 
     Raises
     ------
@@ -31,8 +33,11 @@ class Curves:
         If they cannot be written, or tensorboardX is asked for and not installed.
     """
 
-    def __init__(self, folder: Path, iteration: int, *, tensorboard: bool = False) -> None:
+    def __init__(
+        self, folder: Path, iteration: int, *, tensorboard: bool = False, trackers: Trackers | None = None
+    ) -> None:
         self._folder = folder
+        self._trackers = trackers or Trackers()
         kept = [record for record in read_curves(folder) if record["iteration"] <= iteration]
         try:
             write_atomically(folder / _FILE, "".join(json.dumps(record) + "\n" for record in kept).encode())
@@ -53,14 +58,16 @@ class Curves:
             raise self._cannot_be_written(error) from error
 
     def close(self) -> None:
-        """Let TensorBoard have the last records."""
+        """Let TensorBoard and the trackers have the last records."""
+        self._trackers.close()
         if self._board is not None:
             self._board.close()
 
     def _show(self, record: dict[str, Any]) -> None:
+        self._trackers.add(record)
         if self._board is None:
             return
-        for name, value in _numbers(record):
+        for name, value in numbers(record):
             self._board.add_scalar(name, value, record["iteration"])
         self._board.flush()
 
@@ -93,11 +100,3 @@ def _summary_writer(folder: Path) -> Any:
             "run.tensorboard = true needs the package tensorboardX: run pip install tensorboardX, or take the key out"
         ) from error
     return SummaryWriter(str(folder), write_to_disk=True)
-
-
-def _numbers(record: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
-    for name, value in record.items():
-        if isinstance(value, dict):
-            yield from _numbers(value, f"{prefix}{name}/")
-        elif isinstance(value, int | float) and name != "iteration":
-            yield f"{prefix}{name}", value

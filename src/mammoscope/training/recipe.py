@@ -6,9 +6,10 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from mammoscope.detectors import DetectorSpec
+from mammoscope.detectors import DetectorSpec, ExtensionPoint, Layout
+from mammoscope.detectors.extensions import names_an_extension
 from mammoscope.errors import what_is_wrong
 from mammoscope.imaging import Crop, Preprocessing
 from mammoscope.training.errors import TrainingError
@@ -31,6 +32,34 @@ class InputSection(_Section):
     def geometry(self) -> Preprocessing:
         """The same in imaging's words."""
         return Preprocessing(self.rows, self.columns, self.crop)
+
+
+class OwnAugmentation(_Section):
+    """An augmentation that another package brings.
+
+    Parameters
+    ----------
+    use
+        A dotted path (``package.module:name``) or the name of an entry point ``mammoscope.augmentations``. Called with
+        the options, it returns a function of one picture, a tensor (rows, columns) from 0 to 1 on the device that
+        learns, its boxes (k, 4) in pixels of it, and a `numpy.random.Generator` to draw from, which returns the changed
+        picture and as many boxes; a box that is less than a pixel wide or high then is dropped.
+    options
+        What it is called with.
+    """
+
+    use: str
+    options: dict[str, Any] = {}
+
+    @field_validator("use")
+    @classmethod
+    def _names_one(cls, use: str) -> str:
+        if not names_an_extension(ExtensionPoint.AUGMENTATION, use):
+            raise ValueError(
+                f"there is no augmentation {use}: write package.module:name, or the name of an entry point "
+                f"{ExtensionPoint.AUGMENTATION} of an installed package"
+            )
+        return use
 
 
 class AugmentationSection(_Section):
@@ -64,6 +93,8 @@ class AugmentationSection(_Section):
         Largest strength of unsharp masking: 1 doubles what a blur of 1 to 4 pixels takes away.
     copy_paste
         Probability that a mass of another training image is blended into the breast first.
+    custom
+        Those of other packages, after all of these, in their order.
     """
 
     horizontal_flip: float = Field(default=0.5, ge=0, le=1)
@@ -81,6 +112,7 @@ class AugmentationSection(_Section):
     blur: float = Field(default=0.0, ge=0, le=5)
     sharpen: float = Field(default=0.0, ge=0, le=5)
     copy_paste: float = Field(default=0.0, ge=0, le=1)
+    custom: tuple[OwnAugmentation, ...] = ()
 
     @model_validator(mode="after")
     def _zoom_is_a_range(self) -> "AugmentationSection":
@@ -182,6 +214,10 @@ class SelectionSection(_Section):
         return self.keep == "best" or self.patience is not None
 
 
+Tracker = Literal["mlflow", "wandb"]
+"""An experiment tracker that accelerate speaks to."""
+
+
 class RunSection(_Section):
     """Where a run is kept and how often it reports.
 
@@ -198,6 +234,10 @@ class RunSection(_Section):
         Of torch on a CPU; ``None`` leaves it to torch.
     tensorboard
         Whether to write the curves for TensorBoard, too.
+    trackers
+        Experiment trackers that get recipe and curves as well, through accelerate: ``"mlflow"``, ``"wandb"``. Their
+        packages are installed by whoever uses them and set by their own environment variables, where the curves go,
+        too: a tracker's server is somebody else's machine.
     """
 
     folder: Path | None = None
@@ -207,6 +247,7 @@ class RunSection(_Section):
     workers: int | None = Field(default=None, ge=0)
     threads: int | None = Field(default=None, ge=1)
     tensorboard: bool = False
+    trackers: tuple[Tracker, ...] = ()
 
 
 class DataSection(_Section):
@@ -227,6 +268,8 @@ class DataSection(_Section):
         Labels that make an image unfit to learn from or to validate on.
     validated_only
         Learn from and validate on images alone whose boxes an expert confirmed (`mammoscope dataset review`).
+    count_unannotated
+        Take images that nobody annotated for images without a lesion; else they are set aside.
     """
 
     dataset: Path
@@ -237,6 +280,7 @@ class DataSection(_Section):
     labels: dict[str, str] = {}
     leave_out: tuple[str, ...] = ()
     validated_only: bool = False
+    count_unannotated: bool = False
 
 
 class Recipe(_Section):
@@ -332,6 +376,23 @@ def _meant(kind: type[BaseModel], place: tuple[int | str, ...]) -> str:
         return f"did you mean {'.'.join([*map(str, place[:-1]), alike[0]])}?"
     elsewhere = [f"{section}.{wrong}" for section, keys in sections.items() if wrong in keys]
     return f"did you mean {elsewhere[0]}?" if elsewhere else "remove it or correct its spelling"
+
+
+def published_recipe(recipe: Recipe) -> dict[str, Any]:
+    """A recipe as a bundle keeps it: without places on this machine, weights of a file by the file's name."""
+    described = recipe.model_dump(mode="json")
+    described["run"] = {"seed": recipe.run.seed}
+    described["data"].pop("dataset")
+    if recipe.detector.layout is not Layout.DETECTRON2:
+        described["detector"].pop("detectron2")
+    # Left out where unused, so that a model's version, a hash of this, stays what it was.
+    for section, key in (("detector", "options"), ("augmentation", "custom")):
+        if not described[section][key]:
+            described[section].pop(key)
+    described["detector"]["weights"] = Path(str(described["detector"]["weights"])).name
+    if described.get("start"):
+        described["start"] = Path(str(described["start"])).name
+    return described
 
 
 def recipe_file(name: Path) -> Path:

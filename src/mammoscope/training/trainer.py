@@ -33,6 +33,7 @@ from mammoscope.training.optim import (
     precision_on,
 )
 from mammoscope.training.recipe import Recipe
+from mammoscope.training.trackers import start_trackers
 from mammoscope.training.validation import ValidationImages
 
 _CALMER = "lower optimiser.learning_rate or set optimiser.clip_norm in a new run"
@@ -63,6 +64,8 @@ def train(recipe: Recipe, watcher: Watcher) -> RunFolder:
     if not accelerator.is_main_process:
         watcher = Unwatched()
     data = load_data(recipe.data)
+    if told := data.set_aside_told():
+        watcher.noted(told)
     with accelerator.main_process_first():
         run = RunFolder.open(recipe.run_folder, recipe, data.fingerprint())
         samples = training_samples(recipe, data, watcher)
@@ -157,7 +160,8 @@ class _Trainer:
         """Step until iterations, minutes or patience are used up; validate and save on the way."""
         schedule, every, selection = self._recipe.schedule, self._recipe.run, self._recipe.selection
         if self._accelerator.is_main_process:
-            self._curves = Curves(self._run.path, self._iteration, tensorboard=every.tensorboard)
+            trackers = start_trackers(self._recipe, self._accelerator)
+            self._curves = Curves(self._run.path, self._iteration, tensorboard=every.tensorboard, trackers=trackers)
             facts = provenance(self._accelerator.device, self._accelerator.num_processes)
             self._run.started({"iteration": self._iteration, **facts})
         self._started = time.monotonic()

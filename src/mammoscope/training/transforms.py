@@ -7,8 +7,9 @@ Copy-paste (Ghiasi et al. 2021) for masses: one more mass in the breast, blended
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,7 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import affine_grid, conv2d, grid_sample, pad
 
-from mammoscope.training.recipe import AugmentationSection
+from mammoscope.detectors.extensions import ExtensionError, ExtensionPoint, built
+from mammoscope.training.recipe import AugmentationSection, OwnAugmentation
 
 _KEPT_PART = 0.4
 """A box cut by the picture's edge stays when at least this part of it is left."""
@@ -85,6 +87,51 @@ def move_boxes(
     if change.matrix is None:
         return boxes, np.ones(len(boxes), dtype=bool)
     return _move(boxes, change.matrix, shape)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OwnChange:
+    """An augmentation of another package (`mammoscope.training.recipe.OwnAugmentation`)."""
+
+    name: str
+    function: Callable[..., Any]
+
+    @classmethod
+    def of(cls, section: OwnAugmentation) -> "OwnChange":
+        """Import it; raises `ExtensionError`."""
+        return cls(section.use, built(ExtensionPoint.AUGMENTATION, section.use, **section.options))
+
+    @torch.no_grad()
+    def change(
+        self, pixels: Tensor, targets: Sequence[dict[str, Tensor]], draws: Sequence[np.random.Generator]
+    ) -> tuple[Tensor, list[dict[str, Tensor]]]:
+        """Pictures (b, rows, columns) and their targets, changed one by one.
+
+        Raises
+        ------
+        ExtensionError
+            If it fails, or gives another picture's shape or number of boxes.
+        """
+        changed = [self._one(*given) for given in zip(pixels, targets, draws, strict=True)]
+        return torch.stack([picture for picture, _ in changed]).clamp(0, 1), [target for _, target in changed]
+
+    def _one(
+        self, picture: Tensor, target: dict[str, Tensor], rng: np.random.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        try:
+            moved, boxes = self.function(picture.clone(), target["boxes"].numpy().astype(np.float64), rng)
+            boxes = np.asarray(boxes, dtype=np.float32)
+        except Exception as error:
+            raise ExtensionError(f"the augmentation {self.name} failed with {type(error).__name__}: {error}") from error
+        if moved.shape != picture.shape or boxes.shape != tuple(target["boxes"].shape):
+            raise ExtensionError(
+                f"the augmentation {self.name} has to give a picture of the same shape and as many boxes: of "
+                f"{tuple(picture.shape)} and {len(target['boxes'])} it made {tuple(moved.shape)} and {len(boxes)}"
+            )
+        rows, columns = picture.shape
+        boxes = np.clip(boxes, 0, np.array([columns, rows, columns, rows], dtype=np.float32))
+        large = np.all(boxes[:, 2:] - boxes[:, :2] >= 1, axis=1)
+        return moved.to(picture), {"boxes": torch.from_numpy(boxes[large]), "labels": target["labels"][large]}
 
 
 @torch.no_grad()

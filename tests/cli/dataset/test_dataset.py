@@ -117,7 +117,7 @@ def test_out_and_in_again(folder, collection):
     assert "12 images with 11 boxes written" in told("export", folder, "--format", "voc", "--out", collection / "voc")
     assert "choose another --out." in str(run("export", folder, "--format", "voc", "--out", folder).exception)
     said = told(
-        "import", "voc", "--annotations", collection / "voc/Annotations", "--images", collection / "voc/images",
+        "import", "voc", "--annotations", collection / "voc/Annotations", "--images", collection / "voc/JPEGImages",
         "--table", collection / "voc/images.csv", "--out", collection / "again",
     )  # fmt: skip
     assert "12 images of 6 patients with 11 boxes; 1 images have no box." in said
@@ -169,3 +169,43 @@ def test_show_tells_a_changed_split(folder):
     path = folder / "annotations.json"
     path.write_text(path.read_text().replace('"split": "val"', '"split": "train"', 2))
     assert "splits.json locked" in str(run("show", folder).exception)
+
+
+def test_tables_are_printed_as_json_too(folder):
+    split = json.loads(told("split", folder, "--split", "6/3/2", "--json"))
+    assert sum(split["images"].values()) + split["left_over"] == 12
+    assert set(split["missed"]) == {"train", "val", "test"}
+    shown = json.loads(told("show", folder, "--json"))
+    assert (shown["images"], shown["boxes"], shown["labels"], shown["view"]) == (
+        12,
+        11,
+        {"Mass": 11},
+        {"CC": 6, "MLO": 6},
+    )
+    assert {name: count for name, count in shown["split"].items() if name != "not split"} == split["images"]
+    assert shown["box side"]["least"] <= shown["box side"]["median"] <= shown["box side"]["most"]
+    name = next((folder / "images").iterdir()).name
+    told("review", "set", folder, "--image", name, "--state", "validated", "--by", "dr a")
+    assert json.loads(told("review", "show", folder, "--json"))["validated"] == 1
+    history = json.loads(told("review", "show", folder, "--image", name, "--json"))
+    assert (history["state"], history["history"][0]["by"]) == ("validated", "dr a")
+    assert set(json.loads(told("split", folder, "--folds", "2", "--force", "--json"))["images"]) == {"1", "2"}
+
+
+def test_coco_without_words_of_its_own_gets_licence_and_citation(collection):
+    source = [
+        "--annotations",
+        collection / "set.json",
+        "--images",
+        collection / "pictures",
+        "--out",
+        collection / "out",
+    ]
+    told("import", "coco", *source, "--name", "Mine", "--licence", "CC BY 4.0", "--citation", "Us 2026")
+    content = json.loads((collection / "out/annotations.json").read_text())
+    assert (content["info"]["licence"], content["info"]["description"]) == ("CC BY 4.0", "Mine")
+    assert content["licenses"] == [{"id": 1, "name": "CC BY 4.0"}]
+    told("card", collection / "out", "--out", collection / "card.md")
+    card = (collection / "card.md").read_text()
+    assert "CC BY 4.0" in card
+    assert "Us 2026" in card

@@ -88,3 +88,61 @@ def test_a_card_in_markdown_and_html(folder: Path, tmp_path: Path):
     assert "<h1>Two | views</h1>" in page
     assert "<svg" in page
     assert "is written as .md or .html" in refused("card", folder, "--out", tmp_path / "card.pdf")
+
+
+def test_a_card_gives_the_licence_of_the_original(folder: Path, tmp_path: Path):
+    """A re-release says CC0; by their names the images are those of a collection that says otherwise."""
+    run("audit", folder, "--jobs", 1, "--fix")
+    content = json.loads((folder / "annotations.json").read_text())
+    for number, entry in enumerate(content["images"]):
+        name = f"Mass-Test_P_0001{number}_LEFT_CC_png.rf.0123456789abcdef.png"
+        (folder / "images" / entry["file_name"]).rename(folder / "images" / name)
+        entry["file_name"] = name
+    (folder / "annotations.json").write_text(json.dumps(content))
+
+    run("card", folder, "--out", tmp_path / "card.md")
+
+    text = (tmp_path / "card.md").read_text()
+    assert "| licence | CC0 |" in text
+    assert "| licence of the original | 2 of 2 images are named as those of CBIS-DDSM: CC BY 3.0. Cite: " in text
+    assert "licence of the original" not in _card_of(folder, tmp_path, "CBIS-DDSM")
+
+
+def _card_of(folder: Path, tmp_path: Path, description: str) -> str:
+    content = json.loads((folder / "annotations.json").read_text())
+    content["info"]["description"] = description
+    (folder / "annotations.json").write_text(json.dumps(content))
+    run("card", folder, "--out", tmp_path / "card.md")
+    return (tmp_path / "card.md").read_text()
+
+
+def test_an_import_ends_with_its_account(folder: Path, tmp_path: Path):
+    tasks = [
+        {"id": 1, "data": {"image": "CC.png"}, "annotations": [{"id": 1, "result": [
+            {"id": "a", "type": "rectanglelabels", "original_width": 80, "original_height": 120,
+             "value": {"x": 10, "y": 10, "width": 20, "height": 30, "rectanglelabels": ["Mass"]}},
+            {"id": "b", "type": "keypointlabels", "value": {"x": 1, "y": 1, "keypointlabels": ["Mass"]}}]}]},
+        {"id": 2, "data": {"image": "MLO.png"}, "annotations": []},
+    ]  # fmt: skip
+    (tmp_path / "ls.json").write_text(json.dumps(tasks))
+    given = [
+        "--annotations",
+        tmp_path / "ls.json",
+        "--images",
+        folder / "images",
+        "--patient-pattern",
+        "(?P<patient>.)",
+    ]
+
+    said = run("import", "label-studio", *given, "--out", tmp_path / "out")
+
+    lines = {" ".join(line.split()[:-1]) if line.split()[-1:] == ["boxes"] else line for line in said.splitlines()}
+    assert "marks taken 1" in lines
+    assert "a keypoint, which has no area (1), the first at" in " ".join(said.split())
+    assert "unannotated images 1 set aside by train and evaluate" in " ".join(said.split())
+    assert "of them 1 unannotated" in run("show", tmp_path / "out")
+    said = run("import", "label-studio", *given, "--out", tmp_path / "all", "--unmarked", "negative")
+    assert "negative images 1 said to show no lesion unannotated images 0" in " ".join(said.split())
+    assert "--unmarked maybe: there are negative, unannotated" in refused(
+        "import", "label-studio", *given, "--out", tmp_path / "x", "--unmarked", "maybe"
+    )  # fmt: skip

@@ -11,6 +11,7 @@ import pytest
 
 from mammoscope.datasets import ImportedBox, ImportedImage, write_dataset
 from mammoscope.datasets.audit import Audit, audit_dataset
+from mammoscope.datasets.image_marks import ImageMarks, Silence
 from mammoscope.imaging import MammogramReader
 from mammoscope.phantom import screening_study
 
@@ -78,7 +79,7 @@ def clean(tmp_path_factory: pytest.TempPathFactory, reader: MammogramReader) -> 
                 ImportedImage(
                     path, ROWS, COLUMNS, f"w{seed}", file_name=f"w{seed}_{image.file_name}", split=split,
                     laterality=image.laterality, view=image.view,
-                    boxes=tuple(ImportedBox(box, "Mass") for box in image.truth),
+                    marks=ImageMarks(tuple(ImportedBox(box, "Mass") for box in image.truth), Silence.NEGATIVE),
                 )
             )  # fmt: skip
     write_dataset(images, source / "clean", name="phantoms", licence="CC0", citation="nobody")

@@ -103,6 +103,13 @@ class Laid:
         """Its images by file name without folders and suffix."""
         return {image.path.stem: image for image in self.dataset(**options)}
 
+    def unannotated(self, name: str, **options: Any) -> tuple[dict[str, Any], Any]:
+        """What the account of an image says that has to be unannotated, and that of the whole import."""
+        done = self.bring(overwrite=True, **options)
+        image = next(image for image in load_dataset(self.out) if image.path.stem == name)
+        assert image.review == "unannotated"
+        return image.facts["marks"], done.written.marks
+
     def refused(self, **options: Any) -> str:
         """The sentence with which it is refused; nothing may have been written."""
         with pytest.raises(DatasetError) as caught:

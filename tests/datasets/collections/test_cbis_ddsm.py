@@ -1,10 +1,11 @@
 import shutil
 
+import cv2
 import numpy as np
 import pytest
 from pydicom.uid import generate_uid
 
-from mammoscope.datasets.masks import binary_dicom
+from mammoscope.datasets.masks import binary_dicom, binary_file, parts_of, union
 from mammoscope.findings import Box
 from mammoscope.imaging import Laterality, View
 
@@ -94,7 +95,7 @@ def test_boxes_come_from_the_masks_whatever_their_names(films):
     assert image.box_facts[1]["attributes"]["pathology"] == "benign without callback"
 
 
-def test_a_film_with_a_crop_in_place_of_its_mask_is_left_out_and_named(films):
+def test_a_film_with_a_crop_in_place_of_its_mask_is_unannotated_and_named(films):
     for number, has_mask in (("00001", True), ("00002", False)):
         name = f"Mass-Training_P_{number}_RIGHT_MLO"
         films.film(name)
@@ -104,10 +105,13 @@ def test_a_film_with_a_crop_in_place_of_its_mask_is_left_out_and_named(films):
 
     done = films.laid.bring()
 
-    assert done.written.images == 1
+    assert done.written.images == 2
     assert len(done.notes) == 1
-    assert "1 mammograms were left out" in done.notes[0]
+    assert "1 mammograms are marked 'unannotated'" in done.notes[0]
     assert "P_00002_RIGHT_MLO: 1-1.dcm lies where its mask should be and is a crop" in done.notes[0]
+    said, counts = films.laid.unannotated("P_00002_RIGHT_MLO")
+    assert said == {"not_outlined": {"an abnormality without a usable mask": 1}}
+    assert (counts.with_boxes, counts.negative, counts.unannotated) == (1, 0, 1)
 
 
 def test_a_mask_of_another_size_is_scaled_only_if_its_aspect_fits(films):
@@ -122,7 +126,7 @@ def test_a_mask_of_another_size_is_scaled_only_if_its_aspect_fits(films):
     images = films.laid.images(overwrite=True)
 
     assert images["P_00001_LEFT_MLO"].boxes == (Box(10, 20, 31, 45),)
-    assert set(images) == {"P_00001_LEFT_MLO"}
+    assert (images["P_00002_LEFT_MLO"].boxes, images["P_00002_LEFT_MLO"].review) == ((), "unannotated")
     assert "1 masks have another size than their mammogram and the same aspect" in done.notes[0]
     assert "its mask of 160 rows and 100 columns does not fit its mammogram of 80 and 60" in done.notes[1]
 
@@ -228,9 +232,75 @@ def test_the_real_tables_and_objects(films, shared_data):
     films.region("Mass-Test_P_00017_LEFT_CC_1", mask(2000, 1500, (100, 200, 300, 500)))
 
     done = films.laid.bring(partial=True)
-    (image,) = films.laid.dataset(partial=True, overwrite=True)
+    image = films.laid.images(partial=True, overwrite=True)["P_00017_LEFT_CC"]
 
     assert (image.patient, image.split, image.boxes) == ("P_00017", "test", (Box(100, 200, 300, 500),))
     assert image.box_facts[0]["attributes"]["shape"]
-    assert "2 mammograms were left out because a lesion on them has no usable mask" in done.notes[-1]
+    assert "2 mammograms are marked 'unannotated': a lesion on them has no usable mask" in done.notes[-1]
     assert done.notes[-1].endswith("is a crop.")
+
+
+def test_a_crop_that_alone_bears_its_name_does_not_hide_its_mask(films):
+    """As in the calcification test set: of one series the crop is named by the tables, the mask is not."""
+    for number in ("00562", "00563"):
+        name = f"Calc-Test_P_{number}_LEFT_CC"
+        films.film(name)
+        films.series[f"{name}_2"] = generate_uid()
+        common = {"SeriesInstanceUID": films.series[f"{name}_2"]}
+        films.laid.film(f"{name}/crop.dcm", films.grey(20, 20), PatientID=f"{name}_2", **common)
+        inside = mask(80, 60, (10, 20, 31, 45))
+        films.laid.film(f"{name}/mask.dcm", inside, PatientID=f"P_{number}_LEFT_CC_2.dcm", **common)
+        if number == "00563":  # nor do the tables name its series
+            films.series[f"{name}_2"] = "unknown"
+        films.row("calc_case_description_test_set.csv", name, 2, more=("2", "PUNCTATE", "CLUSTERED"))
+    films.write()
+
+    images = films.laid.images()
+
+    assert [images[f"P_{n}_LEFT_CC"].boxes for n in ("00562", "00563")] == [(Box(10, 20, 31, 45),)] * 2
+
+
+@pytest.mark.parametrize("table", [True, False])
+def test_the_pictures_of_the_copy_on_kaggle(films, table):
+    """csv/ and jpeg/: masks are not two-valued any more, and dicom_info.csv or the folder's name says the series."""
+    name = "Mass-Training_P_00001_LEFT_CC"
+    films.series |= {name: generate_uid(), f"{name}_1": generate_uid()}
+    whole, region = films.series[name], films.series[f"{name}_1"]
+    smooth = np.linspace(0, 255, 160 * 120).reshape(160, 120).astype(np.uint8)
+    films.laid.picture(f"jpeg/{whole}/1-249.jpg", smooth)
+    films.laid.picture(f"jpeg/{region}/1-105.jpg", smooth[:40, :40])
+    films.laid.picture(f"jpeg/{region}/2-241.jpg", mask(160, 120, (16, 32, 72, 96)))
+    films.row(f"csv/{TRAIN}", name, 1)
+    films.write()
+    if table:
+        info = ["file_path", "image_path", "PatientID", "Rows", "Columns", "SeriesDescription", "SeriesInstanceUID"]
+        films.laid.csv("csv/dicom_info.csv", info, [
+            ["x", f"CBIS-DDSM/jpeg/{whole}/1-249.jpg", name, 160, 120, "full mammogram images", whole],
+            ["x", f"CBIS-DDSM/jpeg/{region}/1-105.jpg", f"{name}_1", 40, 40, "cropped images", region],
+            ["x", f"CBIS-DDSM/jpeg/{region}/2-241.jpg", f"{name}_1", 160, 120, "ROI mask images", region],
+        ])  # fmt: skip
+
+    (image,) = films.laid.dataset()
+
+    assert image.boxes == (Box(16, 32, 72, 96),)
+    assert (image.name, image.patient, image.split) == ("P_00001_LEFT_CC.jpg", "P_00001", "train")
+
+
+def test_a_jpeg_mask_is_told_from_a_crop(tmp_path):
+    inside = mask(200, 160, (31, 42, 95, 121))
+    assert cv2.imwrite(str(tmp_path / "mask.jpg"), inside, [cv2.IMWRITE_JPEG_QUALITY, 70])
+    assert len(np.unique(cv2.imread(str(tmp_path / "mask.jpg"), cv2.IMREAD_GRAYSCALE))) > 2
+    found = binary_file(tmp_path / "mask.jpg")
+    assert found is not None
+    assert union(parts_of(found)) == Box(31, 42, 95, 121)
+    crop = np.random.default_rng(1).normal(120, 50, (200, 160)).clip(0, 255).astype(np.uint8)
+    assert cv2.imwrite(str(tmp_path / "crop.jpg"), crop)
+    assert binary_file(tmp_path / "crop.jpg") is None
+
+
+def test_where_no_image_is_left_the_reasons_are_told(films):
+    films.film("Calc-Training_P_00001_LEFT_CC")
+    films.row(CALC_TRAIN, "Calc-Training_P_00001_LEFT_CC", 1)
+    films.write()
+    said = films.laid.refused(only="masses")
+    assert "gives no image of CBIS-DDSM" in said

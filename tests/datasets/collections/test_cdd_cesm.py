@@ -1,7 +1,10 @@
 import json
+from pathlib import Path
 
 import pytest
 
+from mammoscope.datasets.collections.cdd_cesm import _label
+from mammoscope.datasets.collections.tables import Row
 from mammoscope.findings import Box
 from mammoscope.imaging import Laterality, View
 
@@ -73,15 +76,39 @@ def test_subtracted_pictures_are_a_part_of_their_own(laid):
 @pytest.mark.parametrize(
     ("shape", "said"),
     [
-        ("{", "the region's shape is not JSON"),
-        ('{"name": "polygon", "all_points_x": [1, 2], "all_points_y": [1]}', "the region has no place with an area"),
-        ('{"name": "point", "cx": 1, "cy": 2}', "the region has no place with an area in its shape 'point'"),
-        ('{"name": "rect", "x": 70, "y": 0, "width": 5, "height": 5}', "the region lies outside its image"),
+        ("{", {"unknown": {"a region whose shape is not JSON": 1}}),
+        (
+            '{"name": "polygon", "all_points_x": [1, 2], "all_points_y": [1]}',
+            {"unknown": {"a region without an area in its shape 'polygon'": 1}},
+        ),
+        ('{"name": "point", "cx": 1, "cy": 2}', {"passed_over": {"a point, which has no area": 1}}),
+        (
+            '{"name": "rect", "x": 70, "y": 0, "width": 5, "height": 5}',
+            {"not_outlined": {"a region outside its image": 1}},
+        ),
     ],
 )
-def test_bad_shapes_are_said_with_their_line(laid, shape, said):
+def test_one_bad_shape_refuses_no_collection(laid, shape, said):
+    """In the collection as distributed 4 of 2,971 rows are points."""
     laid.csv("Radiology_hand_drawn_segmentations_v2.csv", CONTOURS, [["P1_L_DM_CC.jpg", 1, "{}", 1, 0, shape, "{}"]])
-    assert f"v2.csv, line 2: {said}" in laid.refused()
+    found, counts = laid.unannotated("P1_L_DM_CC")
+    assert found == said
+    assert "Radiology_hand_drawn_segmentations_v2.csv:2" in counts.first.values()
+
+
+@pytest.mark.parametrize(
+    ("words", "label"),
+    [
+        ("heterogeneous non mass enhancement", "Non-mass enhancement"),
+        ("Non-mass enhancement", "Non-mass enhancement"),
+        ("irregular mass", "Mass"),
+        ("no suspicious mass; grouped microcalcifications", "Calcification"),
+        ("mass and non mass enhancement", "Abnormality"),
+    ],
+)
+def test_non_mass_enhancement_is_no_mass(words, label):
+    table = Path("sheet.csv")
+    assert _label([Row(table, 2, {"findings": words, "tags": ""})]) == label
 
 
 def test_an_unknown_part_is_refused(laid):

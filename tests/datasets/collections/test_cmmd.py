@@ -57,3 +57,10 @@ def test_a_breast_without_an_image_is_named_with_its_line(laid):
 def test_a_side_that_is_none_is_refused(laid):
     laid.xlsx("CMMD_clinicaldata_revision.xlsx", [SHEET, ["D1-0001", "both", 44, 2, "mass", "Benign", None]])
     assert "line 2: the side 'both' is neither L nor R" in laid.refused()
+
+
+def test_what_is_missing_is_counted_by_breast_not_by_words(laid):
+    """Two women's right breasts are two, though one sentence says both."""
+    for number in (1, 2, 4):
+        (laid.folder / f"{'D2-0247' if number == 4 else 'D1-0001'}/07-18-2010-NA-NA/1-{number}.dcm").unlink()
+    assert "2 of 3 that the tables name are missing" in laid.bring(partial=True).notes[0]

@@ -327,6 +327,35 @@ def test_measurement_reports_are_read(laid):
     assert image.box_facts[0]["attributes"] == {"finding": "Mass"}
 
 
+def test_coordinates_without_a_name_or_an_image_of_their_own(laid):
+    """As some viewers write them; an open line such as an angle is none."""
+    measurement_report(laid, MASS, TRIANGLE)
+    (path,) = laid.folder.glob("report-*.dcm")
+    report = dcmread(path)
+
+    def groups(item):
+        for child in item.get("ContentSequence", ()):
+            if child.get("ConceptNameCodeSequence") and child.ConceptNameCodeSequence[0].CodeValue == "125007":
+                yield child
+            yield from groups(child)
+
+    (group,) = groups(report)
+    (region,) = (child for child in group.ContentSequence if child.ValueType == "SCOORD")
+    del region.ConceptNameCodeSequence
+    report.save_as(path)
+    assert laid.images()["1.2.2"].boxes == (Box(10, 20, 30.5, 40.25),)
+    image = region.ContentSequence[0]
+    del region.ContentSequence
+    image.RelationshipType = "CONTAINS"
+    group.ContentSequence.append(image)
+    report.save_as(path)
+    assert laid.images(overwrite=True)["1.2.2"].boxes == (Box(10, 20, 30.5, 40.25),)
+    region.GraphicData = list(region.GraphicData)[:-2]
+    report.save_as(path)
+    said, _ = laid.unannotated("1.2.2")
+    assert said == {"passed_over": {"an open line without an area": 1}}
+
+
 def test_a_report_that_was_replaced_no_longer_counts(laid):
     first = measurement_report(laid, MASS, TRIANGLE)
     moved = [(x + 50, y) for x, y in TRIANGLE]
@@ -378,9 +407,61 @@ def test_marks_of_images_elsewhere_are_counted(laid):
     assert "1 marks are on images that are not in the folder and were left out." in laid.bring().notes
 
 
-def test_a_mark_outside_its_image_is_refused(laid):
-    state(laid, [("CIRCLE", "PIXEL", [1000, 1000, 1000, 1010])])
-    assert "1.dcm lies outside its 400 rows and 300 columns" in laid.refused()
+def test_a_mark_outside_its_image_leaves_it_unannotated(laid):
+    state(laid, [("CIRCLE", "PIXEL", [1000, 1000, 1000, 1010]), ("CIRCLE", "PIXEL", [100, 100, 100, 110])])
+    said, counts = laid.unannotated("1.2.1")
+    assert said == {"not_outlined": {"a mark outside its image": 1}}
+    assert counts.first["a mark outside its image"] == "1.dcm"
+
+
+def test_a_state_that_marks_nothing_says_nothing(laid):
+    """A window alone, a text alone, and a graphic that is not read: none of these makes a negative."""
+    for graphics, texts, said in (
+        ([], [], None),
+        ([], ["looks fine"], {"passed_over": {"a text without a graphic": 1}}),
+        ([("POINT", "PIXEL", [7, 7])], [], {"passed_over": {"a point without an area": 1}}),
+        ([("STAR", "PIXEL", [7, 7, 9, 9])], [], {"unknown": {"a graphic of the type 'STAR'": 1}}),
+    ):
+        state(laid, graphics, texts)
+        laid.bring(overwrite=True)
+        image = laid.images(overwrite=True)["1.2.1"]
+        assert (image.boxes, image.review) == ((), "unannotated"), graphics
+        assert image.facts.get("marks") == said
+
+
+def test_a_report_on_an_image_that_was_not_processed_says_nothing_of_it(laid):
+    one = read(laid, 1)
+    refused = Reading("2", ReadingStatus.NOT_PROCESSED, (), rows=ROWS, columns=COLUMNS, reason="not for us")
+    other = ReadMammogram(read(laid, 2).mammogram, refused)
+    lay_results(laid, one, other)
+
+    images = laid.images()
+
+    assert {name: image.review for name, image in images.items()} == {"1.2.1": "annotated", "1.2.2": "unannotated"}
+
+
+def test_compound_graphics_are_marks_as_well(laid):
+    state(laid, [("POINT", "PIXEL", [7, 7])])
+    made = dcmread(laid.folder / "state.dcm")
+    compound = Dataset()
+    compound.CompoundGraphicType, compound.CompoundGraphicUnits = "RECTANGLE", "PIXEL"
+    compound.GraphicData, compound.CompoundGraphicInstanceID = [10, 20, 40, 60], 1
+    arrow = Dataset()
+    arrow.CompoundGraphicType, arrow.CompoundGraphicUnits, arrow.GraphicData = "ARROW", "PIXEL", [1, 2, 3, 4]
+    made.GraphicAnnotationSequence[0].CompoundGraphicSequence = [compound, arrow]
+    made.save_as(laid.folder / "state.dcm")
+
+    image = laid.images()["1.2.1"]
+
+    assert image.boxes == (Box(10, 20, 40, 60),)
+    assert image.facts["marks"] == {
+        "passed_over": {"a point without an area": 1, "a compound arrow without an area": 1}
+    }  # fmt: skip
+
+
+def test_an_empty_frame_says_that_there_is_nothing(laid):
+    segmentation(laid, np.zeros((ROWS, COLUMNS), np.uint8))
+    assert laid.images()["1.2.1"].review == "annotated"
 
 
 def test_patients_are_not_guessed(laid, grey):

@@ -56,10 +56,9 @@ def test_masks_tell_the_origin_and_give_the_boxes(laid):
     assert (images["IMG002"].laterality, images["IMG002"].view) == (Laterality.LEFT, View.MLO)
     assert images["IMG002"].facts["pathology"] == "malignant"
     assert (images["IMG003"].boxes, images["IMG003"].facts["pathology"]) == ((), "normal")
-    assert "IMG004" not in images
-    assert done.notes == (
-        "1 images were left out because the sheet gives a lesion on them no place; the first is IMG004.",
-    )  # fmt: skip
+    assert images["IMG004"].review == "unannotated"
+    assert dict(done.written.marks.not_outlined) == {"a lesion without a place": 1}
+    assert (done.written.marks.negative, done.written.marks.unannotated) == (1, 1)
 
 
 def test_masks_may_tell_the_other_origin(laid):
@@ -93,7 +92,7 @@ def test_patients_come_from_the_dicom_copies_and_are_not_guessed(laid, grey):
     for number in range(1, 5):
         laid.dicom(f"DICOM Images/IMG{number:03d}.dcm", grey(120, 100), PatientID=f"p{number // 2}")
     assert {name: image.patient for name, image in laid.images().items()} == {
-        "IMG001": "p0", "IMG002": "p1", "IMG003": "p1",
+        "IMG001": "p0", "IMG002": "p1", "IMG003": "p1", "IMG004": "p2",
     }  # fmt: skip
 
 

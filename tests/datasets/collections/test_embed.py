@@ -12,7 +12,8 @@ FINDINGS = ["empi_anon", "acc_anon", "study_date_anon", "desc", "numfind", "side
 
 def image(patient, examination, name, kind, side, view, rois, spot="0.0"):
     return [patient, examination, "2014-01-01", "MG Screening", f"/mnt/NAS2/mammo/anon_dicom/{patient}/{name}.dcm",
-            f"/mnt/NAS2/png/{name}.png", f"{name}.png", kind, side, view, spot, 1, rois, "[1]"]  # fmt: skip
+            f"/mnt/NAS2/png/{name}.png", f"{name}.png", kind, side, view, spot, 0 if rois == "()" else 1, rois,
+            "[1]"]  # fmt: skip
 
 
 def finding(examination, number, side, assessment, shape="", calcification="", severity="", density="3.0", margin=""):
@@ -94,18 +95,19 @@ def test_a_region_outside_its_image_is_noted(laid):
     laid.csv("tables/EMBED_OpenData_metadata.csv", IMAGES, [
         image("10", "100", "aaa", "2D", "L", "CC", "((10, 20, 40, 50), (500, 600, 700, 800))"), *ROWS[1:],
     ])  # fmt: skip
-    done = laid.bring()
-    assert done.notes[0] == (
-        "1 regions lie outside their images and were left out; the first is in EMBED_OpenData_metadata.csv, line 2."
-    )
+    said, counts = laid.unannotated("aaa")
+    assert said["not_outlined"]["a region outside its image"] == 1
+    assert counts.first["a region outside its image"] == "EMBED_OpenData_metadata.csv:2"
 
 
 @pytest.mark.parametrize("rois", ["((10, 20, 40),)", "10 20 40 50", "((40, 20, 10, 50),)", "((a, b, c, d),)"])
-def test_regions_that_are_none_are_said_with_their_line(laid, rois):
+def test_regions_that_are_none_leave_their_image_unannotated(laid, rois):
     laid.csv(
         "tables/EMBED_OpenData_metadata.csv", IMAGES, [*ROWS[:1], image("10", "100", "bbb", "2D", "R", "CC", rois)]
     )
-    assert "EMBED_OpenData_metadata.csv, line 3: the ROI_coords" in laid.refused()
+    said, counts = laid.unannotated("bbb")
+    assert said == {"not_outlined": {"ROI_coords that are no list of boxes": 1}}
+    assert set(counts.first.values()) == {"EMBED_OpenData_metadata.csv:3"}
 
 
 def test_half_a_download_is_said(laid):

@@ -1,5 +1,6 @@
 import plistlib
 
+import numpy as np
 import pytest
 
 from mammoscope.findings import Box
@@ -110,3 +111,45 @@ def test_a_table_of_another_encoding_is_named_with_its_line(laid):
     text = path.read_text().replace("201001;22678646", "março;22678646")
     path.write_bytes(text.encode("latin-1"))
     assert "INbreast.csv, line 3: the text is not UTF-8" in laid.refused()
+
+
+def test_without_its_contours_an_image_is_negative_only_where_the_sheet_says_so(laid):
+    """The whole collection without AllXML: what the sheet marks is compared with the contours."""
+    for path in (laid.folder / "AllXML").iterdir():
+        path.unlink()
+    (laid.folder / "INbreast.csv").unlink()
+    rows = [[*ROWS[0], "X", "X", "", "", ""], [*ROWS[1], "", "", "", "", ""], [*ROWS[2], "", "", "", "X", ""]]
+    laid.xlsx("INbreast.xlsx", [SHEET, *rows])
+
+    done = laid.bring()
+    images = {image.path.stem[:8]: image for image in laid.dataset(overwrite=True)}
+
+    assert {name: image.review for name, image in images.items()} == {
+        "22678622": "unannotated", "22678646": "annotated", "22678980": "unannotated",
+    }  # fmt: skip
+    counts = done.written.marks
+    assert (counts.with_boxes, counts.negative, counts.unannotated) == (0, 1, 2)
+    assert counts.not_outlined.total() == 3
+    assert "On 2 images the table says a lesion that no contour shows" in done.notes[-1]
+
+
+def test_a_table_that_marks_no_kinds_and_no_contours_leave_all_but_birads_1_unannotated(laid):
+    for path in (laid.folder / "AllXML").iterdir():
+        path.unlink()
+    images = {image.path.stem[:8]: image.review for image in laid.dataset()}
+    assert images == {"22678622": "unannotated", "22678646": "annotated", "22678980": "unannotated"}
+
+
+def test_pictures_of_another_size_have_scaled_contours(laid, grey):
+    for path in (laid.folder / "AllDICOMs").iterdir():
+        path.unlink()
+    for stem in FILES:
+        laid.picture(f"AllPNG/{stem}.png", grey(416, 320, np.uint8))  # an eighth of 3328 x 2560
+    laid.place("AllXML/22678622.xml").write_bytes(plist(("Mass", [(80, 160), (240, 160), (240, 320)])))
+
+    done = laid.bring()
+    images = {image.path.stem[:8]: image for image in laid.dataset(overwrite=True)}
+
+    assert images["22678622"].boxes == (Box(10, 20, 30, 40),)
+    assert images["22678622"].patient == "61a13b9b1cbf6f3a"
+    assert "3 pictures are of another size than INbreast's images" in " ".join(done.notes)

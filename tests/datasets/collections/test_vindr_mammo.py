@@ -1,3 +1,6 @@
+import shutil
+
+import numpy as np
 import pytest
 
 from mammoscope.findings import Box
@@ -67,7 +70,6 @@ def test_a_size_that_is_not_the_files_is_refused(laid):
         ("xmin", "10,5", "line 2: '10,5' in column 'xmin' has a decimal comma"),
         ("xmin", "ten", "line 2: 'ten' in column 'xmin' is not a number"),
         ("xmin", "nan", "line 2: 'nan' in column 'xmin' is not a finite number"),
-        ("xmin", "31", "line 2: the box [31.0, 20.25, 30.0, 45.75] has no area"),
         ("finding_categories", "Mass", "line 2: the finding categories 'Mass' are no list"),
         ("finding_categories", "[__import__('os')]", "line 2: the finding categories"),
         ("split", "val", "line 2: the split 'val' is neither"),
@@ -81,10 +83,41 @@ def test_bad_cells_are_said_with_their_line(laid, column, value, said):
     assert f"finding_annotations.csv, {said}" in laid.refused()
 
 
-def test_a_box_outside_its_image_is_said_with_its_line(laid):
-    row = [*ROWS[1][:11], "100", "100", "120", "120", "training"]
+@pytest.mark.parametrize(
+    ("box", "said"),
+    [
+        (("100", "100", "120", "120"), "a finding outside its image"),
+        (("31", "20", "30", "45"), "a finding whose box has no area"),
+        (("", "", "", ""), "a finding without a box"),
+    ],
+)
+def test_a_finding_without_a_place_leaves_its_image_unannotated(laid, box, said):
+    row = [*ROWS[1][:11], *box, "training"]
     laid.csv("finding_annotations.csv", FINDINGS, [ROWS[0], row, *ROWS[2:]])
-    assert "line 3: the box [100.0, 100.0, 120.0, 120.0] lies outside its image of 80 rows" in laid.refused()
+    found, counts = laid.unannotated("aaa")
+    assert found == {"not_outlined": {said: 1}}
+    assert counts.first[said] == "finding_annotations.csv:3"
+
+
+def test_pictures_of_the_images_are_read_if_their_shape_is_the_same(laid, grey):
+    """As the copies that are passed around have them: PNG, whole or made smaller."""
+    for path in (laid.folder / "images").rglob("*.dicom"):
+        path.unlink()
+    laid.picture("images_png/s1/aaa.png", grey(40, 30, np.uint8))
+    for study, image in (("s1", "bbb"), ("s2", "ccc"), ("s2", "ddd")):
+        laid.picture(f"images_png/{study}/{image}.png", grey(80, 60, np.uint8))
+
+    done = laid.bring()
+    images = laid.images(overwrite=True)
+
+    assert images["aaa"].boxes[0] == Box(5.25, 10.125, 15, 22.875)
+    assert images["ccc"].boxes == (Box(5, 5, 15, 25),)
+    assert "1 pictures are of another size than their originals and of the same shape" in done.notes[0]
+    assert (done.written.marks.with_boxes, done.written.marks.negative) == (2, 2)
+    laid.picture("images_png/s1/aaa.png", grey(40, 40, np.uint8))
+    (laid.out / "annotations.json").unlink()
+    shutil.rmtree(laid.out)
+    assert "the image has 80 rows and 60 columns there but 40 and 40 in its file" in laid.refused()
 
 
 def test_a_semicolon_table_of_decimal_commas_is_refused(laid):

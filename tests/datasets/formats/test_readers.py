@@ -14,6 +14,7 @@ from mammoscope.datasets.formats.label_studio import read_label_studio
 from mammoscope.datasets.formats.pascal_voc import read_labelme, read_voc
 from mammoscope.datasets.formats.via import read_via
 from mammoscope.datasets.formats.yolo import read_yolo
+from mammoscope.datasets.image_marks import LeftMark
 
 ONE, TWO = "p1_L_CC.png", "p2_R_MLO.png"
 
@@ -145,7 +146,7 @@ def test_via3_json(read, tmp_path):
     }
 
 
-def test_via3_csv_as_it_quotes(read, tmp_path):
+def test_via3_csv_as_it_quotes(read, tmp_path, pictures):
     """VIA 3 doubles the closing quote of the list of files, but not the opening one."""
     path = written(
         tmp_path / "via3.csv",
@@ -156,8 +157,10 @@ def test_via3_csv_as_it_quotes(read, tmp_path):
     )
     assert read(read_via, path) == {ONE: [("Calc", 10, 20, 40, 60)]}
     path.write_text(path.read_text().replace("[2,10,20,30,40]", "[1,10,20]"))
-    with pytest.raises(DatasetError, match="line 4: a point has no area"):
-        read(read_via, path)
+    (labelled,) = read_via(path, ImageFolder(pictures), ReadOptions())
+    assert labelled.boxes == ()
+    assert labelled.marks.passed_over == (LeftMark("a point, which has no area", f"{path}, line 4"),)
+    assert labelled.marks.state is ReviewState.UNANNOTATED
 
 
 def region(value, kind="rectanglelabels", **more):
@@ -197,18 +200,18 @@ def test_label_studio_of_several_readers(pictures, tmp_path):
     def states(*tasks):
         path = written(tmp_path / "ls.json", list(tasks))
         return [
-            (found.review, [box.box.x0 for box in found.boxes])
+            (found.marks.state, [box.box.x0 for box in found.boxes])
             for found in read_label_studio(path, ImageFolder(pictures), ReadOptions())
         ]
 
     one, two = (region({"x": x, "y": 20, "width": 30, "height": 40, "rectanglelabels": ["Mass"]}) for x in (10, 20))
     assert states(task([one], [two])) == [(ReviewState.DISPUTED, [40])]  # the latest
-    assert states(task([one], [one])) == [(None, [20])]
+    assert states(task([one], [one])) == [(ReviewState.ANNOTATED, [20])]
     truth = task([one], [two])
     truth["annotations"][0]["ground_truth"] = True
     assert states(truth) == [(ReviewState.DISPUTED, [20])]
     truth["annotations"][1]["was_cancelled"] = True
-    assert states(truth) == [(None, [20])]
+    assert states(truth) == [(ReviewState.ANNOTATED, [20])]
     assert states(task()) == [(ReviewState.UNANNOTATED, [])]
 
 
@@ -235,8 +238,10 @@ def test_cvat(read, tmp_path, pictures):
     assert first.boxes[0].attributes == {"birads": "4"}
     assert first.attributes == {"implant": "yes"}
     written(path, CVAT.replace("<polygon", "<points").replace("</polygon", "</points"))
-    with pytest.raises(DatasetError, match="shape 3: a shape <points> has no area"):
-        read(read_cvat, path)
+    first = next(iter(read_cvat(path, ImageFolder(pictures), ReadOptions())))
+    assert [left.why for left in first.marks.passed_over] == ["<points>, which has no area"]
+    assert first.marks.passed_over[0].where.endswith("shape 3")
+    assert len(first.boxes) == 4
     written(path, CVAT[:300])
     with pytest.raises(DatasetError, match=r"annotations\.xml, line \d: this is not valid XML; was the file cut off"):
         read(read_cvat, path)
@@ -245,7 +250,7 @@ def test_cvat(read, tmp_path, pictures):
         read(read_cvat, path)
 
 
-def test_labelme(read, tmp_path):
+def test_labelme(read, tmp_path, pictures):
     shapes = [
         {"label": "Mass", "points": [[40, 60], [10, 20]], "shape_type": "rectangle", "flags": {}},
         {"label": "Calc", "points": [[1, 2], [9, 2], [5, 8]]},  # of an early version
@@ -256,8 +261,9 @@ def test_labelme(read, tmp_path):
     boxes = [("Mass", 10, 20, 40, 60), ("Calc", 1, 2, 9, 8), ("Mass", 45, 45, 55, 55)]
     assert read(read_labelme, tmp_path / "l") == {ONE: boxes}
     written(path, content | {"shapes": [{"label": "Mass", "points": [[4, 6]], "shape_type": "point"}]})
-    with pytest.raises(DatasetError, match="shape 1: a point has no area"):
-        read(read_labelme, path)
+    (labelled,) = read_labelme(path, ImageFolder(pictures), ReadOptions())
+    assert (labelled.boxes, labelled.marks.state) == ((), ReviewState.UNANNOTATED)
+    assert labelled.marks.passed_over == (LeftMark("a point, which has no area", f"{path}, shape 1"),)
 
 
 def test_detectron2_modes(read, tmp_path):

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from mammoscope.datasets import ImportedBox, ImportedImage, load_dataset, write_dataset
 from mammoscope.datasets.formats import WRITERS, export_dataset, import_annotations
+from mammoscope.datasets.formats.exporting import VOC_IMAGES
+from mammoscope.datasets.image_marks import ImageMarks, Silence
 from mammoscope.findings import Box
 from mammoscope.imaging import Laterality, View
 
@@ -52,7 +54,8 @@ def test_boxes_survive(kind, pictures, marks):
         images = [
             ImportedImage(
                 pictures / f"{number}.png", *size, f"patient {number}", file_name=f"deep {number}/{number}.png",
-                boxes=tuple(theirs), split=("train", "val", "test")[number], laterality=Laterality.LEFT, view=View.MLO,
+                marks=ImageMarks(tuple(theirs), Silence.NEGATIVE),
+                split=("train", "val", "test")[number], laterality=Laterality.LEFT, view=View.MLO,
             )
             for number, (size, theirs) in enumerate(zip(SIZES, marks, strict=True))
         ]  # fmt: skip
@@ -62,7 +65,11 @@ def test_boxes_survive(kind, pictures, marks):
             (folder / "out/labels/deep 0/0.txt").write_text("")
         table = None if kind in {"coco", "csv"} else folder / "out" / "images.csv"
         import_annotations(
-            kind, folder / "out" / ANNOTATIONS[kind], folder / "out/images", folder / "again", table=table
+            kind,
+            folder / "out" / ANNOTATIONS[kind],
+            folder / "out" / (VOC_IMAGES if kind == "voc" else "images"),
+            folder / "again",
+            table=table,
         )
 
         first, again = (load_dataset(folder / name) for name in ("first", "again"))

@@ -1,5 +1,5 @@
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -283,3 +283,37 @@ def test_databases_that_cannot_be_used_are_told_without_the_password(tmp_path: P
         Records.open(tmp_path, "postgresql://me:secret@127.0.0.1:1/name")
     assert "secret" not in str(told.value)
     assert "127.0.0.1" in str(told.value)
+
+
+def test_a_study_that_waits_past_its_time_is_found(records: Records, add) -> None:
+    assert records.overdue_studies(LATER) == (0, None)
+    add("1.2.1", "1.2.2")
+    add("1.4.1", study="1.4", origin=Origin.PULLED)
+    add("1.5.1", study="1.5", origin=Origin.PHANTOM)
+    assert records.overdue_studies(NOON - timedelta(seconds=1)) == (0, None)
+    assert records.overdue_studies(LATER) == (1, NOON)
+    records.begin_reading("1.2", 1)
+    assert records.overdue_studies(LATER) == (1, NOON)
+    records.add_report("1.2", report())
+    assert records.overdue_studies(LATER) == (1, NOON)
+    records.add_report("1.2", report(2, images=("1.2.2",)))
+    assert records.overdue_studies(LATER) == (0, None)
+
+
+def test_a_destination_at_which_nothing_moves_is_found(records: Records, add) -> None:
+    add("1.2.1")
+    records.add_report("1.2", report())
+    assert records.standstills(NOON - timedelta(seconds=1)) == ()
+    assert records.standstills(NOON) == (("archive", 1), ("pacs", 1))
+    records.set_delivery("1.2", 1, ended("archive", DeliveryStatus.SENT))
+    waits = DeliveryRecord(destination="pacs", tries=1, next_try_at=LATER)
+    records.set_delivery("1.2", 1, waits)
+    assert records.standstills(NOON + timedelta(minutes=59)) == ()
+    assert records.standstills(LATER) == (("pacs", 1),)
+    add("1.3.1", study="1.3")
+    records.add_report("1.3", report(images=("1.3.1",)))
+    sent = ended("pacs", DeliveryStatus.SENT).model_copy(update={"ended_at": LATER + timedelta(minutes=5)})
+    records.set_delivery("1.3", 1, sent)  # something else came to its end there: it moves
+    records.set_delivery("1.3", 1, ended("archive", DeliveryStatus.SENT))
+    assert records.standstills(LATER) == ()
+    assert records.standstills(LATER + timedelta(minutes=5)) == (("pacs", 1),)

@@ -1,9 +1,11 @@
+import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from pydicom import FileDataset
+from sqlalchemy.exc import OperationalError
 
 from mammoscope.findings import ReadingStatus
 from mammoscope.network import Instance, PeerUnreachableError, Sending, StatusError
@@ -277,3 +279,37 @@ def test_what_is_never_committed_is_parked(add_report, deliver) -> None:
     add_report(1)
     delivery = deliver(Script([None, None]), retry_seconds=0, pacs=Promises(DOWN))
     assert (str(delivery.status), delivery.errors) == ("parked", ("pacs cannot be reached",))
+
+
+def disk_is_full(*_: object, **__: object) -> None:
+    raise OperationalError("UPDATE", {}, sqlite3.OperationalError("database or disk is full"))
+
+
+def test_what_was_acknowledged_is_not_sent_again_though_the_database_took_no_note(
+    add_report, tmp_path: Path, records: Records, outbox: Outbox, events: list[Event], a_b, monkeypatch
+) -> None:
+    add_report(1)
+    script = Script([None, FULL], [None])
+    sends, confirms = {"pacs": script}, {}
+    work = DeliveryWork(DurableWork("test", tmp_path), records, outbox, sends, confirms, {"pacs": HOUR}, events.append)
+    [order] = records.deliveries_to_make()
+    with monkeypatch.context() as full:
+        full.setattr(records, "note_sent", disk_is_full)
+        full.setattr(records, "set_delivery", disk_is_full)
+        with pytest.raises(OperationalError):
+            work.try_once(order)
+    assert records.delivery("1.2", 1, "pacs").tries == 0
+    work.try_once(order)
+    assert script.asked == [list(a_b), [a_b[1]]]
+    delivery = records.delivery("1.2", 1, "pacs")
+    assert (delivery.status, [o.status for o in delivery.objects]) == (DeliveryStatus.SENT, [DeliveryStatus.SENT] * 2)
+    assert [type(event) for event in events] == [ReportSent]
+
+
+def test_what_cannot_be_read_here_for_a_moment_is_not_parked(add_report, deliver) -> None:
+    add_report(1)
+    script = Script(OSError(5, "Input/output error"), [None, None])
+    first = deliver(script)
+    assert (first.status, first.tries) == (DeliveryStatus.PENDING, 1)
+    assert first.errors == ("the results cannot be read here now (OSError)",)
+    assert deliver(script).status is DeliveryStatus.SENT

@@ -21,12 +21,17 @@ class Work:
         self.worker = worker
         self.taken_over: list[str] = []
         self.fails = fails
+        self.held_by: set[str] = set()
 
     def take_over(self, worker: str) -> int:
         if self.fails:
             raise OSError("the database is away")
         self.taken_over.append(worker)
+        self.held_by.discard(worker)
         return 1
+
+    def holders(self) -> frozenset[str]:
+        return frozenset(self.held_by)
 
 
 @pytest.fixture
@@ -141,3 +146,15 @@ def test_a_claim_that_cannot_be_asked_about_is_lost(tmp_path: Path, clock: Clock
     assert is_ours()  # a beat ago it was ours, and nobody can have found us dead since
     clock.now += 20
     assert not is_ours()
+
+
+def test_work_of_one_who_is_in_no_record_is_taken_over(records: Records, clock: Clock) -> None:
+    """It was found dead, began more all the same, and died before its next beat."""
+    a = Work("a")
+    a.held_by = {"a", "gone", "beats"}
+    watcher, other = heartbeat_of(a, records, clock), heartbeat_of(Work("beats"), records, clock)
+    pass_time(clock, 25, other, watcher)
+    assert a.taken_over == []
+    pass_time(clock, 15, other, watcher)
+    assert a.taken_over == ["gone"]
+    assert a.held_by == {"a", "beats"}

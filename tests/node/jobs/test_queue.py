@@ -1,4 +1,5 @@
 import os
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -6,9 +7,12 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import dbos
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from mammoscope.network import ServiceError
+from mammoscope.node.jobs import queue
 from mammoscope.node.jobs.queue import DurableWork
 
 DIES_IN_ITS_SECOND_STEP = """
@@ -122,6 +126,44 @@ def test_an_error_is_told_in_the_log_without_its_words(start, wait_until, capfd:
     assert "a patient's name" not in written
 
 
+def test_what_ended_where_nobody_could_write_it_down_is_begun_anew(
+    start, wait_until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a disk that is full for a moment; before, it was in nobody's hand until the next start."""
+    done: list[str] = []
+    go_on = threading.Event()
+
+    def do(name: str) -> None:
+        done.append(name)
+        if name == "long":
+            go_on.wait(60)
+
+    work = start(do, at_once=2)
+    monkeypatch.setattr(queue, "STRAY_SECONDS", 0.5)
+    work.enqueue("queue", "kind", "long", "long")
+    wait_until(lambda: done == ["long"])
+    system = type(dbos._dbos._get_dbos_instance()._sys_db)
+    with monkeypatch.context() as full:
+        full.setattr(system, "update_workflow_outcome", disk_is_full)
+        work.enqueue("queue", "kind", "a", "a")
+        wait_until(lambda: "a" in done)
+        wait_until(lambda: not work._in_hand["1 a"])
+    assert work.resume_strays() == 0  # it may have been taken from its queue a moment ago
+    time.sleep(0.6)
+    assert work.resume_strays() == 1
+    wait_until(lambda: done == ["long", "a", "a"])
+    swept: list[int] = []
+    wait_until(lambda: swept.append(work.sweep()) or sum(swept) == 1)
+    assert work.resume_strays() == 0
+    assert work.holders() == {"node"}
+    go_on.set()
+    wait_until(lambda: not work.holders())
+
+
+def disk_is_full(*_: object, **__: object) -> bool:
+    raise OperationalError("UPDATE", {}, sqlite3.OperationalError("database or disk is full"))
+
+
 def test_one_process_works_once_at_a_time(start, tmp_path: Path) -> None:
     start(lambda _: None)
     second = DurableWork("other", tmp_path)
@@ -132,7 +174,10 @@ def test_one_process_works_once_at_a_time(start, tmp_path: Path) -> None:
 def test_a_queue_that_cannot_be_used_is_told_and_can_be_used_later(tmp_path: Path) -> None:
     (tmp_path / "work.sqlite").mkdir()
     work = DurableWork("node", tmp_path)
-    with pytest.raises(ServiceError, match="the queue of work cannot be used"):
+    with pytest.raises(
+        ServiceError,
+        match=r"the queue of work .*work\.sqlite cannot be used \(unable to open database file; give this account",
+    ):
         work.start({"queue": 1})
     (tmp_path / "work.sqlite").rmdir()
     work.start({"queue": 1})

@@ -1,3 +1,4 @@
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -5,6 +6,7 @@ from typing import Any
 
 import pytest
 from pydicom import FileDataset, dcmread
+from sqlalchemy.exc import OperationalError
 
 from mammoscope.findings import Reading
 from mammoscope.imaging import DecoderLostError, Mammogram, MammogramReader, ReducedMammogram
@@ -482,3 +484,71 @@ def test_what_restores_an_image_counts_as_a_try(bench: Bench, images: list[FileD
     [report] = bench.read(study, steps).reports
     assert [image.reason for image in report.images] == ["The program ended 2 times while it read the image."]
     assert bench.source.touched == 2
+
+
+def disk_is_full(*_: object, **__: object) -> None:
+    raise OperationalError("UPDATE", {}, sqlite3.OperationalError("database or disk is full"))
+
+
+def test_a_report_that_is_there_is_not_made_again_though_its_step_was_not_noted(
+    bench: Bench, images: list[FileDataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, steps = bench.put(images[:2]), Steps()
+
+    def full_after_the_report(_: str, action: Callable[[], Any]) -> Any:
+        given = steps_step(_, action)
+        if bench.record(study).reports and not failed:
+            failed.append(steps.done.pop())
+            disk_is_full()
+        return given
+
+    failed: list[None] = []
+    steps_step = steps.step
+    monkeypatch.setattr(steps, "step", full_after_the_report)
+    with pytest.raises(OperationalError):
+        bench.read(study, steps)
+    order = bench.records.deliveries_to_make()
+    assert bench.records.studies_to_read() == ()
+    steps.next = 0
+    bench.work.read(study, 1)  # resumed by its steps
+    steps.next, steps.done = 0, []
+    bench.work.read(study, 1)  # begun anew
+    [report] = bench.record(study).reports
+    assert [image.findings for image in report.images] == [1, 1]
+    assert bench.records.deliveries_to_make() == order
+    assert bench.record(study).state is StudyState.SENDING
+
+
+def test_a_try_that_ended_well_does_not_count_though_the_database_did_not_take_it(
+    bench: Bench, images: list[FileDataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, steps = bench.put(images[:1]), Steps()
+    with monkeypatch.context() as full:
+        full.setattr(bench.records, "clear_tries", disk_is_full)
+        with pytest.raises(OperationalError):
+            bench.read(study, steps)
+        for _ in range(3):
+            steps.next = 0
+            with pytest.raises(OperationalError):
+                bench.work.read(study, 1)
+    steps.next = 0
+    bench.work.read(study, 1)
+    assert [image.reason for image in bench.record(study).images] == [None]
+
+
+def test_a_person_s_wish_while_the_study_is_read_is_fulfilled_after_it(
+    bench: Bench, images: list[FileDataset], detector
+) -> None:
+    class Asked(type(detector)):
+        def read(self, mammogram: Mammogram, threshold: float | None = None) -> Reading:
+            if not bench.record(study).reports:
+                bench.records.retry(study)
+            return super().read(mammogram, threshold)
+
+    bench.detector = Asked()
+    study = bench.put(images[:1])
+    assert bench.read(study).state is StudyState.RECEIVING
+    record = bench.read(study)
+    assert record.state is StudyState.SENDING
+    assert len(record.reports) == 2
+    assert bench.records.studies_to_read() == ()

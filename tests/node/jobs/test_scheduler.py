@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from mammoscope.findings import ReadingStatus
 from mammoscope.node.db.repository import DeliveryRecord, DeliveryStatus, ImageRecord, Records, Report
@@ -26,6 +27,7 @@ class Book:
 
     entries: list[tuple[str, str, int]] = field(default_factory=list)
     swept: int = 0
+    strays: int = 0
 
     def enqueue(self, queue: str, kind: str, name: str, *facts: Any, priority: int) -> None:
         assert kind in ("read study", "send report")
@@ -35,6 +37,10 @@ class Book:
     def sweep(self) -> int:
         self.swept += 1
         return 0
+
+    def resume_strays(self) -> int:
+        strays, self.strays = self.strays, 0
+        return strays
 
     def take(self) -> list[tuple[str, str, int]]:
         entries, self.entries = self.entries, []
@@ -142,7 +148,7 @@ def test_however_many_workers_read_there_is_always_more_to_read(records, make_sc
 
 
 def test_an_overdue_study_goes_first(records, make_scheduler, clock: Clock, book: Book) -> None:
-    scheduler = make_scheduler()
+    scheduler = make_scheduler(reconcile_every_seconds=7200)
     add(records, "1.2", ago=1000)
     scheduler.look()
     clock.now += 3590
@@ -218,7 +224,7 @@ def test_a_leap_of_the_clock_delays_no_delivery_beyond_its_wait(
     records.add_report("1.2", report("1.2"))
     at = datetime.now(UTC) + leap
     records.set_delivery("1.2", 1, DeliveryRecord(destination="pacs", tries=3, waited_seconds=35, next_try_at=at))
-    scheduler = make_scheduler()
+    scheduler = make_scheduler(reconcile_every_seconds=7200)
     scheduler.look()
     clock.now += 21  # a third try is followed by a wait of 20 seconds
     scheduler.look()
@@ -239,21 +245,38 @@ def test_a_delivery_to_no_one_is_handed_out_to_be_parked(records, make_scheduler
     assert book.take() == [("send to no one", "send 1.2 1 gone 1 0", 1)]
 
 
-def test_once_a_minute_it_tidies_and_hands_out_anew_what_did_not_end(
+def test_every_few_seconds_it_hands_out_anew_what_did_not_end_and_every_minute_it_tidies(
     records, make_scheduler, clock: Clock, book: Book
 ) -> None:
     tidied: list[float] = []
     scheduler = make_scheduler(tidy=lambda: tidied.append(clock.now), is_complete=lambda _: True)
     add(records, "1.2")
     scheduler.look()
-    clock.now += 59
+    clock.now += 9
     scheduler.look()
     assert book.take() == [("read", "read 1.2 1", 1)]
     clock.now += 1
-    scheduler.look()
+    book.strays = 2
+    with capture_logs() as logs:
+        scheduler.look()
     assert book.take() == [("read", "read 1.2 1", 1)]
-    assert tidied == [100, 160]
+    assert [(log["event"], log["pieces"]) for log in logs] == [("work in nobody's hand begun anew", 2)]
     assert book.swept == 2
+    assert tidied == [100]
+    clock.now += 50
+    scheduler.look()
+    assert tidied == [100, 160]
+
+
+def test_a_scheduler_that_cannot_look_says_so(make_scheduler, clock: Clock) -> None:
+    scheduler = make_scheduler()
+    scheduler.look()
+    clock.now += 59
+    assert scheduler.trouble is None
+    clock.now += 1
+    assert "nothing was handed out to be read or sent for 60 s" in str(scheduler.trouble)
+    scheduler.look()
+    assert scheduler.trouble is None
 
 
 def test_what_is_done_is_not_handed_out(records, make_scheduler, book: Book) -> None:

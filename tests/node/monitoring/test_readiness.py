@@ -1,19 +1,26 @@
 import json
 import urllib.error
 import urllib.request
+from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 
 import pytest
 
+from mammoscope.findings import ReadingStatus
 from mammoscope.network import WebService
+from mammoscope.node.db.repository import DeliveryRecord, ImageRecord, Records, Report
 from mammoscope.node.monitoring.metrics import Metrics, NodeState
 from mammoscope.node.monitoring.readiness import (
     KEEP_SECONDS,
     Readiness,
     disk_has_room,
+    nothing_is_late,
     operate_routes,
     storage_is_writable,
 )
+from mammoscope.node.preflight import check_machine
+from mammoscope.settings import NodeSettings
 
 STATE = NodeState(studies={"done": 1}, deliveries={}, workers=1, free_bytes=1)
 
@@ -82,3 +89,33 @@ def test_a_full_disk_is_told(tmp_path: Path, free: float, well: bool):
     assert (answer is None) is well
     if not well:
         assert "[node] free_gigabytes asks for 1000000000.0" in answer
+
+
+def test_what_waits_past_its_time_is_told(tmp_path: Path):
+    """Whoever stranded it: the records are asked, as beside a node that does not run at all."""
+    destinations = [{"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": 104}]
+
+    def settings_with(**node: object) -> NodeSettings:
+        return NodeSettings(node={"storage": tmp_path, **node}, destinations=destinations)
+
+    settings = settings_with(answer_minutes=30, quiet_seconds=30)
+    with Records.open(tmp_path) as records:
+        check = nothing_is_late(records, settings)
+        assert check() is None
+        now = datetime.now(UTC)
+        records.add_object("1.2", "1.2.1", "1.8", peer="MODALITY", at=now - timedelta(minutes=31))
+        assert check() is None
+        records.add_object("1.3", "1.3.1", "1.8", peer="MODALITY", at=now - timedelta(minutes=32))
+        assert "1 study waits longer than answer_minutes = 30 to be answered, the first since" in str(check())
+        image = ImageRecord(sop_instance_uid="1.3.1", status=ReadingStatus.NOTHING_FOUND)
+        delivery = DeliveryRecord(destination="pacs")
+        made = Report(number=1, made_at=now - timedelta(minutes=11), algorithm="Blob 1", seconds=1, images=(image,),
+                      results=(), deliveries=(delivery,))  # fmt: skip
+        records.add_report("1.3", made)
+        told = str(check())
+        assert told.startswith("1 report was to be sent to 'pacs' more than 10 minutes ago and nothing goes there")
+        assert nothing_is_late(records, settings_with(shadow=True))() is None
+        [outcome] = [o for o in islice(check_machine(settings), 4) if o.part == "waiting"]
+        assert (outcome.well, outcome.words) == (False, told)
+        records.set_delivery("1.3", 1, delivery.model_copy(update={"next_try_at": now + timedelta(minutes=5)}))
+        assert check() is None  # a destination that is down, and tried again: that is seen elsewhere

@@ -9,7 +9,7 @@ from rich.progress import Progress
 
 from mammoscope.cli.dataset.archive import deidentify, pull
 from mammoscope.cli.dataset.editing import add_operations, review_app, split
-from mammoscope.cli.dataset.importing import add_collections, add_formats, export
+from mammoscope.cli.dataset.importing import UNMARKED, add_collections, add_formats, export, print_marks, silence_of
 from mammoscope.cli.dataset.inspecting import audit, card, show, write_index
 
 if TYPE_CHECKING:
@@ -50,8 +50,15 @@ def import_coco(
             help="CBIS-DDSM's case table (may be repeated): density, pathology, ... become attributes of images."
         ),
     ] = None,
+    name: Annotated[str | None, typer.Option(help="What the collection is called.")] = None,
+    licence: Annotated[str | None, typer.Option(help="Under which licence it may be used.")] = None,
+    citation: Annotated[str | None, typer.Option(help="What to cite.")] = None,
     copy: Annotated[bool, typer.Option("--copy", help="Copy images instead of hard-linking them.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a data set that is there.")] = False,
+    unmarked: Annotated[str | None, UNMARKED] = None,
+    crowds_are_lesions: Annotated[
+        bool, typer.Option("--crowds-are-lesions", help="Take iscrowd regions for lesions: CVAT's masks and ellipses.")
+    ] = False,
 ) -> None:
     """Import COCO annotations with their images."""
     from mammoscope import datasets
@@ -60,12 +67,16 @@ def import_coco(
         task = progress.add_task("importing", total=None)
         summary = datasets.import_coco(
             annotations, images, out, native_sizes=native_sizes, patient_pattern=patient_pattern,
-            case_tables=cases or (), copy=copy,
+            case_tables=cases or (), name=name, licence=licence, citation=citation, copy=copy,
+            silence=silence_of(unmarked), crowds_are_lesions=crowds_are_lesions,
             overwrite=overwrite, progress=lambda done, total: progress.update(task, completed=done, total=total),
         )  # fmt: skip
     if cases:
         typer.echo(f"The case tables say something of {summary.with_case} of {summary.images} images.")
-    for line in _told(summary):
+    first, *others = _told(summary)
+    typer.echo(first)
+    print_marks(summary.marks)
+    for line in (*(f"Note: {note}" for note in summary.notes), *others):
         typer.echo(line)
     typer.echo(f"Data set written to {out}; split it with: mammoscope dataset split {out} --val 0.15 --seed 1")
 

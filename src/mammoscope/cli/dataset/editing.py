@@ -5,9 +5,11 @@
 `mammoscope dataset review`: how far the annotation of each image is, and who did what.
 """
 
+import json
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -26,6 +28,7 @@ _Folder = Annotated[Path, typer.Argument(help="The data set's folder.")]
 _Out = Annotated[Path, typer.Option(help="The data set's folder to make.")]
 _Copy = Annotated[bool, typer.Option("--copy", help="Copy images instead of hard-linking them.")]
 _Symlink = Annotated[bool, typer.Option("--symlink", help="Link images symbolically; they must stay.")]
+_AsJSON = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 _Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a data set that is there.")]
 
 
@@ -153,6 +156,7 @@ def split(
     ] = None,
     seed: Annotated[int, typer.Option(help="Draws the patients.")] = 1,
     force: Annotated[bool, typer.Option("--force", help="Split again although it is split otherwise.")] = False,
+    as_json: _AsJSON = False,
 ) -> None:
     """Split a data set by patient, or divide it into folds, and lock that."""
     from mammoscope.datasets import SplitSizes, divide_into_folds, split_dataset, split_stratified
@@ -162,6 +166,9 @@ def split(
         if shares or sizes:
             raise MammoscopeError("--folds does not go with --split, --val and --test: split first, then divide.")
         made = divide_into_folds(folder, folds, seed, strata=_strata(stratify, default=False), force=force)
+        if as_json:
+            _print_json(asdict(made))
+            return
         _announce_split(
             "fold", {str(fold): (made.patients[fold], made.images[fold], made.boxes[fold]) for fold in made.images}
         )
@@ -171,11 +178,11 @@ def split(
         if shares:
             raise MammoscopeError("--split does not go with --val and --test: it names all sizes.")
         strata = _strata(stratify, default=True)
-        _tell_split(split_stratified(folder, SplitSizes.parse(sizes), strata, seed, force=force))
+        _tell_split(split_stratified(folder, SplitSizes.parse(sizes), strata, seed, force=force), as_json=as_json)
         return
     if stratify is not None:
         raise MammoscopeError("--stratify goes with --split or --folds; for shares write --split 0.85/0.15.")
-    _tell_split(split_dataset(folder, 0.15 if val is None else val, test or 0.0, seed, force=force))
+    _tell_split(split_dataset(folder, 0.15 if val is None else val, test or 0.0, seed, force=force), as_json=as_json)
 
 
 def _strata(text: str | None, *, default: bool) -> "tuple[Stratum, ...]":
@@ -189,7 +196,14 @@ def _strata(text: str | None, *, default: bool) -> "tuple[Stratum, ...]":
     return tuple(Stratum(name) for name in names)
 
 
-def _tell_split(done: "SplitSummary") -> None:
+def _print_json(said: dict[str, Any]) -> None:
+    typer.echo(json.dumps(said, indent=1, default=str))
+
+
+def _tell_split(done: "SplitSummary", *, as_json: bool) -> None:
+    if as_json:
+        _print_json(asdict(done))
+        return
     _announce_split("split", {name: (done.patients[name], done.images[name], done.boxes[name]) for name in done.images})
     for name, over in done.missed.items():
         if over:
@@ -243,6 +257,7 @@ def set_state(
 def show(
     folder: Annotated[Path, typer.Argument(help="The data set's folder.")],
     image: Annotated[str | None, typer.Option(help="The history of that image and its boxes.")] = None,
+    as_json: _AsJSON = False,
 ) -> None:
     """Count images by state, or show the history of one."""
     from mammoscope.datasets import history_of, open_index
@@ -250,13 +265,21 @@ def show(
     rows = open_index(folder, ["file_name", "review"]).table
     states = dict(zip(rows.column("file_name").to_pylist(), rows.column("review").to_pylist(), strict=True))
     if image is None:
+        counts = dict(sorted(Counter(states.values()).items()))
+        if as_json:
+            _print_json(counts)
+            return
         table = Table("state", "images")
-        for state, count in sorted(Counter(states.values()).items()):
+        for state, count in counts.items():
             table.add_row(state, str(count))
         Console().print(table)
         return
     if image not in states:
         raise MammoscopeError(f"{folder} has no image {image}.")
+    if as_json:
+        events = [asdict(event) for event in history_of(folder, image)]
+        _print_json({"image": image, "state": states[image], "history": events})
+        return
     typer.echo(f"{image} is {states[image]}.")
     for event in history_of(folder, image):
         typer.echo(_line(event))

@@ -5,16 +5,19 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
+from rich.table import Table
 
 from mammoscope.errors import MammoscopeError
 
 if TYPE_CHECKING:
     from mammoscope.datasets import ImagesAs
+    from mammoscope.datasets.image_marks import MarkCounts, Silence
 
 
 _COLLECTIONS = {
@@ -28,6 +31,8 @@ _COLLECTIONS = {
     "dmid": "DMID: TIFF, ROI masks, Metadata.xlsx or Info.txt.",
     "cmmd": "CMMD: DICOM tree of TCIA and its clinical sheet; labels of breasts, no boxes.",
     "embed": "EMBED Open Data: tables and DICOM.",
+    "rsna-2022": "RSNA 2022: train.csv, DICOM or pictures; labels of breasts, no boxes.",
+    "csaw-cc": "CSAW-CC: its table, DICOM, masks of tumours.",
     "dicom": "A hospital's own: mammograms with CAD SR, TID 1500, SEG or GSPS objects about them.",
 }
 
@@ -72,6 +77,7 @@ def _collection_command(name: str) -> Callable[..., None]:
             f"{title}: {written.images} images of {written.patients} patients with {written.boxes} boxes; "
             f"{written.images_without_boxes} images have no box."
         )
+        print_marks(written.marks)
         for note in done.notes:
             typer.echo(f"Note: {note}")
         if written.clipped:
@@ -114,7 +120,7 @@ def _format_command(kind: str) -> Callable[..., None]:
             Path | None,
             typer.Option(
                 help="CSV with file_name and any of patient, study, laterality, view, density, pathology, scanner, "
-                "spacing_mm, split."
+                "spacing_mm, split, review."
             ),
         ] = None,
         classes: Annotated[
@@ -127,6 +133,7 @@ def _format_command(kind: str) -> Callable[..., None]:
         counts_from: Annotated[
             int, typer.Option(min=0, max=1, help="Whether Pascal VOC's pixels count from 1 or from 0.")
         ] = 1,
+        unmarked: Annotated[str | None, UNMARKED] = None,
         name: Annotated[str | None, typer.Option(help="What the collection is called.")] = None,
         licence: Annotated[str | None, typer.Option(help="Under which licence it may be used.")] = None,
         citation: Annotated[str | None, typer.Option(help="What to cite.")] = None,
@@ -137,8 +144,9 @@ def _format_command(kind: str) -> Callable[..., None]:
         from mammoscope.datasets.formats import ReadOptions, import_annotations
 
         options = ReadOptions(
-            tuple(part.strip() for part in classes.split(",")) if classes else (), label_key, label, counts_from
-        )
+            tuple(part.strip() for part in classes.split(",")) if classes else (), label_key, label, counts_from,
+            silence_of(unmarked),
+        )  # fmt: skip
         with Progress(console=Console(stderr=True), transient=True) as progress:
             task = progress.add_task("importing", total=None)
             done = import_annotations(
@@ -152,6 +160,9 @@ def _format_command(kind: str) -> Callable[..., None]:
             f"{written.images} images of {written.patients} patients with {written.boxes} boxes; "
             f"{written.images_without_boxes} images have no box."
         )
+        print_marks(written.marks)
+        for note in done.notes:
+            typer.echo(f"Note: {note}")
         if written.clipped:
             typer.echo(f"{written.clipped} boxes reached over the image's edge and were cut there.")
         if done.left_out:
@@ -159,6 +170,34 @@ def _format_command(kind: str) -> Callable[..., None]:
         typer.echo(f"Data set written to {out}; split it with: mammoscope dataset split {out} --split 0.7/0.15/0.15")
 
     return import_format
+
+
+UNMARKED: Any = typer.Option(
+    metavar="STATE",
+    help="What images without a mark are: negative (somebody looked) or unannotated; by default as the format has it.",
+)
+
+
+def silence_of(unmarked: str | None) -> "Silence | None":
+    """What no mark means, by the option; ``None`` for what the format says."""
+    from mammoscope.datasets.image_marks import Silence
+
+    if unmarked is None:
+        return None
+    if unmarked not in list(Silence):
+        raise MammoscopeError(f"--unmarked {unmarked}: there are {', '.join(Silence)}.")
+    return Silence(unmarked)
+
+
+def print_marks(counts: "MarkCounts") -> None:
+    """The table that ends an import: what every image and every mark became."""
+    table = Table(box=None, show_header=False, padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(overflow="fold")
+    for what, count, which in counts.rows():
+        table.add_row(what, str(count), escape(which))
+    Console(highlight=False).print(table)
 
 
 def placed(*, copy: bool, symlink: bool) -> "ImagesAs":
@@ -193,5 +232,7 @@ def export(
             progress=lambda n, total: progress.update(task, completed=n, total=total),
         )  # fmt: skip
     typer.echo(f"{done.images} images with {done.boxes} boxes written to {out}.")
+    if done.unannotated:
+        typer.echo(done.unannotated_told())
     if done.crowds_left_out:
         typer.echo(f"{done.crowds_left_out} crowd regions were left out: the format has no word for them.")

@@ -30,7 +30,10 @@ _COUNTED = ("laterality", "view", "density", "pathology", "scanner", "split", "f
 _COLUMNS = [*_COUNTED, "patient", "rows", "columns", "n_boxes", "labels", "box_sides"]
 
 
-def show(folder: Annotated[Path, typer.Argument(help="The data set's folder.")]) -> None:
+def show(
+    folder: Annotated[Path, typer.Argument(help="The data set's folder.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
     """Show what is in a data set."""
     from mammoscope.datasets import load_dataset, read_index
     from mammoscope.datasets.index import check_locks, open_index
@@ -39,6 +42,9 @@ def show(folder: Annotated[Path, typer.Argument(help="The data set's folder.")])
         load_dataset(folder)  # which says what is wrong with it
     index = open_index(folder, _COLUMNS)
     check_locks(index)
+    if as_json:
+        typer.echo(json.dumps({"data set": folder.resolve().name, **_all_facts(index.table)}, indent=1))
+        return
     table = Table("", folder.resolve().name, title="Data set")
     for name, value in _facts(index.table):
         table.add_row(name, value)
@@ -77,37 +83,61 @@ def write_index(
         raise typer.Exit(1)
 
 
-def _facts(table: "pyarrow.Table") -> list[tuple[str, str]]:
+def _all_facts(table: "pyarrow.Table") -> dict[str, Any]:
+    """Counts as numbers; of values, all of them, the most frequent first."""
     import pyarrow.compute as pc
 
     sides = pc.list_flatten(table.column("box_sides"))
-    of_size = "no boxes"
-    if len(sides):
-        smallest, largest = (value.as_py() for value in pc.min_max(sides).values())
-        of_size = f"{smallest:.1f} to {largest:.1f} %, median {pc.quantile(sides, 0.5)[0].as_py():.1f} %"
-    facts = [
-        ("images", str(table.num_rows)),
-        ("patients", str(pc.count_distinct(table.column("patient")).as_py())),
-        ("boxes", str(pc.sum(table.column("n_boxes")).as_py())),
-        ("images without a box", str(pc.sum(pc.equal(table.column("n_boxes"), 0)).as_py())),
-        ("labels", _counted(pc.list_flatten(table.column("labels")))),
-    ]
+    empty = table.filter(pc.equal(table.column("n_boxes"), 0))
+    facts: dict[str, Any] = {
+        "images": table.num_rows,
+        "patients": pc.count_distinct(table.column("patient")).as_py(),
+        "boxes": pc.sum(table.column("n_boxes")).as_py(),
+        "images without a box": empty.num_rows,
+        # Those of which nobody said that they show no lesion.
+        "unannotated images without a box": pc.sum(pc.equal(empty.column("review"), "unannotated")).as_py() or 0,
+        "labels": _counts(pc.list_flatten(table.column("labels"))),
+    }
     silent = {"split": "not split", "fold": "none"}
-    facts += [(name, _counted(table.column(name), silent.get(name, "unknown"))) for name in _COUNTED]
+    facts |= {name: _counts(table.column(name), silent.get(name, "unknown")) for name in _COUNTED}
     for side in ("rows", "columns"):
         least, most = (value.as_py() for value in pc.min_max(table.column(side)).values())
-        facts.append((side, f"{least} to {most}"))
-    return [*facts, ("box side (root of the share of the image)", of_size)]
+        facts[side] = {"least": least, "most": most}
+    if len(sides):
+        smallest, largest = (value.as_py() for value in pc.min_max(sides).values())
+        facts["box side"] = {"least": smallest, "median": pc.quantile(sides, 0.5)[0].as_py(), "most": largest}
+    return facts
 
 
-def _counted(values: Any, silent: str = "unknown") -> str:
-    """Values with their counts, by value; of many, the most frequent."""
+def _counts(values: Any, silent: str = "unknown") -> dict[str, int]:
     counts = [(entry["values"], entry["counts"]) for entry in values.value_counts().to_pylist()]
-    named = sorted((silent if value is None else str(value), count) for value, count in counts)
-    if len(named) > _MOST_VALUES:
-        often = sorted(named, key=lambda entry: -entry[1])[:_MOST_VALUES]
-        return ", ".join(f"{value} {count}" for value, count in often) + f", and {len(named) - _MOST_VALUES} others"
-    return ", ".join(f"{value} {count}" for value, count in named) or "none"
+    named = [(silent if value is None else str(value), count) for value, count in counts]
+    return dict(sorted(named, key=lambda entry: (-entry[1], entry[0])))
+
+
+def _facts(table: "pyarrow.Table") -> list[tuple[str, str]]:
+    """The same in words."""
+    facts = _all_facts(table)
+    if unknown := facts.pop("unannotated images without a box"):
+        facts["images without a box"] = f"{facts['images without a box']}, of them {unknown} unannotated"
+    side = facts.pop("box side", None)
+    of_size = "no boxes"
+    if side is not None:
+        of_size = f"{side['least']:.1f} to {side['most']:.1f} %, median {side['median']:.1f} %"
+    return [
+        *((name, _in_words(value) if isinstance(value, dict) else str(value)) for name, value in facts.items()),
+        ("box side (root of the share of the image)", of_size),
+    ]
+
+
+def _in_words(counts: dict[str, int]) -> str:
+    """Values with their counts, by value; of many, the most frequent."""
+    if set(counts) == {"least", "most"}:
+        return f"{counts['least']} to {counts['most']}"
+    if len(counts) > _MOST_VALUES:
+        often = list(counts.items())[:_MOST_VALUES]
+        return ", ".join(f"{value} {count}" for value, count in often) + f", and {len(counts) - _MOST_VALUES} others"
+    return ", ".join(f"{value} {count}" for value, count in sorted(counts.items())) or "none"
 
 
 def card(
@@ -145,6 +175,10 @@ def audit(
     ray: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Spread the measuring over this Ray cluster.")
     ] = None,
+    against: Annotated[
+        list[Path] | None,
+        typer.Option(help="Another data set's folder (may be repeated): images that are there too, stretched or not."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     pictures: Annotated[int, typer.Option(min=0, help="How many cases of a check the page shows with pictures.")] = 24,
 ) -> None:
@@ -164,7 +198,7 @@ def audit(
     ):
         task = progress.add_task("", total=None)
         found = audit_dataset(
-            folder, resume=resume, jobs=jobs, spread=cluster.map if cluster else None,
+            folder, resume=resume, jobs=jobs, spread=cluster.map if cluster else None, against=against or (),
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )  # fmt: skip
     fixes = fix_dataset(found) if fix else ()
@@ -173,7 +207,7 @@ def audit(
             report.write_text(audit_html(found, most=pictures, fixes=fixes), encoding="utf-8")
         except OSError as error:
             raise MammoscopeError(f"{report} cannot be written: {error.strerror}.") from None
-    left = audit_dataset(folder, resume=True, jobs=jobs) if fixes else found
+    left = audit_dataset(folder, resume=True, jobs=jobs, against=against or ()) if fixes else found
     if as_json:
         typer.echo(json.dumps({**left.to_json(), "fixed": [_fixed(one) for one in fixes]}, indent=1))
     else:

@@ -49,7 +49,7 @@ def records_of(config: Path) -> Iterator[tuple["NodeSettings", "Records"]]:
     Raises
     ------
     SettingsError, DatabaseError
-        If the settings or the database cannot be used.
+        If the settings or the database cannot be used, or it does not take what is written to it.
     MammoscopeError
         If no node ever ran with them.
     """
@@ -57,7 +57,9 @@ def records_of(config: Path) -> Iterator[tuple["NodeSettings", "Records"]]:
 
     settings = load_node_settings(config)
 
-    from mammoscope.node.db.engine import SQLITE_FILE
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from mammoscope.node.db.engine import SQLITE_FILE, DatabaseError, in_words
     from mammoscope.node.db.repository import Records
 
     storage, database = settings.node.storage, settings.node.database
@@ -67,7 +69,10 @@ def records_of(config: Path) -> Iterator[tuple["NodeSettings", "Records"]]:
             " 'mammoscope node run', or name its own settings"
         )
     with Records.open(storage, database.get_secret_value() if database else None) as records:
-        yield settings, records
+        try:
+            yield settings, records
+        except SQLAlchemyError as error:
+            raise DatabaseError(f"the database {records.database} does not do it ({in_words(error)})") from None
 
 
 def note_in_audit(settings: "NodeSettings", event: "Event") -> None:

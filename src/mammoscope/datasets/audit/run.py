@@ -10,6 +10,7 @@ from mammoscope.cluster import Spread
 from mammoscope.datasets.audit.checks import CHECKS
 from mammoscope.datasets.audit.measures import ImageFile, Progress, measure_files
 from mammoscope.datasets.audit.model import AuditFinding, Check, Severity
+from mammoscope.datasets.audit.overlap import IN_ANOTHER_SET, overlapping
 from mammoscope.datasets.audit.subject import AuditedDataset, audited, read_entries
 from mammoscope.imaging import MammogramReader
 
@@ -51,6 +52,7 @@ def audit_dataset(
     reader: MammogramReader | None = None,
     spread: Spread | None = None,
     checks: Sequence[Check] = CHECKS,
+    against: Sequence[Path] = (),
     progress: Progress | None = None,
 ) -> Audit:
     """Look for everything in a data set that spoils figures.
@@ -61,6 +63,8 @@ def audit_dataset(
         As `measure_files` takes them.
     checks
         All by default.
+    against
+        Folders of other data sets, in which its images are looked for.
 
     Raises
     ------
@@ -74,5 +78,10 @@ def audit_dataset(
     measures = measure_files(folder, files, resume=resume, jobs=jobs, reader=reader, spread=spread, progress=progress)
     dataset = audited(entries, measures)
     found = [AuditFinding(check, case) for check in checks for case in check.look(dataset)]
+    found += [
+        AuditFinding(IN_ANOTHER_SET, case)
+        for other in against
+        for case in overlapping(dataset, Path(other), jobs=jobs, reader=reader)
+    ]
     order = list(Severity)
     return Audit(dataset, tuple(sorted(found, key=lambda finding: order.index(finding.check.severity))))

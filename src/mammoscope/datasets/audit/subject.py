@@ -7,10 +7,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeGuard
 
 from mammoscope.datasets.audit.measures import Measures
+from mammoscope.datasets.coco import is_crowd
 from mammoscope.datasets.dataset import ANNOTATIONS, IMAGES
 from mammoscope.datasets.errors import DatasetError
 from mammoscope.datasets.files import read_json
 from mammoscope.datasets.identity import laterality_of, view_of
+from mammoscope.datasets.review_log import ReviewEvent, ReviewState, latest_states, read_events, state_of
 from mammoscope.findings import Box
 from mammoscope.imaging import Laterality, View
 
@@ -45,6 +47,8 @@ class AuditedImage:
         As the COCO file says; those of the file where it is silent.
     measures
         Of its file (see `Measures`).
+    review
+        How far its annotation is, by its entry and the log.
     """
 
     id: int
@@ -62,6 +66,7 @@ class AuditedImage:
     spacing_mm: float | None = None
     boxes: tuple[AuditedBox, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    review: ReviewState = ReviewState.ANNOTATED
 
     @property
     def lesions(self) -> tuple[tuple[AuditedBox, Box], ...]:
@@ -144,7 +149,8 @@ def read_entries(folder: Path) -> Entries:
 
 def audited(entries: Entries, measures: Mapping[int, Measures]) -> AuditedDataset:
     """The data set of entries and of the measures of their files, by image id."""
-    images = (_audited(entries, image_id, measures[image_id]) for image_id in sorted(entries.images))
+    reviewed = latest_states(read_events(entries.folder))
+    images = (_audited(entries, image_id, measures[image_id], reviewed) for image_id in sorted(entries.images))
     return AuditedDataset(entries.folder, tuple(images), entries.complaints)
 
 
@@ -182,7 +188,7 @@ def _box_entries(
         x, y, width, height = (float(value) for value in entry["bbox"])
         boxes.setdefault(entry["image_id"], []).append(
             AuditedBox(
-                entry["id"], labels[entry["category_id"]], (x, y, width, height), bool(entry.get("iscrowd", 0)),
+                entry["id"], labels[entry["category_id"]], (x, y, width, height), bool(is_crowd(entry.get("iscrowd"))),
                 entry.get("segmentation"),
             )
         )  # fmt: skip
@@ -206,11 +212,15 @@ def _wrong_with(
         return f"has the category {entry.get('category_id')!r}, which is not there", name
     if not isinstance(bbox, list) or len(bbox) != 4 or not all(_is_number(v) and abs(v) < _FARTHEST for v in bbox):
         return f"has no bbox of four numbers: {bbox!r}", name
-    return None, name
+    crowd = entry.get("iscrowd")
+    return (f"has the iscrowd {crowd!r}, which is neither 0 nor 1" if is_crowd(crowd) is None else None), name
 
 
-def _audited(entries: Entries, image_id: int, measures: Measures) -> AuditedImage:
+def _audited(
+    entries: Entries, image_id: int, measures: Measures, reviewed: Mapping[tuple[int, str], ReviewEvent]
+) -> AuditedImage:
     facts = entries.images[image_id]
+    event = reviewed.get((image_id, str(facts["file_name"])))
     nested = facts.get("attributes")
     spacing = facts.get("spacing_mm", nested.get("spacing_mm") if isinstance(nested, dict) else None)
     fold = facts.get("fold")
@@ -230,6 +240,7 @@ def _audited(entries: Entries, image_id: int, measures: Measures) -> AuditedImag
         spacing_mm=float(spacing) if _is_number(spacing) and spacing > 0 else measures.spacing_mm,
         boxes=entries.boxes.get(image_id, ()),
         facts=facts,
+        review=state_of(facts.get("review"), event, event.boxes_hash or "" if event else ""),
     )
 
 

@@ -1,7 +1,8 @@
 """Public collections of mammograms, each read as its owner distributes it."""
 
+import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,12 +11,14 @@ from mammoscope.datasets.collections.base import Collected, Progress
 from mammoscope.datasets.collections.cbis_ddsm import CBIS_DDSM
 from mammoscope.datasets.collections.cdd_cesm import CDD_CESM
 from mammoscope.datasets.collections.cmmd import CMMD
+from mammoscope.datasets.collections.csaw_cc import CSAW_CC
 from mammoscope.datasets.collections.ddsm import DDSM
 from mammoscope.datasets.collections.dicom_archive import ARCHIVE
 from mammoscope.datasets.collections.dmid import DMID
 from mammoscope.datasets.collections.embed import EMBED
 from mammoscope.datasets.collections.inbreast import INBREAST
 from mammoscope.datasets.collections.mini_mias import MINI_MIAS
+from mammoscope.datasets.collections.rsna_2022 import RSNA_2022
 from mammoscope.datasets.collections.scan import Inventory
 from mammoscope.datasets.collections.source import Collection, Source
 from mammoscope.datasets.collections.vindr_mammo import VINDR_MAMMO
@@ -25,7 +28,20 @@ from mammoscope.datasets.writer import ImagesAs, WrittenDataset, check_target, w
 
 COLLECTIONS = {
     collection.key: collection
-    for collection in (CBIS_DDSM, INBREAST, VINDR_MAMMO, MINI_MIAS, CDD_CESM, DDSM, DMID, CMMD, EMBED, ARCHIVE)
+    for collection in (
+        CBIS_DDSM,
+        INBREAST,
+        VINDR_MAMMO,
+        MINI_MIAS,
+        CDD_CESM,
+        DDSM,
+        DMID,
+        CMMD,
+        EMBED,
+        RSNA_2022,
+        CSAW_CC,
+        ARCHIVE,
+    )
 }
 """The collections that can be imported, by the names that the command line knows."""
 
@@ -101,6 +117,10 @@ def import_collection(
             workers=workers,
         )
         collected = collection.read(source)
+        if not collected.images:
+            raise DatasetError(
+                " ".join((f"{inventory.folder} gives no image of {collection.title}.", *collected.notes))
+            )
         written = write_dataset(
             [_with_origin(image, inventory.folder) for image in collected.images],
             out,
@@ -114,6 +134,21 @@ def import_collection(
             progress=_linking(progress),
         )
     return CollectionImport(collection, written, collected.notes)
+
+
+def originals(names: Iterable[str]) -> dict[Collection, int]:
+    """The public collections that images come from by their names, with how many of them.
+
+    A re-release keeps the names of the images and often states another licence: what the owner of the original says
+    stands.
+    """
+    listed = list(names)
+    counts = {
+        collection: sum(bool(re.search(collection.names, name)) for name in listed)
+        for collection in COLLECTIONS.values()
+        if collection.names
+    }
+    return {collection: count for collection, count in counts.items() if count}
 
 
 def _with_origin(image: ImportedImage, folder: Path) -> ImportedImage:
@@ -174,5 +209,6 @@ __all__ = [
     "Collection",
     "CollectionImport",
     "import_collection",
+    "originals",
     "recognise",
 ]

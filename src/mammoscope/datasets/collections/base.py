@@ -5,19 +5,22 @@ The same work on many files, spread over the processors.
 
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import Any, TypeVar
 
-from mammoscope.datasets.records import ImportedBox, ImportedImage
+from mammoscope.datasets.image_marks import ImportedBox, LeftMark
+from mammoscope.datasets.records import ImportedImage
 
 MASS = "Mass"
 CALCIFICATION = "Calcification"
 ASYMMETRY = "Asymmetry"
 DISTORTION = "Architectural distortion"
 LYMPH_NODE = "Lymph node"
+NON_MASS = "Non-mass enhancement"
 ABNORMALITY = "Abnormality"
 """Where a collection marks a place without saying what is there."""
 
@@ -66,6 +69,20 @@ def worst_pathology(boxes: Iterable[ImportedBox]) -> str | None:
     """The pathology of an image by its boxes: malignant if one is."""
     said = [str(pathology) for box in boxes if (pathology := box.attributes.get("pathology"))]
     return "malignant" if "malignant" in said else min(said, default=None)
+
+
+def not_outlined(said: Iterable[str], found: Iterable[str], where: str) -> tuple[LeftMark, ...]:
+    """The lesions that tables name and no outline shows: what every collection compares.
+
+    Parameters
+    ----------
+    said
+        The kind of each lesion that is said to be there.
+    found
+        The kind of each mark.
+    """
+    lacking = Counter(said) - Counter(found)
+    return tuple(LeftMark(f"a lesion of the kind {kind!r} without an outline", where) for kind in lacking.elements())
 
 
 def outlined(points: Sequence[Point], label: str, attributes: Mapping[str, Any]) -> ImportedBox | None:

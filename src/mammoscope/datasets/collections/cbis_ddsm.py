@@ -27,13 +27,14 @@ from mammoscope.datasets.collections.base import (
     spread,
     worst_pathology,
 )
-from mammoscope.datasets.collections.scan import Header, Inventory
+from mammoscope.datasets.collections.scan import PICTURE_SUFFIXES, Header, Inventory
 from mammoscope.datasets.collections.source import Collection, Missing, Source, spacing_of
 from mammoscope.datasets.collections.tables import Row, Table
 from mammoscope.datasets.errors import DatasetError
 from mammoscope.datasets.identity import ImageIdentity, laterality_of, view_of
-from mammoscope.datasets.masks import binary_dicom, parts_of, union
-from mammoscope.datasets.records import ImportedBox, ImportedImage
+from mammoscope.datasets.image_marks import ImageMarks, ImportedBox, LeftMark, Silence
+from mammoscope.datasets.masks import binary_file, parts_of, union
+from mammoscope.datasets.records import ImportedImage
 from mammoscope.findings import Box
 from mammoscope.imaging import Laterality, View
 
@@ -98,7 +99,7 @@ class _Image:
     split: str
     cases: list[_Case] = field(default_factory=list)
     boxes: list[ImportedBox] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
+    problems: list[LeftMark] = field(default_factory=list)
 
 
 def _recognise(inventory: Inventory) -> bool:
@@ -118,13 +119,13 @@ def _read(source: Source) -> Collected:
     notes += missing.settle()
     outlines = spread(_outline, there, "reading masks", source.progress, workers=source.workers, serial_up_to=32)
     images = _images(there, outlines)
-    return Collected(_finished(images), (*notes, *_told(images, outlines)))
+    return Collected(_imported_all(images), (*notes, *_told(images, outlines)))
 
 
 def _cases(source: Source, tables: list[Table]) -> list[_Case]:
     by_patient: dict[str, list[Header]] = {}
     by_series: dict[str, list[Header]] = {}
-    for header in source.headers:
+    for header in (*source.headers, *_pictures(source)):
         by_patient.setdefault(header.patient, []).append(header)
         by_series.setdefault(header.series, []).append(header)
     cases = []
@@ -147,8 +148,15 @@ def _case(row: Row, kind: str, by_patient: dict[str, list[Header]], by_series: d
         raise row.error("the image file path does not begin as in 'Mass-Training_P_00001_LEFT_CC/'")
     whole = f"{path[1]}-{path[2]}_{path[3]}_{path[4]}_{path[5]}"
     region = f"{whole}_{row.needed('abnormality id')}"
-    mammograms = by_patient.get(whole) or _of_series(by_series, row["image file path"])
-    regions = by_patient.get(region) or _of_series(by_series, row["cropped image file path"], row["ROI mask file path"])
+    # neither key is complete: some masks bear no patient's name but lie in the series of their crop, and some
+    # downloads name no series
+    mammograms = [*by_patient.get(whole, ()), *_of_series(by_series, row["image file path"])]
+    named = by_patient.get(region, ())
+    regions = [
+        *named,
+        *_of_series(by_series, row["cropped image file path"], row["ROI mask file path"]),
+        *(header for one in named if one.series for header in by_series[one.series]),
+    ]
     mammogram = max(mammograms, key=lambda header: header.rows * header.columns, default=None)
     return _Case(
         row=row,
@@ -158,6 +166,32 @@ def _case(row: Row, kind: str, by_patient: dict[str, list[Header]], by_series: d
         mammogram=mammogram,
         regions=tuple(sorted(set(regions) - {mammogram}, key=lambda header: -header.rows * header.columns)),
     )
+
+
+_INFO = ("image_path", "PatientID", "SeriesInstanceUID", "SeriesDescription")
+"""Columns of ``dicom_info.csv``, which comes with the JPEG copies of the collection on Kaggle."""
+
+
+def _pictures(source: Source) -> list[Header]:
+    """Pictures that were made of the archive's objects, with what their table or their folder's name says of them."""
+    pictures = source.inventory.pictures
+    if not pictures:
+        return []
+    told: dict[Path, Row] = {}
+    if source.inventory.recognises(_INFO):
+        for row in source.inventory.table(_INFO, "table of pictures of CBIS-DDSM").rows:
+            if (path := source.inventory.resolve(row["image_path"])) is not None:
+                told[path] = row
+    found = []
+    for path in pictures:
+        known = told.get(path)
+        series = known["SeriesInstanceUID"] if known else path.parent.name
+        if known is None and not _UID.fullmatch(series):
+            continue
+        rows, columns = source.size(path)
+        patient, description = (known["PatientID"], known["SeriesDescription"]) if known else ("", "")
+        found.append(Header(path, series=series, patient=patient, description=description, rows=rows, columns=columns))
+    return found
 
 
 def _of_series(by_series: dict[str, list[Header]], *paths: str) -> list[Header]:
@@ -184,7 +218,7 @@ def _outline(case: _Case) -> _Outline:
     assert mammogram is not None
     other_shape = ""
     for header in case.regions:
-        if (mask := binary_dicom(header.path)) is None:
+        if (mask := binary_file(header.path)) is None:
             continue
         across, down = mammogram.columns / header.columns, mammogram.rows / header.rows
         if abs(across / down - 1) > ASPECT_TOLERANCE:
@@ -210,7 +244,7 @@ def _images(cases: Iterable[_Case], outlines: Iterable[_Outline]) -> list[_Image
         image = images.setdefault((case.shown, mammogram.rows, mammogram.columns), _Image(mammogram, case.split))
         image.cases.append(case)
         if outline.box is None:
-            image.problems.append(f"{case.name}: {outline.problem}")
+            image.problems.append(LeftMark("an abnormality without a usable mask", f"{case.name}: {outline.problem}"))
         else:
             image.boxes.append(ImportedBox(outline.box, _label(case), _attributes(case.row)))
     return list(images.values())
@@ -225,11 +259,10 @@ def _attributes(row: Row) -> dict[str, str]:
     return {name: value for name, value in {**row.said(_SAID), **said}.items() if value}
 
 
-def _finished(images: list[_Image]) -> tuple[ImportedImage, ...]:
-    sound = [image for image in images if not image.problems]
+def _imported_all(images: list[_Image]) -> tuple[ImportedImage, ...]:
     taken: dict[str, int] = {}
     finished = []
-    for image in sound:
+    for image in images:
         stem = _stem(image.cases[0].shown)
         taken[stem] = taken.get(stem, 0) + 1
         name = stem if taken[stem] == 1 else f"{stem}_{taken[stem]}"
@@ -246,7 +279,7 @@ def _imported(image: _Image, name: str) -> ImportedImage:
         rows=mammogram.rows,
         columns=mammogram.columns,
         patient=shown.patient,
-        file_name=f"{name}.dcm",
+        file_name=f"{name}{mammogram.path.suffix if mammogram.path.suffix.lower() in PICTURE_SUFFIXES else '.dcm'}",
         study=mammogram.study or None,
         laterality=shown.laterality,
         view=shown.view,
@@ -255,9 +288,10 @@ def _imported(image: _Image, name: str) -> ImportedImage:
         density=densities.pop() if len(densities) == 1 else None,
         pathology=worst_pathology(image.boxes),
         split=image.split,
-        boxes=tuple(image.boxes),
+        # every row of the tables is an abnormality: their silence is about mammograms that they do not name
+        marks=ImageMarks(tuple(image.boxes), Silence.UNANNOTATED, not_outlined=tuple(image.problems)),
         origin={
-            "sop_instance_uid": mammogram.sop_instance,
+            **({"sop_instance_uid": mammogram.sop_instance} if mammogram.sop_instance else {}),
             "rows": [f"{row.path.name}:{row.line}" for row in rows],
         },
     )
@@ -268,8 +302,8 @@ def _told(images: list[_Image], outlines: list[_Outline]) -> Iterable[str]:
         yield f"{scaled} masks have another size than their mammogram and the same aspect: their boxes were scaled."
     if lost := [image for image in images if image.problems]:
         yield (
-            f"{len(lost)} mammograms were left out because a lesion on them has no usable mask; the first is "
-            f"{lost[0].problems[0]}."
+            f"{len(lost)} mammograms are marked 'unannotated': a lesion on them has no usable mask; the first is "
+            f"{lost[0].problems[0].where}."
         )
 
 
@@ -291,6 +325,7 @@ CBIS_DDSM = Collection(
     recognise=_recognise,
     read=_read,
     parts=("both", "masses", "calcifications"),
+    names=r"(?:Mass|Calc)-(?:Training|Test)_P_\d{5}|(?<![A-Za-z0-9])(?:P_)?\d{5}_(?:LEFT|RIGHT)_(?:CC|MLO)",
 )
 
 

@@ -16,6 +16,7 @@ from mammoscope.datasets.collections.base import (
     CALCIFICATION,
     DISTORTION,
     MASS,
+    NON_MASS,
     Collected,
     birads_of,
     density_of,
@@ -24,8 +25,18 @@ from mammoscope.datasets.collections.base import (
 from mammoscope.datasets.collections.scan import Inventory
 from mammoscope.datasets.collections.source import Collection, Missing, Source
 from mammoscope.datasets.collections.tables import Row
-from mammoscope.datasets.identity import laterality_of, view_of
-from mammoscope.datasets.records import ImportedBox, ImportedImage
+from mammoscope.datasets.identity import kinds_in, laterality_of, view_of
+from mammoscope.datasets.image_marks import (
+    ImageMarks,
+    ImportedBox,
+    LeftMark,
+    MarkError,
+    PassedOverError,
+    Silence,
+    UnknownMarkError,
+    account,
+)
+from mammoscope.datasets.records import ImportedImage
 from mammoscope.datasets.review_log import ReviewState
 from mammoscope.findings import Box
 
@@ -33,7 +44,10 @@ _SHEET = ("Image_name", "Patient_ID", "Side", "Type", "View", "Pathology Classif
 _SHEET_OPTIONAL = ("Age", "Machine", "Breast density (ACR)", "BIRADS", "Findings", "Tags")
 _CONTOURS = ("#filename", "region_count", "region_id", "region_shape_attributes", "region_attributes")
 _PARTS = {"low-energy": ("DM",), "subtracted": ("CM", "CESM"), "both": ("DM", "CM", "CESM")}
-_KINDS = {"mass": MASS, "calcif": CALCIFICATION, "asymmetr": ASYMMETRY, "distort": DISTORTION}
+_KINDS = {
+    "mass": MASS, "calcif": CALCIFICATION, "microcalcif": CALCIFICATION, "asymmetr": ASYMMETRY, "distort": DISTORTION,
+    "non mass enhancement": NON_MASS, "non-mass enhancement": NON_MASS, "nonmass enhancement": NON_MASS,
+}  # fmt: skip
 
 
 def _recognise(inventory: Inventory) -> bool:
@@ -57,8 +71,6 @@ def _read(source: Source) -> Collected:
             missing.add(rows[0], f"{rows[0]['Image_name']}.jpg")
             continue
         size = source.size(files[name])
-        label = _label(rows)
-        boxes = [_box(row, size, label) for row in contours.get(name, ()) if row["region_shape_attributes"] != "{}"]
         first = rows[0]
         pathologies = {pathology_of(row["Pathology Classification/ Follow up"]) or "" for row in rows}
         pathology = next((word for word in ("malignant", "benign", "normal") if word in pathologies), None)
@@ -73,10 +85,9 @@ def _read(source: Source) -> Collected:
                 scanner=first.get("Machine") or None,
                 density=density_of(first.get("Breast density (ACR)")),
                 pathology=pathology,
-                boxes=tuple(boxes),
+                marks=_marks(contours.get(name, []), size, _label(rows), pathology),
                 attributes=_attributes(rows),
                 origin={"rows": [f"{row.path.name}:{row.line}" for row in (*rows, *contours.get(name, ()))]},
-                review=ReviewState.UNANNOTATED if not boxes and pathology != "normal" else None,
             )
         )
     return Collected(tuple(images), (*missing.settle(), *_told(images)))
@@ -89,8 +100,8 @@ def _stem(name: str) -> str:
 
 def _label(rows: list[Row]) -> str:
     """The kind of lesion if the reading of the image names only one: contours carry no class."""
-    words = " ".join(row.get(column) for row in rows for column in ("Findings", "Tags")).casefold()
-    kinds = [label for word, label in _KINDS.items() if word in words]
+    words = "; ".join(row.get(column) for row in rows for column in ("Findings", "Tags"))
+    kinds = kinds_in(words, _KINDS)
     return kinds[0] if len(kinds) == 1 else ABNORMALITY
 
 
@@ -102,19 +113,53 @@ def _attributes(rows: list[Row]) -> dict[str, str]:
     return {name: value for name, value in said.items() if value}
 
 
-def _box(row: Row, size: tuple[int, int], label: str) -> ImportedBox:
+def _marks(rows: list[Row], size: tuple[int, int], label: str, pathology: str | None) -> ImageMarks:
+    """The regions of an image: a few are points, which have no area; one that cannot be placed refuses nothing."""
+    lacking = []
+    regions: list[tuple[str, Row]] = []
+    for row in rows:
+        where = f"{row.path.name}:{row.line}"
+        if row["region_shape_attributes"] == "{}":
+            continue
+        if (box := _place(row)) is not None and box.clipped(*size) is None:
+            lacking.append(LeftMark("a region outside its image", where))
+        else:
+            regions.append((where, row))
+    return account(
+        regions,
+        lambda _where, row: _box(row, label),
+        Silence.NEGATIVE if pathology == "normal" else Silence.UNANNOTATED,
+        not_outlined=lacking,
+    )
+
+
+def _place(row: Row) -> Box | None:
+    try:
+        return _box(row, ABNORMALITY).box
+    except MarkError:
+        return None
+
+
+def _box(row: Row, label: str) -> ImportedBox:
+    """The box of a region.
+
+    Raises
+    ------
+    PassedOverError, UnknownMarkError
+        If it is a point, or its shape is not understood.
+    """
     try:
         shape = json.loads(row["region_shape_attributes"])
     except json.JSONDecodeError:
         shape = None
     if not isinstance(shape, dict):
-        raise row.error("the region's shape is not JSON")
+        raise UnknownMarkError("a region whose shape is not JSON")
+    if shape.get("name") in ("point", "line"):
+        raise PassedOverError(f"a {shape['name']}, which has no area")
     try:
         box, polygons = _shape(shape)
     except (KeyError, TypeError, ValueError, OverflowError):
-        raise row.error(f"the region has no place with an area in its shape {str(shape.get('name'))[:20]!r}") from None
-    if box.clipped(*size) is None:
-        raise row.error(f"the region lies outside its image of {size[0]} rows and {size[1]} columns")
+        raise UnknownMarkError(f"a region without an area in its shape {str(shape.get('name'))[:20]!r}") from None
     return ImportedBox(box, label, {"region": row["region_id"]}, polygons)
 
 
@@ -141,7 +186,7 @@ def _shape(shape: dict[str, Any]) -> tuple[Box, tuple[tuple[tuple[float, float],
 
 
 def _told(images: list[ImportedImage]) -> Iterable[str]:
-    if silent := sum(image.review is ReviewState.UNANNOTATED for image in images):
+    if silent := sum(image.marks.state is ReviewState.UNANNOTATED for image in images):
         yield (
             f"{silent} images are of a benign or malignant finding but have no contour: they are marked 'unannotated', "
             "since no box says nothing there."
@@ -160,8 +205,9 @@ CDD_CESM = Collection(
         "doi 10.7937/29kw-ae92."
     ),
     url="https://www.cancerimagingarchive.net/collection/cdd-cesm/",
-    labels=(MASS, CALCIFICATION, ASYMMETRY, DISTORTION, ABNORMALITY),
+    labels=(MASS, CALCIFICATION, ASYMMETRY, DISTORTION, NON_MASS, ABNORMALITY),
     recognise=_recognise,
     read=_read,
     parts=("low-energy", "subtracted", "both"),
+    names=r"(?<![A-Za-z0-9])P\d{1,3}_[LR]_(?:DM|CM)_",
 )

@@ -5,8 +5,8 @@ from mammoscope.datasets.collections.scan import Header, Inventory
 from mammoscope.datasets.collections.source import Collection, Missing, Source, spacing_of
 from mammoscope.datasets.collections.tables import Row
 from mammoscope.datasets.identity import laterality_of
+from mammoscope.datasets.image_marks import ImageMarks, Silence
 from mammoscope.datasets.records import ImportedImage
-from mammoscope.datasets.review_log import ReviewState
 from mammoscope.imaging import Laterality
 
 _COLUMNS = ("ID1", "LeftRight", "Age", "number", "abnormality", "classification")
@@ -31,7 +31,11 @@ def _read(source: Source) -> Collected:
     missing = Missing(source, named=len(breasts))
     for (patient, side), rows in breasts.items():
         if (patient, side) not in shown:
-            missing.add(rows[0], f"a mammogram of the {'left' if side is Laterality.LEFT else 'right'} breast there")
+            missing.add(
+                rows[0],
+                f"a mammogram of the {'left' if side is Laterality.LEFT else 'right'} breast there",
+                (patient, side),
+            )
     images = tuple(_image(header, breasts.get((header.patient, header.laterality), [])) for header in headers)
     strangers = len(source.headers) - len(headers)
     told = (f"{strangers} DICOM files are of patients whom the sheet does not name and were left out.",)
@@ -59,7 +63,7 @@ def _image(header: Header, rows: list[Row]) -> ImportedImage:
             "sop_instance_uid": header.sop_instance,
             "rows": [f"{row.path.name}:{row.line}" for row in rows],
         },
-        review=ReviewState.UNANNOTATED,
+        marks=ImageMarks((), Silence.UNANNOTATED),
     )
 
 
@@ -75,4 +79,5 @@ CMMD = Collection(
     labels=(),
     recognise=_recognise,
     read=_read,
+    names=r"(?<![A-Za-z0-9])D[12]-\d{4}",
 )

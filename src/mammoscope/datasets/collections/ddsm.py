@@ -36,7 +36,8 @@ from mammoscope.datasets.collections.source import Collection, Missing, Source
 from mammoscope.datasets.collections.tables import Row
 from mammoscope.datasets.errors import DatasetError
 from mammoscope.datasets.identity import laterality_of, view_of
-from mammoscope.datasets.records import ImportedBox, ImportedImage, Polygon
+from mammoscope.datasets.image_marks import ImageMarks, ImportedBox, Polygon, Silence
+from mammoscope.datasets.records import ImportedImage
 from mammoscope.findings import Box
 from mammoscope.imaging import MammogramError
 from mammoscope.imaging.pixel_data import Coding, PixelFormat, parse_codestream, stored_values
@@ -298,7 +299,7 @@ def _image(
         spacing_mm=spacing,
         density=density_of(facts.get("density", "")),
         pathology=worst_pathology(boxes) or (None if abnormalities else "normal"),
-        boxes=boxes,
+        marks=ImageMarks(boxes, Silence.NEGATIVE),  # its line says that it has no overlay, and so no abnormality
         origin={"rows": [f"{view.row.path.name}:{view.row.line}"]},
     )
 
@@ -325,4 +326,5 @@ DDSM = Collection(
     labels=(MASS, CALCIFICATION, ABNORMALITY),
     recognise=_recognise,
     read=_read,
+    names=r"(?<![A-Za-z0-9])[A-D]_\d{4}_\d[._](?:LEFT|RIGHT)_(?:CC|MLO)",
 )

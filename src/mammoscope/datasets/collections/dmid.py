@@ -23,14 +23,15 @@ from mammoscope.datasets.collections.base import (
     pathology_of,
     spread,
 )
-from mammoscope.datasets.collections.mini_mias import LABELS, MARGINS, NORMAL
+from mammoscope.datasets.collections.mini_mias import LABELS, MARGINS, NORMAL, OUTSIDE
 from mammoscope.datasets.collections.scan import Inventory
 from mammoscope.datasets.collections.source import Collection, Missing, Source
 from mammoscope.datasets.collections.tables import Row, read_rows
 from mammoscope.datasets.errors import DatasetError, PatientUnknownError
 from mammoscope.datasets.identity import laterality_of, view_of
+from mammoscope.datasets.image_marks import ImageMarks, ImportedBox, LeftMark, Silence
 from mammoscope.datasets.masks import binary, parts_of
-from mammoscope.datasets.records import ImportedBox, ImportedImage
+from mammoscope.datasets.records import ImportedImage
 from mammoscope.findings import Box
 
 _IMAGE = re.compile(r"IMG\d{3,}", re.IGNORECASE)
@@ -100,21 +101,13 @@ def _read(source: Source) -> Collected:
     patients = _patients(source, by_image)
     from_below = _counted_from_below(path, by_image, masks)
     missing = Missing(source, named=len(by_image))
-    images, unplaced = [], []
+    images = []
     for name, entries in by_image.items():
         if name not in mammograms:
             missing.add(entries[0].row, f"the picture {name}.tif")
-        elif any(entry.circle is None and set(entry.classes) - {NORMAL} for entry in entries):
-            unplaced.append(name)
         else:
             images.append(_image(*mammograms[name], masks.get(name), entries, patients[name], from_below=from_below))
-    notes = [*missing.settle()]
-    if unplaced:
-        notes.append(
-            f"{len(unplaced)} images were left out because the sheet gives a lesion on them no place; the first is "
-            f"{unplaced[0]}."
-        )
-    return Collected(tuple(images), tuple(notes))
+    return Collected(tuple(images), missing.settle())
 
 
 def _entry(row: Row, cells: list[str]) -> _Entry:
@@ -201,6 +194,9 @@ def _image(
     severities = {entry.severity for entry in entries} - {""}
     fits = mask is not None and (mask.rows, mask.columns) == (look.rows, look.columns)
     parts = mask.parts if mask is not None and fits else ()
+    placed = {
+        id(entry): box for entry in entries if (box := _box(entry, look, parts, from_below=from_below)) is not None
+    }
     return ImportedImage(
         path=path,
         rows=look.rows,
@@ -209,21 +205,33 @@ def _image(
         laterality=laterality_of(shown[2][0]) if shown else None,
         view=view_of(shown[1]) if shown else None,
         pathology=pathology_of(max(severities)) if severities else "normal",
-        boxes=tuple(_box(entry, look, parts, from_below=from_below) for entry in entries if entry.circle),
+        marks=ImageMarks(
+            tuple(placed.values()),
+            Silence.NEGATIVE,  # its row says NORM
+            not_outlined=tuple(
+                LeftMark(
+                    "a lesion without a place" if entry.circle is None else OUTSIDE,
+                    f"{entry.row.path.name}:{entry.row.line}",
+                )
+                for entry in entries
+                if set(entry.classes) - {NORMAL} and id(entry) not in placed
+            ),
+        ),
         origin={"rows": [f"{entry.row.path.name}:{entry.row.line}" for entry in entries]},
     )
 
 
-def _box(entry: _Entry, look: _Look, parts: tuple[Box, ...], *, from_below: bool) -> ImportedBox:
-    """The box of the mask's part in which the centre lies, else that of the circle."""
-    assert entry.circle
+def _box(entry: _Entry, look: _Look, parts: tuple[Box, ...], *, from_below: bool) -> ImportedBox | None:
+    """The box of the mask's part in which the centre lies, else that of the circle; none without a place in it."""
+    if entry.circle is None:
+        return None
     x, y, radius = entry.circle
     y = look.rows - y if from_below else y
     box = next((part for part in parts if part.x0 <= x <= part.x1 and part.y0 <= y <= part.y1), None)
     if box is None:
         box = Box(x - radius, y - radius, x + radius, y + radius)
     if box.clipped(look.rows, look.columns) is None:
-        raise entry.row.error(f"the circle lies outside its image of {look.rows} rows and {look.columns} columns")
+        return None
     kind = next(name for name in entry.classes if name != NORMAL)
     said = {"class": "+".join(entry.classes), "pathology": pathology_of(entry.severity), "margins": MARGINS.get(kind)}
     return ImportedBox(box, LABELS[kind], {name: value for name, value in said.items() if value})

@@ -23,7 +23,8 @@ from mammoscope.datasets.collections.scan import Header, Inventory
 from mammoscope.datasets.collections.source import Collection, Missing, Source, spacing_of
 from mammoscope.datasets.collections.tables import Row
 from mammoscope.datasets.identity import laterality_of, view_of
-from mammoscope.datasets.records import ImportedBox, ImportedImage
+from mammoscope.datasets.image_marks import ImageMarks, ImportedBox, LeftMark, Silence
+from mammoscope.datasets.records import ImportedImage
 from mammoscope.datasets.review_log import ReviewState
 from mammoscope.findings import Box
 
@@ -62,7 +63,7 @@ def _read(source: Source) -> Collected:
     headers = {header.path: header for header in source.headers}
     rows = [row for row in table.rows if _type(row) in _PARTS[source.only]]
     missing = Missing(source, named=len(rows))
-    images, outside = [], []
+    images = []
     for row in rows:
         path = source.inventory.resolve(row["anon_dicom_path"]) or source.inventory.resolve(row.get("png_filename"))
         if path is None:
@@ -74,20 +75,33 @@ def _read(source: Source) -> Collected:
             *findings.get((row["acc_anon"], row["ImageLateralityFinal"]), ()),
             *findings.get((row["acc_anon"], ""), ()),
         ]
-        boxes = []
-        for box in _regions(row):
-            if box.clipped(*size) is None:
-                outside.append(row)
-            else:
-                boxes.append(ImportedBox(box, _label(said), _attributes(said)))
-        images.append(_image(row, path, size, header, boxes, said))
-    notes = [*missing.settle()]
-    if outside:
-        notes.append(
-            f"{len(outside)} regions lie outside their images and were left out; the first is in "
-            f"{outside[0].path.name}, line {outside[0].line}."
-        )
-    return Collected(tuple(images), (*notes, *_told(images)))
+        images.append(_image(row, path, size, header, _marks(row, size, said), said))
+    return Collected(tuple(images), (*missing.settle(), *_told(images)))
+
+
+def _marks(row: Row, size: tuple[int, int], said: list[Row]) -> ImageMarks:
+    """The regions of an image, compared with how many its row counts."""
+    where = f"{row.path.name}:{row.line}"
+    regions = _regions(row)
+    inside = [region for region in regions or () if region.clipped(*size) is not None]
+    lacking = [LeftMark("a region outside its image", where)] * (len(regions or ()) - len(inside))
+    if regions is None:
+        lacking = [LeftMark("ROI_coords that are no list of boxes", where)]
+    elif (counted := _count(row["num_roi"])) > len(regions):
+        lacking += [LeftMark("a region that is counted and has no place", where)] * (counted - len(regions))
+    negative = bool(said) and all(finding["asses"].upper() in _NEGATIVE for finding in said)
+    return ImageMarks(
+        tuple(ImportedBox(region, _label(said), _attributes(said)) for region in inside),
+        Silence.NEGATIVE if negative else Silence.UNANNOTATED,
+        not_outlined=tuple(lacking),
+    )
+
+
+def _count(text: str) -> int:
+    try:
+        return int(float(text))
+    except (ValueError, OverflowError):
+        return 0
 
 
 def _findings(source: Source) -> dict[_Side, list[Row]]:
@@ -107,7 +121,8 @@ def _last(path: str) -> str:
     return path.replace("\\", "/").rsplit("/", 1)[-1] or "an image without a file name"
 
 
-def _regions(row: Row) -> list[Box]:
+def _regions(row: Row) -> list[Box] | None:
+    """The boxes of a row; ``None`` where they are not understood."""
     text = row["ROI_coords"]
     if text in ("", "()", "[]", "nan"):
         return []
@@ -117,7 +132,7 @@ def _regions(row: Row) -> list[Box]:
             regions = [regions]
         return [Box(float(x0), float(y0), float(x1), float(y1)) for y0, x0, y1, x1 in regions]
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
-        raise row.error(f"the ROI_coords {text[:40]!r} are no list of boxes (y0, x0, y1, x1)") from None
+        return None
 
 
 def _kinds(said: list[Row]) -> set[str]:
@@ -144,9 +159,8 @@ def _attributes(said: list[Row]) -> dict[str, str]:
 
 
 def _image(
-    row: Row, path: Path, size: tuple[int, int], header: Header | None, boxes: list[ImportedBox], said: list[Row]
+    row: Row, path: Path, size: tuple[int, int], header: Header | None, marks: ImageMarks, said: list[Row]
 ) -> ImportedImage:
-    negative = all(finding["asses"].upper() in _NEGATIVE for finding in said)
     density = {density_of(finding["tissueden"]) for finding in said}
     severities = [int(text) for f in said if (text := f["path_severity"].removesuffix(".0")) in _PATHOLOGY]
     attributes = {"image_type": row["FinalImageType"], **{k: v for k, v in _attributes(said).items() if k == "birads"}}
@@ -165,15 +179,14 @@ def _image(
         spacing_mm=spacing_of(header) if header else None,
         density=density.pop() if len(density) == 1 else None,
         pathology=_PATHOLOGY[str(min(severities))] if severities else None,
-        boxes=tuple(boxes),
+        marks=marks,
         attributes=attributes,
         origin={"rows": [f"{r.path.name}:{r.line}" for r in (row, *said)]},
-        review=None if boxes or (said and negative) else ReviewState.UNANNOTATED,
     )
 
 
 def _told(images: list[ImportedImage]) -> Iterable[str]:
-    if silent := sum(image.review is ReviewState.UNANNOTATED for image in images):
+    if silent := sum(image.marks.state is ReviewState.UNANNOTATED for image in images):
         yield (
             f"{silent} images have no region although their examination is not negative, or no finding is known of it: "
             "they are marked 'unannotated'."

@@ -6,6 +6,8 @@ The table's patient column says ``removed``: the patient is the second word of t
 
 import plistlib
 import re
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from xml.parsers.expat import ExpatError
@@ -19,17 +21,32 @@ from mammoscope.datasets.collections.base import (
     Point,
     birads_of,
     density_of,
+    not_outlined,
     outlined,
 )
-from mammoscope.datasets.collections.scan import Header, Inventory
-from mammoscope.datasets.collections.source import Collection, Missing, Source, spacing_of
+from mammoscope.datasets.collections.scan import Inventory
+from mammoscope.datasets.collections.source import Collection, Missing, Shown, Source, scale_between, spacing_of
 from mammoscope.datasets.collections.tables import Row
 from mammoscope.datasets.errors import DatasetError
 from mammoscope.datasets.identity import laterality_of, view_of
-from mammoscope.datasets.records import ImportedBox, ImportedImage
+from mammoscope.datasets.image_marks import (
+    ImageMarks,
+    ImportedBox,
+    LeftMark,
+    PassedOverError,
+    Silence,
+    UnknownMarkError,
+    account,
+)
+from mammoscope.datasets.records import ImportedImage
 
 SPICULATED = "Spiculated region"
 _COLUMNS = ("Laterality", "View", "File Name", "ACR", "Bi-Rads")
+_MARKED = {"Mass": MASS, "Micros": CALCIFICATION, "Distortion": DISTORTION, "Asymmetry": ASYMMETRY}
+"""Columns of the sheet that say with an X which kinds of lesion an image shows; the table as CSV has none of them."""
+_STATUS = "Lesion Annotation Status"
+_SIZES = ((3328, 2560), (4084, 3328))
+"""Rows and columns that its images have: contours are in their pixels, whatever became of a picture since."""
 _FILE = re.compile(r"(?P<image>\d{5,})_(?P<patient>[0-9a-f]{8,})(?:_|$)", re.IGNORECASE)
 _POINT = re.compile(r"\(\s*([-+0-9.eE]+)\s*,\s*([-+0-9.eE]+)\s*\)")
 _LABELS = {  # the annotators' words, slips of the pen included
@@ -50,61 +67,112 @@ def _recognise(inventory: Inventory) -> bool:
 
 
 def _read(source: Source) -> Collected:
-    table = source.inventory.table(_COLUMNS, "table of INbreast")
-    headers = {match["image"]: (header, match["patient"]) for header in source.headers
-               if (match := _FILE.match(header.path.name))}  # fmt: skip
+    table = source.inventory.table(_COLUMNS, "table of INbreast", (*_MARKED, _STATUS))
+    files = {match["image"]: (shown, match["patient"]) for name, shown in source.shown.items()
+             if (match := _FILE.match(name))}  # fmt: skip
     contours = {path.stem: path for path in source.inventory.files if path.suffix.lower() == ".xml"}
     rows = [row for row in table.rows if row["File Name"].isdecimal()]  # the sheet ends with sums and remarks
     missing = Missing(source, named=len(rows))
-    images, points, unknown = [], 0, 0
+    images, points, unknown, scaled = [], 0, 0, 0
     for row in rows:
         name = row["File Name"]
-        if name not in headers:
+        if name not in files:
             missing.add(row, f"the DICOM file {name}_….dcm")
             continue
-        boxes, dots, others = _boxes(contours[name]) if name in contours else ([], 0, 0)
-        points, unknown = points + dots, unknown + others
-        images.append(_image(row, *headers[name], boxes, dots))
+        shown, patient = files[name]
+        size = shown.size(source)
+        scale = (1.0, 1.0) if shown.header else _scale(size)
+        scaled += scale not in (None, (1.0, 1.0))
+        marks = _marks(row, contours.get(name), scale)
+        dots = sum(left.why == _POINT_WITHOUT_AREA for left in marks.passed_over)
+        points, unknown = points + dots, unknown + len(marks.unknown)
+        images.append(_image(row, shown, size, patient, marks, dots))
     notes = [*missing.settle()]
     if points:
         notes.append(f"{points} contours are single points without an area, most of them calcifications: not boxes.")
     if unknown:
         notes.append(f"{unknown} contours carry no name of a lesion and were left out.")
+    if scaled:
+        notes.append(f"{scaled} pictures are of another size than INbreast's images: their boxes were scaled.")
+    if lacking := sum(bool(image.marks.not_outlined) for image in images):
+        notes.append(
+            f"On {lacking} images the table says a lesion that no contour shows: they are marked 'unannotated'. Is the "
+            "folder of contours, AllXML, there?"
+        )
     return Collected(tuple(images), tuple(notes))
 
 
-def _image(row: Row, header: Header, patient: str, boxes: list[ImportedBox], dots: int) -> ImportedImage:
+def _scale(size: tuple[int, int]) -> tuple[float, float] | None:
+    return next((scale for original in _SIZES if (scale := scale_between(original, size))), None)
+
+
+def _marks(row: Row, contours: Path | None, scale: tuple[float, float] | None) -> ImageMarks:
+    """The contours of an image, compared with the kinds that its row says.
+
+    No lesion is said by BI-RADS 1, by the status "No annotation (normal)", and by a file of contours without any.
+    """
+    where = f"{row.path.name}:{row.line}"
+    said = [kind for column, kind in _MARKED.items() if row.get(column).casefold() == "x"]
+    none = birads_of(row["Bi-Rads"]) == "1" or "normal" in row.get(_STATUS).casefold() or contours is not None
+    silence = Silence.NEGATIVE if none and not said else Silence.UNANNOTATED
+    regions = _regions(contours) if contours else []
+    if scale is None:
+        return ImageMarks((), silence, not_outlined=tuple(
+            LeftMark("a contour that does not fit its picture", where) for _ in regions or said))  # fmt: skip
+    marks = account(
+        ((f"{row['File Name']}.xml, contour {n}", region) for n, region in enumerate(regions, start=1)),
+        partial(_box, path=contours or row.path, scale=scale),
+        silence,
+    )
+    found = [box.label for box in marks.boxes]
+    # the sheet has no column for spiculated regions: they are masses or distortions there
+    found += [kind for box in marks.boxes if box.label == SPICULATED for kind in (MASS, DISTORTION)]
+    found += [CALCIFICATION for left in marks.passed_over if left.why == _POINT_WITHOUT_AREA]
+    return replace(marks, not_outlined=not_outlined(said, found, where))
+
+
+def _image(row: Row, shown: Shown, size: tuple[int, int], patient: str, marks: ImageMarks, dots: int) -> ImportedImage:
+    header = shown.header
     birads = birads_of(row["Bi-Rads"])
     return ImportedImage(
-        path=header.path,
-        rows=header.rows,
-        columns=header.columns,
+        path=shown.path,
+        rows=size[0],
+        columns=size[1],
         patient=patient,
-        laterality=laterality_of(row["Laterality"]) or header.laterality,
-        view=view_of(row["View"]) or header.view,
-        scanner=header.scanner,
-        spacing_mm=spacing_of(header),
+        laterality=laterality_of(row["Laterality"]) or (header.laterality if header else None),
+        view=view_of(row["View"]) or (header.view if header else None),
+        scanner=header.scanner if header else None,
+        spacing_mm=spacing_of(header) if header else None,
         density=density_of(row["ACR"]),
-        boxes=tuple(boxes),
+        marks=marks,
         attributes={**({"birads": birads} if birads else {}), **({"points": dots} if dots else {})},
-        origin={"sop_instance_uid": header.sop_instance, "rows": [f"{row.path.name}:{row.line}"]},
+        origin={
+            **({"sop_instance_uid": header.sop_instance} if header else {}),
+            "rows": [f"{row.path.name}:{row.line}"],
+        },
     )
 
 
-def _boxes(path: Path) -> tuple[list[ImportedBox], int, int]:
-    """Boxes of a plist, and how many contours are points and how many have no name that is known."""
-    boxes, points, unknown = [], 0, 0
-    for region in _regions(path):
-        name = str(region.get("Name", "")).strip()
-        corners = _corners(path, region.get("Point_px"))
-        label = _LABELS.get(name.casefold())
-        if label is None and not re.fullmatch(r"(?i)(point|ponto)\s*\d*", name):
-            unknown += 1
-        elif label is None or (box := outlined(corners, label, {"name": name})) is None:
-            points += 1
-        else:
-            boxes.append(box)
-    return boxes, points, unknown
+_POINT_WITHOUT_AREA = "a point without an area"
+
+
+def _box(_where: str, region: dict[str, Any], path: Path, scale: tuple[float, float]) -> ImportedBox:
+    """The box of a contour.
+
+    Raises
+    ------
+    PassedOverError, UnknownMarkError
+        If it is a single point, or has no name that is known.
+    """
+    name = str(region.get("Name", "")).strip()
+    corners = [(x * scale[0], y * scale[1]) for x, y in _corners(path, region.get("Point_px"))]
+    label = _LABELS.get(name.casefold())
+    if label is None and not re.fullmatch(r"(?i)(point|ponto)\s*\d*", name):
+        raise UnknownMarkError("a contour without the name of a lesion")
+    box = None if label is None else outlined(corners, label, {"name": name})
+    if box is None:
+        raise PassedOverError(_POINT_WITHOUT_AREA)
+    return box
 
 
 def _regions(path: Path) -> list[dict[str, Any]]:
@@ -147,4 +215,5 @@ INBREAST = Collection(
     labels=(MASS, CALCIFICATION, ASYMMETRY, DISTORTION, SPICULATED),
     recognise=_recognise,
     read=_read,
+    names=r"\d{8}_[0-9a-f]{16}_MG_[LR]_",
 )

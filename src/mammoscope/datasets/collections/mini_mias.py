@@ -13,7 +13,8 @@ from mammoscope.datasets.collections.scan import Inventory
 from mammoscope.datasets.collections.source import Collection, Missing, Source
 from mammoscope.datasets.collections.tables import Row, text_of
 from mammoscope.datasets.errors import DatasetError
-from mammoscope.datasets.records import ImportedBox, ImportedImage
+from mammoscope.datasets.image_marks import ImageMarks, ImportedBox, LeftMark, Silence
+from mammoscope.datasets.records import ImportedImage
 from mammoscope.findings import Box
 from mammoscope.imaging import Laterality, View
 
@@ -71,21 +72,13 @@ def _read(source: Source) -> Collected:
             by_image.setdefault(entry.image, []).append(entry)
     files = source.inventory.by_stem(source.inventory.pictures)
     missing = Missing(source, named=len(by_image))
-    images, unplaced = [], []
+    images = []
     for name, entries in by_image.items():
         if name not in files:
             missing.add(entries[0].row, f"{name}.pgm")
-        elif any(entry.kind != NORMAL and entry.circle is None for entry in entries):
-            unplaced.append(name)
         else:
             images.append(_image(files[name], source.size(files[name]), entries))
-    notes = [*missing.settle()]
-    if unplaced:
-        notes.append(
-            f"{len(unplaced)} images were left out because the text gives a lesion on them no place: "
-            f"{', '.join(unplaced)}."
-        )
-    return Collected(tuple(images), tuple(notes))
+    return Collected(tuple(images), missing.settle())
 
 
 def _entry(row: Row, text: str) -> _Entry | None:
@@ -111,7 +104,7 @@ def _entry(row: Row, text: str) -> _Entry | None:
 
 def _image(path: Path, size: tuple[int, int], entries: list[_Entry]) -> ImportedImage:
     first = entries[0]
-    boxes = tuple(_box(entry, *size) for entry in entries if entry.circle)
+    placed = {id(entry): box for entry in entries if entry.circle and (box := _box(entry, *size)) is not None}
     severities = {entry.severity for entry in entries} - {""}
     return ImportedImage(
         path=path,
@@ -123,19 +116,34 @@ def _image(path: Path, size: tuple[int, int], entries: list[_Entry]) -> Imported
         scanner="film",
         spacing_mm=SPACING_MM,
         pathology=pathology_of(max(severities)) if severities else "normal",  # M comes after B
-        boxes=boxes,
+        marks=ImageMarks(
+            tuple(placed.values()),
+            Silence.NEGATIVE,  # its line says NORM
+            not_outlined=tuple(
+                LeftMark(
+                    _UNPLACED_LESION if entry.circle is None else OUTSIDE, f"{entry.row.path.name}:{entry.row.line}"
+                )
+                for entry in entries
+                if entry.kind != NORMAL and id(entry) not in placed
+            ),
+        ),
         attributes={"tissue": {"F": "fatty", "G": "fatty-glandular", "D": "dense-glandular"}[first.tissue]},
         origin={"rows": [f"{entry.row.path.name}:{entry.row.line}" for entry in entries]},
     )
 
 
-def _box(entry: _Entry, rows: int, columns: int) -> ImportedBox:
+_UNPLACED_LESION = "a lesion without a place"
+OUTSIDE = "a lesion outside its image"
+
+
+def _box(entry: _Entry, rows: int, columns: int) -> ImportedBox | None:
+    """The box around a circle; none where it lies outside the image."""
     assert entry.circle
     x, from_below, radius = entry.circle
     y = rows - from_below
     box = Box(x - radius, y - radius, x + radius, y + radius)
     if box.clipped(rows, columns) is None:
-        raise entry.row.error(f"the circle lies outside its image of {rows} rows and {columns} columns")
+        return None
     attributes = {"class": entry.kind, "pathology": pathology_of(entry.severity)}
     if entry.kind in MARGINS:
         attributes["margins"] = MARGINS[entry.kind]
@@ -154,4 +162,5 @@ MINI_MIAS = Collection(
     labels=(MASS, CALCIFICATION, ASYMMETRY, DISTORTION),
     recognise=_recognise,
     read=_read,
+    names=r"(?<![A-Za-z0-9])mdb\d{3}",
 )

@@ -23,7 +23,8 @@ from mammoscope.imaging.files import SNIFFED_BYTES, FileKind, sniff
 _ARCHIVES = (b"PK\x03\x04", b"\x1f\x8b", b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07", b"BZh", b"\xfd7zXZ\0")
 _TABLE_SUFFIXES = frozenset((".csv", ".tsv", ".txt", ".xls", ".xlsx"))
 _DICOM_SUFFIXES = frozenset((".dcm", ".dicom", ".dic", ".ima"))
-_PICTURE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".tif", ".tiff", ".pgm"))
+PICTURE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".tif", ".tiff", ".pgm"))
+"""Of files that are pictures."""
 _LARGEST_TABLE = 2 << 30
 
 
@@ -68,7 +69,7 @@ class Inventory:
     @cached_property
     def pictures(self) -> tuple[Path, ...]:
         """PNG, JPEG, TIFF and PGM files, by suffix."""
-        return tuple(path for path in self.files if path.suffix.lower() in _PICTURE_SUFFIXES)
+        return tuple(path for path in self.files if path.suffix.lower() in PICTURE_SUFFIXES)
 
     @cached_property
     def headers(self) -> dict[Path, frozenset[str]]:
@@ -163,7 +164,7 @@ def _header(path: Path) -> tuple[str, ...]:
 
 def _known(path: Path) -> bool:
     """Whether the suffix says that it is no DICOM file, which spares opening it."""
-    return path.suffix.lower() in _TABLE_SUFFIXES | _PICTURE_SUFFIXES | {".xml", ".ics", ".overlay", ".ljpeg", ".json"}
+    return path.suffix.lower() in _TABLE_SUFFIXES | PICTURE_SUFFIXES | {".xml", ".ics", ".overlay", ".ljpeg", ".json"}
 
 
 def _start(path: Path) -> bytes:

@@ -9,7 +9,7 @@ from mammoscope.datasets.collections.base import Collected, Progress
 from mammoscope.datasets.collections.scan import Header, Inventory, read_headers
 from mammoscope.datasets.collections.tables import Row
 from mammoscope.datasets.errors import DatasetError
-from mammoscope.datasets.files import stored_size
+from mammoscope.datasets.files import check_upright, stored_size
 
 
 @dataclass(frozen=True)
@@ -65,18 +65,58 @@ class Source:
             )
         return [header for header in headers if not header.problem]
 
+    @cached_property
+    def shown(self) -> dict[str, "Shown"]:
+        """The images by their names without suffix, blanks and case: DICOM, else a picture of that name.
+
+        Raises
+        ------
+        DatasetError
+            As `objects` does.
+        """
+        found = {name: Shown(path) for name, path in self.inventory.by_stem(self.inventory.pictures).items()}
+        dicom = {header.path.stem.strip().casefold(): header for header in reversed(self.headers)}
+        return found | {name: Shown(header.path, header) for name, header in dicom.items()}
+
     def size(self, path: Path) -> tuple[int, int]:
         """(rows, columns) of a picture, from its header.
 
         Raises
         ------
         DatasetError
-            If it is no picture or is cut within its header.
+            If it is no picture, is cut within its header, or is stored turned (see `check_upright`).
         """
+        check_upright(path, "the collection")
         size = stored_size(path)
         if size is None:
             raise DatasetError(f"{path} is no picture or is damaged: copy it again from its source.")
         return size
+
+
+SHAPE_TOLERANCE = 0.01
+"""How far the aspect of a picture may be from that of its original and still be that original made smaller."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """An image of a collection: a DICOM file with its header, or a picture that somebody made of one."""
+
+    path: Path
+    header: Header | None = None
+
+    def size(self, source: Source) -> tuple[int, int]:
+        """(rows, columns); `DatasetError` as `Source.size` raises it."""
+        return (self.header.rows, self.header.columns) if self.header else source.size(self.path)
+
+
+def scale_between(stated: tuple[float, float], there: tuple[int, int]) -> tuple[float, float] | None:
+    """(across, down) from coordinates in an image of the stated size to one of the size that is there.
+
+    Both are (rows, columns). ``None`` where their shapes differ: a picture that was stretched, padded or cut does not
+    say which of these, so that boxes cannot be placed in it.
+    """
+    across, down = there[1] / stated[1], there[0] / stated[0]
+    return (across, down) if abs(across / down - 1) <= SHAPE_TOLERANCE else None
 
 
 @dataclass
@@ -85,11 +125,17 @@ class Missing:
 
     source: Source
     named: int = 0
-    found: list[tuple[Row, str]] = field(default_factory=list)
+    found: list[tuple[Row, str, object]] = field(default_factory=list)
 
-    def add(self, row: Row, what: str) -> None:
-        """Remember one."""
-        self.found.append((row, what))
+    def add(self, row: Row, what: str, of: object = None) -> None:
+        """Remember one.
+
+        Parameters
+        ----------
+        of
+            What is missing, by which it counts once however often it is named; ``None`` for ``what``.
+        """
+        self.found.append((row, what, what if of is None else of))
 
     def settle(self) -> tuple[str, ...]:
         """A note about them if the import may be partial.
@@ -101,8 +147,8 @@ class Missing:
         """
         if not self.found:
             return ()
-        row, what = self.found[0]
-        lost = len({missing for _, missing in self.found})
+        row, what, _ = self.found[0]
+        lost = len({missing for _, _, missing in self.found})
         count = f"{lost} of {self.named} that the tables name are missing"
         if self.source.partial and lost < self.named:
             return (f"{count} and were left out; the first is {what} ({row.path.name}, line {row.line}).",)
@@ -135,6 +181,8 @@ class Collection:
         Reads it from there.
     parts
         What ``only`` may say, the default first; empty where it is one piece.
+    names
+        A regular expression that finds the names of its images wherever they went; ``None`` where they say nothing.
     """
 
     key: str
@@ -146,6 +194,7 @@ class Collection:
     recognise: Callable[[Inventory], bool]
     read: Callable[[Source], Collected]
     parts: tuple[str, ...] = ()
+    names: str | None = None
 
 
 def spacing_of(header: Header) -> float | None:

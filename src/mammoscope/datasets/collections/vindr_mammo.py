@@ -16,11 +16,12 @@ from mammoscope.datasets.collections.base import (
     birads_of,
     density_of,
 )
-from mammoscope.datasets.collections.scan import Inventory
-from mammoscope.datasets.collections.source import Collection, Missing, Source, spacing_of
+from mammoscope.datasets.collections.scan import Header, Inventory
+from mammoscope.datasets.collections.source import Collection, Missing, Source, scale_between, spacing_of
 from mammoscope.datasets.collections.tables import Row
 from mammoscope.datasets.identity import laterality_of, view_of
-from mammoscope.datasets.records import ImportedBox, ImportedImage
+from mammoscope.datasets.image_marks import ImageMarks, ImportedBox, LeftMark, Silence
+from mammoscope.datasets.records import ImportedImage
 from mammoscope.findings import Box
 
 _COLUMNS = (
@@ -29,6 +30,7 @@ _COLUMNS = (
 )  # fmt: skip
 _BREASTS = ("study_id", "series_id", "image_id", "laterality", "view_position", "height", "width", "breast_birads",
             "breast_density", "split")  # fmt: skip
+_EDGES = ("xmin", "ymin", "xmax", "ymax")
 _NONE = "No Finding"
 _LABELS = {
     "Mass": MASS,
@@ -56,46 +58,57 @@ def _read(source: Source) -> Collected:
         if not table.has("finding_categories"):
             for row in table.rows:
                 by_image.setdefault(row.needed("image_id"), []).append(row)
-    files = source.inventory.by_stem(source.inventory.dicom)
-    headers = {header.path: header for header in source.headers}
+    files = source.shown
     missing = Missing(source, named=len(by_image))
-    images = []
+    images, scaled = [], 0
     for image, rows in by_image.items():
-        path = files.get(image.casefold())
-        if path is None or path not in headers:
+        shown = files.get(image.casefold())
+        if shown is None:
             missing.add(rows[0], f"the image {image}.dicom")
             continue
-        header, row = headers[path], rows[0]
-        _check_size(row, header.rows, header.columns)
+        header, row, size = shown.header, rows[0], shown.size(source)
+        scale = _scale(row, size, header)
+        scaled += size != (row.number("height"), row.number("width"))
         birads = birads_of(row["breast_birads"])
         images.append(
             ImportedImage(
-                path=path,
-                rows=header.rows,
-                columns=header.columns,
+                path=shown.path,
+                rows=size[0],
+                columns=size[1],
                 patient=row.needed("study_id"),
-                file_name=f"{row['study_id']}/{path.name}",
+                file_name=f"{row['study_id']}/{shown.path.name}",
                 study=row["study_id"],
                 laterality=laterality_of(row["laterality"]),
                 view=view_of(row["view_position"]),
-                scanner=header.scanner,
-                spacing_mm=spacing_of(header),
+                scanner=header.scanner if header else None,
+                spacing_mm=spacing_of(header) if header else None,
                 density=density_of(row["breast_density"]),
                 split=_split(row),
-                boxes=tuple(box for other in rows for box in _boxes(other, header.rows, header.columns)),
+                marks=_marks(rows, size, scale),
                 attributes={"birads": birads} if birads else {},
-                origin={"sop_instance_uid": header.sop_instance, "rows": [f"{r.path.name}:{r.line}" for r in rows]},
+                origin={
+                    **({"sop_instance_uid": header.sop_instance} if header else {}),
+                    "rows": [f"{r.path.name}:{r.line}" for r in rows],
+                },
             )
         )
-    return Collected(tuple(images), missing.settle())
+    told = (f"{scaled} pictures are of another size than their originals and of the same shape: their boxes were "
+            "scaled.",) if scaled else ()  # fmt: skip
+    return Collected(tuple(images), (*missing.settle(), *told))
 
 
-def _check_size(row: Row, rows: int, columns: int) -> None:
-    if (row.number("height"), row.number("width")) != (rows, columns):
+def _scale(row: Row, size: tuple[int, int], header: Header | None) -> tuple[float, float]:
+    """(across, down) from the table's pixels to the file's; only a picture may have been made smaller."""
+    stated = row.number("height"), row.number("width")
+    if stated == size:
+        return 1.0, 1.0
+    scale = scale_between(stated, size) if header is None and min(stated) > 0 else None
+    if scale is None:
         raise row.error(
-            f"the image has {row['height']} rows and {row['width']} columns there but {rows} and {columns} in its "
+            f"the image has {row['height']} rows and {row['width']} columns there but {size[0]} and {size[1]} in its "
             "file, so its boxes do not fit: copy both again from their source"
         )
+    return scale
 
 
 def _split(row: Row) -> str:
@@ -104,24 +117,31 @@ def _split(row: Row) -> str:
     return _SPLITS[row["split"]]
 
 
-def _boxes(row: Row, rows: int, columns: int) -> list[ImportedBox]:
-    """The finding of a row; none for a row without one."""
-    text = row.get("finding_categories")
-    if not text:
-        return []
-    categories = _categories(row, text)
-    if categories == [_NONE]:
-        return []
-    edges = [row.number(edge) for edge in ("xmin", "ymin", "xmax", "ymax")]
-    try:
-        box = Box(*edges)
-    except ValueError:
-        raise row.error(f"the box {edges} has no area") from None
-    if box.clipped(rows, columns) is None:
-        raise row.error(f"the box {edges} lies outside its image of {rows} rows and {columns} columns")
-    birads = birads_of(row["finding_birads"])
-    attributes = {"categories": ", ".join(categories), **({"birads": birads} if birads else {})}
-    return [ImportedBox(box, _label(categories), attributes)]
+def _marks(rows: list[Row], size: tuple[int, int], scale: tuple[float, float]) -> ImageMarks:
+    """The findings of an image; a row says either what is there or that nothing is."""
+    boxes, lacking, said_nothing = [], [], False
+    for row in rows:
+        categories = _categories(row, text) if (text := row.get("finding_categories")) else []
+        if categories in ([], [_NONE]):
+            said_nothing |= categories == [_NONE] or row["breast_birads"] == "BI-RADS 1"
+            continue
+        if not all(row[edge] for edge in _EDGES):
+            lacking.append(LeftMark("a finding without a box", f"{row.path.name}:{row.line}"))
+            continue
+        edges = [row.number(edge) * scale[n % 2] for n, edge in enumerate(_EDGES)]
+        try:
+            box = Box(*edges)
+        except ValueError:
+            lacking.append(LeftMark("a finding whose box has no area", f"{row.path.name}:{row.line}"))
+            continue
+        if box.clipped(*size) is None:
+            lacking.append(LeftMark("a finding outside its image", f"{row.path.name}:{row.line}"))
+            continue
+        birads = birads_of(row["finding_birads"])
+        attributes = {"categories": ", ".join(categories), **({"birads": birads} if birads else {})}
+        boxes.append(ImportedBox(box, _label(categories), attributes))
+    silence = Silence.NEGATIVE if said_nothing else Silence.UNANNOTATED
+    return ImageMarks(tuple(boxes), silence, not_outlined=tuple(lacking))
 
 
 def _categories(row: Row, text: str) -> list[str]:

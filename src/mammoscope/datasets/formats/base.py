@@ -8,25 +8,28 @@ Which of a region's attributes is its label, for programs that have attributes o
 """
 
 import math
+import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 from typing import Any, Protocol
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from mammoscope.datasets.errors import DatasetError
-from mammoscope.datasets.files import check_unpacked, stored_size
-from mammoscope.datasets.records import ImportedBox, Polygon
-from mammoscope.datasets.review_log import ReviewState
+from mammoscope.datasets.files import check_unpacked, check_upright, sop_instance_uid, stored_size
+from mammoscope.datasets.image_marks import ImageMarks, ImportedBox, PassedOverError, Polygon, Silence
 from mammoscope.findings import Box
 
+_UPLOAD = re.compile(r"^[0-9a-f]{8}-")  # Label Studio puts this before the names of files that were uploaded
 _PICTURES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".pgm", ".bmp", ".dcm", ".dicom", ".dic", ".ima"}
 
 
 class ImageFolder:
     r"""Finds images by full name, by the end of a path, or by the bare name where only one file has it.
 
-    Annotations were often made on another machine: their names hold its folders (``C:\scans\a.png``), or none.
+    Annotations were often made on another machine: their names hold its folders (``C:\scans\a.png``), or none, or an
+    address (``/data/local-files/?d=scans/a.png``), or what an upload put before the name (``90fbb0c7-a.png``).
 
     Raises
     ------
@@ -46,6 +49,7 @@ class ImageFolder:
             raise DatasetError(f"the folder of images {self.folder} is empty.")
         self._by_name: dict[str, list[Path]] = defaultdict(list)
         self._by_stem: dict[str, list[Path]] = defaultdict(list)
+        self._by_uid: dict[str, Path] | None = None
         for path in self.files:
             self._by_name[path.name].append(path)
             if path.suffix.lower() in {*_PICTURES, ""}:
@@ -69,7 +73,7 @@ class ImageFolder:
             If there is none, or several.
         """
         tried = list(names)
-        for name in tried:
+        for name in dict.fromkeys(variant for given in tried for variant in _variants(given)):
             candidates = self._candidates(_parts(name))
             if len(candidates) == 1:
                 return candidates[0]
@@ -79,14 +83,34 @@ class ImageFolder:
                 )
         raise DatasetError(f"{where}: the image {tried[0]} is not in {self.folder}; is the download complete?")
 
+    def find_instance(self, uid: str, where: str) -> Path:
+        """The DICOM image of a SOP Instance UID, by its file's name or, where none is called so, by its header.
+
+        Raises
+        ------
+        DatasetError
+            If it is not there.
+        """
+        if same := self._candidates((uid,)):
+            return same[0]
+        if self._by_uid is None:
+            self._by_uid = {}
+            for path in self.pictures:
+                if found := sop_instance_uid(path):
+                    self._by_uid.setdefault(found, path)
+        if uid not in self._by_uid:
+            raise DatasetError(f"{where}: no image in {self.folder} has the SOP Instance UID {uid}.")
+        return self._by_uid[uid]
+
     def size(self, path: Path, where: str) -> tuple[int, int]:
         """(rows, columns) from a file's header.
 
         Raises
         ------
         DatasetError
-            If it is no picture or DICOM file.
+            If it is no picture or DICOM file, or is stored turned (see `check_upright`).
         """
+        check_upright(path, where)
         size = stored_size(path)
         if size is None:
             raise DatasetError(f"{where}: {path} is neither a picture nor a DICOM file, or is damaged.")
@@ -111,6 +135,16 @@ class ImageFolder:
         return same
 
 
+def _variants(name: str) -> Iterator[str]:
+    """The name itself, then what the file may be called beside an address, a query or an upload."""
+    yield name
+    address = urlsplit(name.replace("\\", "/"))
+    path = unquote(parse_qs(address.query).get("d", [address.path])[0])
+    folder, _, last = path.rpartition("/")
+    shorter = _UPLOAD.sub("", last)
+    yield from (path, f"{folder}/{shorter}" if folder else shorter)
+
+
 def _parts(name: str) -> tuple[str, ...]:
     path: PurePath = PureWindowsPath(name) if "\\" in name else PurePosixPath(name)
     return tuple(part for part in path.parts if part not in {path.anchor, ".", ".."})
@@ -123,6 +157,30 @@ def _ends_with(path: PurePath, end: tuple[str, ...]) -> bool:
     )
 
 
+_SUBSETS = {
+    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test",
+    "testing": "test",
+}  # fmt: skip
+
+
+def subset_of(parts: Sequence[str], *, in_name: bool = False) -> str | None:
+    """``train``, ``val`` or ``test`` where a folder is called so, in the words that programs have for them.
+
+    Parameters
+    ----------
+    parts
+        Folders and, last, the file's name without its ending.
+    in_name
+        Whether that name may say it as well, as ``instances_val2017`` does.
+    """
+    *folders, name = parts
+    for folder in reversed(folders):
+        if folder.casefold() in _SUBSETS:
+            return _SUBSETS[folder.casefold()]
+    words = re.split(r"[^a-z]+", name.casefold()) if in_name else ()
+    return next((_SUBSETS[word] for word in words if word in _SUBSETS), None)
+
+
 @dataclass(frozen=True, slots=True)
 class LabelledFile:
     """One image as an annotation file speaks of it.
@@ -133,8 +191,8 @@ class LabelledFile:
         Its file, found in the folder of images.
     where
         The place in the annotations that an error names: ``"boxes.csv, line 3"``.
-    boxes
-        In pixels of the file.
+    marks
+        Every mark on it, in pixels of the file, and what it means that there is none.
     rows, columns
         The image's size as the annotations say it; ``None`` where they are silent.
     facts
@@ -142,18 +200,23 @@ class LabelledFile:
         ``density``, ``pathology``, ``scanner``, ``spacing_mm``, ``split``.
     attributes
         What else they say of it.
-    review
-        How far its annotation is; ``None`` for annotated.
+    subset
+        ``train``, ``val`` or ``test`` where the annotations list it there; ``None`` to go by its folders.
     """
 
     path: Path
     where: str
-    boxes: tuple[ImportedBox, ...] = ()
+    marks: ImageMarks
     rows: int | None = None
     columns: int | None = None
     facts: Mapping[str, str] = field(default_factory=dict)
     attributes: Mapping[str, Any] = field(default_factory=dict)
-    review: ReviewState | None = None
+    subset: str | None = None
+
+    @property
+    def boxes(self) -> tuple[ImportedBox, ...]:
+        """The marks that were taken."""
+        return self.marks.boxes
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,12 +233,25 @@ class ReadOptions:
         The label of boxes for which the annotations give none.
     counts_from
         Whether Pascal VOC's pixels count from 1, as it defines, or from 0, as some programs write it.
+    silence
+        What it means that the annotations name an image and mark nothing on it; ``None`` for what the format says.
+    crowds_are_lesions
+        Take crowd regions for lesions: CVAT writes every mask and ellipse as one.
+    notes
+        What a reader left aside, a sentence each, for the person who imports; the reader adds to it.
     """
 
     classes: tuple[str, ...] = ()
     label_key: str | None = None
     label: str | None = None
     counts_from: int = 1
+    silence: Silence | None = None
+    crowds_are_lesions: bool = False
+    notes: list[str] = field(default_factory=list, compare=False)
+
+    def silence_or(self, of_format: Silence) -> Silence:
+        """What no mark means: as asked for, else as the format has it."""
+        return of_format if self.silence is None else self.silence
 
 
 class AnnotationReader(Protocol):
@@ -195,26 +271,25 @@ class AnnotationReader(Protocol):
 _ELLIPSE_CORNERS = 64
 
 
-def rectangle(where: str, edges: Sequence[float], label: str, **more: Any) -> ImportedBox:
-    """A box from two opposite corners (x0, y0, x1, y1) in any order; `DatasetError` when it has no area."""
+def rectangle(edges: Sequence[float], label: str, **more: Any) -> ImportedBox:
+    """A box from two opposite corners (x0, y0, x1, y1) in any order; `PassedOverError` when it has no area."""
     x0, y0, x1, y1 = edges
     try:
         return ImportedBox(Box(min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)), label, **more)
     except ValueError:
-        raise DatasetError(f"{where}: the box {x0:g}, {y0:g}, {x1:g}, {y1:g} has no area: mend or remove it.") from None
+        raise PassedOverError("a box without area") from None
 
 
-def outlined(where: str, corners: Sequence[tuple[float, float]], label: str, **more: Any) -> ImportedBox:
-    """A polygon and the box around it; `DatasetError` when it has fewer than three corners or no area."""
+def outlined(corners: Sequence[tuple[float, float]], label: str, **more: Any) -> ImportedBox:
+    """A polygon and the box around it; `PassedOverError` when it has fewer than three corners or no area."""
     polygon: Polygon = tuple((float(x), float(y)) for x, y in corners)
     try:
         return ImportedBox.around(polygon, label, **more)
     except ValueError:
-        raise DatasetError(f"{where}: a polygon of {len(polygon)} corners without area: mend or remove it.") from None
+        raise PassedOverError("an outline without area") from None
 
 
 def turned_rectangle(
-    where: str,
     corner: tuple[float, float],
     size: tuple[float, float],
     degrees: float,
@@ -225,18 +300,18 @@ def turned_rectangle(
     """A rectangle from its top left corner and size, turned clockwise about a point; its box is the one around it."""
     (x, y), (width, height) = corner, size
     if degrees % 360 == 0:
-        return rectangle(where, (x, y, x + width, y + height), label, **more)
+        return rectangle((x, y, x + width, y + height), label, **more)
     corners = [(x, y), (x + width, y), (x + width, y + height), (x, y + height)]
-    return outlined(where, [_turned(point, about, degrees) for point in corners], label, **more)
+    return outlined([_turned(point, about, degrees) for point in corners], label, **more)
 
 
 def ellipse(
-    where: str, center: tuple[float, float], radii: tuple[float, float], degrees: float, label: str, **more: Any
+    center: tuple[float, float], radii: tuple[float, float], degrees: float, label: str, **more: Any
 ) -> ImportedBox:
     """An ellipse turned clockwise about its centre: the exact box around it, and a polygon of 64 corners within."""
     (cx, cy), (rx, ry) = center, radii
     if not (rx > 0 and ry > 0):
-        raise DatasetError(f"{where}: an ellipse with the radii {rx:g} and {ry:g} has no area: mend or remove it.")
+        raise PassedOverError("an ellipse without area")
     angle = math.radians(degrees)
     half_width = math.hypot(rx * math.cos(angle), ry * math.sin(angle))
     half_height = math.hypot(rx * math.sin(angle), ry * math.cos(angle))
@@ -245,11 +320,6 @@ def ellipse(
     polygon = tuple(_turned(point, center, degrees) for point in points)
     box = Box(cx - half_width, cy - half_height, cx + half_width, cy + half_height)
     return ImportedBox(box, label, polygons=(polygon,), **more)
-
-
-def no_area(where: str, kind: str) -> DatasetError:
-    """The error for a point or a line."""
-    return DatasetError(f"{where}: a {kind} has no area, so it cannot be a lesion's box: draw a box or remove it.")
 
 
 def _turned(point: tuple[float, float], about: tuple[float, float], degrees: float) -> tuple[float, float]:

@@ -5,14 +5,18 @@ A CSV table of what is known of images beside their boxes: patient, study, side,
 
 import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from mammoscope.datasets.dataset import AnnotatedImage
 from mammoscope.datasets.errors import DatasetError
 from mammoscope.datasets.formats.base import ImageFolder, LabelledFile, ReadOptions, rectangle
+from mammoscope.datasets.formats.md_ai import COLUMNS as MD_AI
+from mammoscope.datasets.formats.md_ai import read_md_ai
 from mammoscope.datasets.formats.parsing import columns_of, number, read_table, read_text
-from mammoscope.datasets.records import ImportedBox
+from mammoscope.datasets.image_marks import ImportedBox, Silence, account
+from mammoscope.datasets.review_log import ReviewState
 from mammoscope.untrusted_text import csv_cell
 
 FILE_COLUMNS = ("file_name", "filename", "file", "image", "image_path", "path", "img")
@@ -23,7 +27,7 @@ _SIZES = (("x", "y", "width", "height"), ("x", "y", "w", "h"), ("bbox_x", "bbox_
 FACTS = {
     "patient": ("patient", "patient_id"), "study": ("study", "study_id"), "laterality": ("laterality", "side"),
     "view": ("view", "view_position"), "density": ("density", "breast_density"), "pathology": ("pathology",),
-    "scanner": ("scanner",), "spacing_mm": ("spacing_mm",), "split": ("split",),
+    "scanner": ("scanner",), "spacing_mm": ("spacing_mm",), "split": ("split",), "review": ("review",),
 }  # fmt: skip
 """Columns that speak of the image, by the names of the index."""
 
@@ -42,8 +46,11 @@ def read_csv(source: Path, images: ImageFolder, options: ReadOptions) -> Iterato
     if source.is_dir():
         raise DatasetError(f"{source} is a folder: give the CSV file.")
     text = read_text(source)
+    if set(MD_AI) <= set(columns_of(text)):
+        yield from read_md_ai(source, text, images, options)
+        return
     columns = _columns(source, columns_of(text), options)
-    boxes: dict[Path, list[ImportedBox]] = {}
+    rows: dict[Path, list[tuple[str, dict[str, str]]]] = {}
     first: dict[Path, tuple[str, dict[str, str]]] = {}
     for line, row in read_table(source, text):
         where = f"{source}, line {line}"
@@ -54,11 +61,16 @@ def read_csv(source: Path, images: ImageFolder, options: ReadOptions) -> Iterato
         place, known = first.setdefault(image, (where, facts))
         if known != facts:
             raise DatasetError(f"{where}: it says other things of the image {row[columns.file]} than {place}.")
-        boxes.setdefault(image, []).extend(_box(where, row, columns, options))
+        theirs = rows.setdefault(image, [])
+        if _has_box(where, row, columns):
+            theirs.append((where, row))
     if not first:
         raise DatasetError(f"{source} has no rows.")
     for image, (where, facts) in first.items():
-        yield LabelledFile(image, where, tuple(boxes[image]), facts=facts)
+        # a row without a box says that there is none
+        silence = options.silence_or(Silence.NEGATIVE)
+        marks = account(rows[image], partial(_box, columns=columns, options=options), silence)
+        yield LabelledFile(image, where, marks, facts=facts)
 
 
 def _columns(source: Path, there: Sequence[str], options: ReadOptions) -> _Columns:
@@ -85,13 +97,16 @@ def _columns(source: Path, there: Sequence[str], options: ReadOptions) -> _Colum
     return _Columns(file, label, box, edges is not None, facts, tuple(name for name in there if name not in used))
 
 
-def _box(where: str, row: dict[str, str], columns: _Columns, options: ReadOptions) -> Iterator[ImportedBox]:
-    values = [row[name] for name in columns.box]
-    if not any(values):
-        if columns.label and row[columns.label]:
-            raise DatasetError(f"{where}: a label, {row[columns.label][:40]!r}, but no box; was the row cut off?")
-        return
-    a, b, c, d = (number(where, name, value) for name, value in zip(columns.box, values, strict=True))
+def _has_box(where: str, row: dict[str, str], columns: _Columns) -> bool:
+    if any(row[name] for name in columns.box):
+        return True
+    if columns.label and row[columns.label]:
+        raise DatasetError(f"{where}: a label, {row[columns.label][:40]!r}, but no box; was the row cut off?")
+    return False
+
+
+def _box(where: str, row: dict[str, str], columns: _Columns, options: ReadOptions) -> ImportedBox:
+    a, b, c, d = (number(where, name, row[name]) for name in columns.box)
     if columns.box_is_edges and (c <= a or d <= b):
         raise DatasetError(f"{where}: the box {a:g}, {b:g}, {c:g}, {d:g} has no area, or its corners are swapped.")
     label = (row[columns.label] if columns.label else "") or options.label
@@ -99,7 +114,7 @@ def _box(where: str, row: dict[str, str], columns: _Columns, options: ReadOption
         raise DatasetError(f"{where}: the box has no label.")
     attributes = {name: row[name] for name in columns.attributes if row[name]}
     edges = (a, b, c, d) if columns.box_is_edges else (a, b, a + c, b + d)
-    yield rectangle(where, edges, label, attributes=attributes)
+    return rectangle(edges, label, attributes=attributes)
 
 
 TABLE = "images.csv"
@@ -139,6 +154,7 @@ def facts_of(image: AnnotatedImage) -> dict[str, str]:
     known = {
         "patient": image.patient, "study": said.get("study_id"), "laterality": image.laterality, "view": image.view,
         **{name: said.get(name) for name in ("density", "pathology", "scanner", "spacing_mm")}, "split": image.split,
+        "review": None if image.review is ReviewState.ANNOTATED else image.review,
     }  # fmt: skip
     return {name: "" if value is None else str(value) for name, value in known.items()}
 

@@ -19,6 +19,7 @@ from mammoscope.datasets.errors import DatasetError
 from mammoscope.datasets.files import write_json
 from mammoscope.datasets.formats.coco import DICTS, METADATA
 from mammoscope.datasets.formats.csv import FACTS, TABLE, facts_of, write_facts
+from mammoscope.datasets.review_log import ReviewState
 from mammoscope.datasets.writer import ImagesAs, bring_image, new_folder
 from mammoscope.findings import Box
 from mammoscope.imaging import MammogramError, read_mammogram
@@ -44,16 +45,28 @@ def write_png(source: Path, target: Path) -> None:
 BOXES = "boxes.csv"
 """The table of an export as CSV."""
 
+VOC_IMAGES = "JPEGImages"
+"""Where readers of Pascal VOC look for images, whatever their format."""
+
 _DECIMALS = 4  # of pixels: far below the 0.01 that anything is compared to
 
 
 @dataclass(frozen=True, slots=True)
 class ExportSummary:
-    """What was written; ``crowds_left_out`` counts regions that the format has no word for."""
+    """What was written; ``crowds_left_out`` counts regions that the format has no word for.
+
+    ``unannotated`` are images without a box of which nobody said that they show no lesion.
+    """
 
     images: int
     boxes: int
     crowds_left_out: int
+    unannotated: int = 0
+    unannotated_as: str = ""
+
+    def unannotated_told(self) -> str:
+        """What a person has to know of them."""
+        return f"{self.unannotated} images are unannotated: {self.unannotated_as}."
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +114,7 @@ def export_dataset(
     export = _Export(dataset, Path(folder), names)
     with new_folder(out) as new:
         for done, image in enumerate(dataset, start=1):
-            target = new / IMAGES / names[image.id]
+            target = new / (VOC_IMAGES if kind == "voc" else IMAGES) / names[image.id]
             target.parent.mkdir(parents=True, exist_ok=True)
             if png:
                 write_png(image.path, target)
@@ -113,7 +126,8 @@ def export_dataset(
         if kind not in _WITH_FACTS:
             write_facts(new / TABLE, [(names[image.id], image) for image in dataset])
     crowds = 0 if kind in _WITH_CROWDS else sum(len(image.crowds) for image in dataset)
-    return ExportSummary(len(dataset), dataset.n_boxes, crowds)
+    unannotated = sum(image.review is ReviewState.UNANNOTATED for image in dataset)
+    return ExportSummary(len(dataset), dataset.n_boxes, crowds, unannotated, _UNANNOTATED_AS[kind])
 
 
 def _name(image: AnnotatedImage, *, png: bool) -> str:
@@ -158,11 +172,16 @@ def _attributes(facts: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
+def _said_empty(image: AnnotatedImage) -> bool:
+    """Whether a format in which a file without boxes says that there is no lesion may have one of this image."""
+    return bool(image.boxes) or image.review is not ReviewState.UNANNOTATED
+
+
 def _write_voc(export: _Export, out: Path) -> None:
-    for image in export.dataset:
+    for image in filter(_said_empty, export.dataset):
         name = export.names[image.id]
         root = ET.Element("annotation")
-        ET.SubElement(root, "folder").text = IMAGES
+        ET.SubElement(root, "folder").text = VOC_IMAGES
         ET.SubElement(root, "filename").text = name
         size = ET.SubElement(root, "size")
         for side, length in (("width", image.columns), ("height", image.rows), ("depth", 1)):
@@ -178,15 +197,29 @@ def _write_voc(export: _Export, out: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         ET.indent(root)
         ET.ElementTree(root).write(target, encoding="utf-8", xml_declaration=True)
-    for split, names in _by_split(export).items():
+    # CVAT knows the labels from this table of names and colours alone.
+    labels = ("background", *export.dataset.labels)
+    lines = [f"{label}:{','.join(map(str, _colour(number)))}::\n" for number, label in enumerate(labels)]
+    (out / "labelmap.txt").write_text("# label:color_rgb:parts:actions\n" + "".join(lines), encoding="utf-8")
+    # Programs find the images by these lists: without splits, all are in "default", as CVAT calls it.
+    for split, names in (_by_split(export) or {"default": list(export.names.values())}).items():
         listed = out / "ImageSets" / "Main" / f"{split}.txt"
         listed.parent.mkdir(parents=True, exist_ok=True)
         listed.write_text("".join(f"{PurePosixPath(name).with_suffix('')}\n" for name in names), encoding="utf-8")
 
 
+def _colour(number: int) -> tuple[int, int, int]:
+    """Pascal VOC's colour of a class: bits of its number, three by three, from the highest bit of each channel down."""
+    channels = [0, 0, 0]
+    for place in range(8):
+        for channel in range(3):
+            channels[channel] |= (number >> (3 * place + channel) & 1) << (7 - place)
+    return channels[0], channels[1], channels[2]
+
+
 def _write_yolo(export: _Export, out: Path) -> None:
     classes = list(export.dataset.labels)
-    for image in export.dataset:
+    for image in filter(_said_empty, export.dataset):
         target = out / "labels" / PurePosixPath(export.names[image.id]).with_suffix(".txt")
         target.parent.mkdir(parents=True, exist_ok=True)
         lines = [
@@ -197,9 +230,13 @@ def _write_yolo(export: _Export, out: Path) -> None:
     splits = _by_split(export)
     for split, names in splits.items():
         (out / f"{split}.txt").write_text("".join(f"./{IMAGES}/{name}\n" for name in names), encoding="utf-8")
-    sets = {split: f"{split}.txt" for split in splits} or {"train": IMAGES, "val": IMAGES}
-    described = {"path": ".", **sets, "names": dict(enumerate(classes))}
+    # Without "path", whoever reads it looks beside the file; "." would be the folder that the reader happens to run in.
+    # A set that is not split gets no "val": its training images are not to validate on.
+    sets = {split: f"{split}.txt" for split in splits} or {"train": IMAGES}
+    described = {**sets, "names": dict(enumerate(classes))}
     (out / "data.yaml").write_text(yaml.safe_dump(described, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    # Label Studio's converter reads the names from here.
+    (out / "classes.txt").write_text("".join(f"{name}\n" for name in classes), encoding="utf-8")
 
 
 def _shares(box: Box, image: AnnotatedImage) -> tuple[float, float, float, float]:
@@ -217,12 +254,12 @@ def _write_detectron2(export: _Export, out: Path) -> None:
             "image_id": image.id,
             "height": image.rows,
             "width": image.columns,
-            "annotations": [
+            **({} if not _said_empty(image) else {"annotations": [
                 {"bbox": list(annotation.box.as_xywh()), "bbox_mode": 1,  # BoxMode.XYWH_ABS
                  "category_id": classes.index(annotation.label), "iscrowd": int(annotation.crowd)}
                 | ({"segmentation": outline} if (outline := annotation.facts.get("segmentation")) else {})
                 for annotation in annotations[image.id]
-            ],
+            ]}),
         }
         for image in export.dataset
     ]  # fmt: skip
@@ -243,6 +280,13 @@ def _text(value: float) -> str:
 
 
 _WITH_FACTS = {"coco", "csv"}
+_UNANNOTATED_AS = {
+    "coco": "their entries say so with 'review', which other programs take for images without a lesion",
+    "csv": "their rows say so in the column 'review'",
+    "detectron2": "their dicts have no 'annotations'",
+    "voc": "those without a box have no XML file",
+    "yolo": "those without a box have no text file",
+}
 _WITH_CROWDS = {"coco", "detectron2"}
 WRITERS: Mapping[str, Callable[[_Export, Path], None]] = {
     "coco": _write_coco,

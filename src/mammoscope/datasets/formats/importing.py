@@ -1,11 +1,11 @@
 """From an annotation file in any of the formats, and its images, to a data set's folder."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 
 from mammoscope.datasets.errors import DatasetError
-from mammoscope.datasets.formats.base import AnnotationReader, ImageFolder, LabelledFile, ReadOptions
+from mammoscope.datasets.formats.base import AnnotationReader, ImageFolder, LabelledFile, ReadOptions, subset_of
 from mammoscope.datasets.formats.coco import read_coco_file, read_detectron2
 from mammoscope.datasets.formats.csv import read_csv, read_facts
 from mammoscope.datasets.formats.cvat import read_cvat
@@ -15,8 +15,10 @@ from mammoscope.datasets.formats.pascal_voc import read_labelme, read_voc
 from mammoscope.datasets.formats.via import read_via
 from mammoscope.datasets.formats.yolo import read_yolo
 from mammoscope.datasets.identity import FileNamePattern
+from mammoscope.datasets.image_marks import ImageMarks
 from mammoscope.datasets.index import density_of
 from mammoscope.datasets.records import ImportedImage
+from mammoscope.datasets.review_log import ReviewState
 from mammoscope.datasets.writer import ImagesAs, WrittenDataset, check_target, write_dataset
 
 READERS: Mapping[str, AnnotationReader] = {
@@ -35,10 +37,11 @@ READERS: Mapping[str, AnnotationReader] = {
 
 @dataclass(frozen=True, slots=True)
 class FormatImport:
-    """What was written, and how many pictures of the folder the annotations do not speak of."""
+    """What was written, how many pictures the annotations do not speak of, and what else is to be told."""
 
     written: WrittenDataset
     left_out: int
+    notes: tuple[str, ...] = ()
 
 
 def import_annotations(
@@ -75,7 +78,8 @@ def import_annotations(
         How file names hold the patient (see `FileNamePattern`).
     table
         CSV with ``file_name`` and what else is known of each image: ``patient``, ``study``, ``laterality``, ``view``,
-        ``density``, ``pathology``, ``scanner``, ``spacing_mm``, ``split``. It goes before what the annotations say.
+        ``density``, ``pathology``, ``scanner``, ``spacing_mm``, ``split``,
+        ``review``. It goes before what the annotations say.
 
     Raises
     ------
@@ -91,18 +95,57 @@ def import_annotations(
     known = {} if table is None else read_facts(Path(table), folder)
     imported: dict[Path, ImportedImage] = {}
     places: dict[Path, str] = {}
-    for labelled in READERS[kind](source, folder, options or ReadOptions()):
+    options = replace(options or ReadOptions(), notes=[])
+    for labelled in READERS[kind](source, folder, options):
         if labelled.path in imported:
             raise DatasetError(f"{labelled.where}: {places[labelled.path]} spoke of the image {labelled.path} before.")
         places[labelled.path] = labelled.where
         imported[labelled.path] = _imported(labelled, folder, known.get(labelled.path, {}), pattern)
+    images_in_order, told = _with_splits(list(imported.values()))
     written = write_dataset(
-        imported.values(), Path(out), name=name or source.stem, licence=licence, citation=citation,
+        images_in_order, Path(out), name=name or source.stem, licence=licence, citation=citation,
         images_as=images_as, overwrite=overwrite, progress=progress,
-        labels=options.classes if options else (),
+        labels=options.classes,
         more_info={"imported_from": {"format": kind, "annotations": source.name}},
     )  # fmt: skip
-    return FormatImport(written, len(set(folder.pictures) - set(imported)))
+    return FormatImport(written, len(set(folder.pictures) - set(imported)), (*options.notes, *told))
+
+
+def _with_splits(images: list[ImportedImage]) -> tuple[list[ImportedImage], tuple[str, ...]]:
+    """The splits that annotations or table state, else the parts that the images came in."""
+    if any(image.split for image in images):
+        return images, ()
+    splits, told = kept_subsets([(image.patient, image.origin.get("subset")) for image in images])
+    return [replace(image, split=split) for image, split in zip(images, splits, strict=True)], told
+
+
+def kept_subsets(images: Sequence[tuple[str, str | None]]) -> tuple[list[str | None], tuple[str, ...]]:
+    """Splits from the parts (train, val, test) that images came in, and a sentence on what became of them.
+
+    They are kept where every image is in one of two or more parts and no patient is in several: a split of one patient
+    would hide that the same breast is learnt from and tested on.
+
+    Parameters
+    ----------
+    images
+        (patient, part) of each.
+    """
+    came = {part for _, part in images}
+    nothing: list[str | None] = [None] * len(images)
+    if came <= {None}:
+        return nothing, ()
+    of_patient: dict[str, set[str | None]] = {}
+    for patient, part in images:
+        of_patient.setdefault(patient, set()).add(part)
+    named = ", ".join(sorted(part for part in came if part))
+    if several := sum(len(parts) > 1 for parts in of_patient.values()):
+        return nothing, (
+            f"It came in the parts {named}, and {several} of {len(of_patient)} patients are in more than one: no split "
+            "was kept. Split it by patient with 'mammoscope dataset split'.",
+        )
+    if None in came or len(came) == 1:
+        return nothing, (f"It came in the part {named}, which is no division of all its images: no split was kept.",)
+    return [part for _, part in images], (f"It came in the parts {named}: they are its splits.",)
 
 
 def _imported(
@@ -125,9 +168,21 @@ def _imported(
     spacing = number(where, "spacing_mm", facts["spacing_mm"]) if "spacing_mm" in facts else None
     if spacing is not None and spacing <= 0:
         raise DatasetError(f"{where}: spacing_mm is {spacing:g}, but it is a positive length.")
+    subset = labelled.subset or subset_of(PurePosixPath(file_name).with_suffix("").parts)
     return ImportedImage(
-        path=labelled.path, rows=rows, columns=columns, patient=identity.patient, file_name=file_name,
+        path=labelled.path, rows=rows, columns=columns, patient=identity.patient, marks=_marks(labelled, facts),
+        file_name=file_name,
         study=facts.get("study"), laterality=identity.laterality, view=identity.view, scanner=facts.get("scanner"),
         spacing_mm=spacing, density=density, pathology=facts.get("pathology"), split=facts.get("split"),
-        boxes=labelled.boxes, attributes=labelled.attributes, origin={"file_name": file_name}, review=labelled.review,
+        attributes=labelled.attributes, origin={"file_name": file_name, **({"subset": subset} if subset else {})},
     )  # fmt: skip
+
+
+def _marks(labelled: LabelledFile, facts: Mapping[str, str]) -> ImageMarks:
+    """The account, with the state that a table says."""
+    said = facts.get("review")
+    if said is None:
+        return labelled.marks
+    if said not in list(ReviewState):
+        raise DatasetError(f"{labelled.where}: the review {said!r} is none of {', '.join(ReviewState)}.")
+    return replace(labelled.marks, stated=ReviewState(said))

@@ -4,22 +4,45 @@ https://labelstud.io/guide/export: positions and sizes are percent of the image;
 its top left corner.
 """
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+
+import numpy as np
 
 from mammoscope.datasets.errors import DatasetError
 from mammoscope.datasets.formats.base import ImageFolder, LabelledFile, ReadOptions, ellipse, outlined, turned_rectangle
 from mammoscope.datasets.formats.parsing import member, number, numbers, read_json_text, read_text
-from mammoscope.datasets.records import ImportedBox
-from mammoscope.datasets.review_log import ReviewState
+from mammoscope.datasets.image_marks import (
+    ImageMarks,
+    ImportedBox,
+    PassedOverError,
+    Silence,
+    UnknownMarkError,
+    account,
+)
+from mammoscope.datasets.masks import unpack_runs
+from mammoscope.findings import Box
 
-_UPLOAD = re.compile(r"^[0-9a-f]{8}-")  # Label Studio puts this before the names of files that were uploaded
-_SHAPES = {"rectanglelabels": "rectangle", "polygonlabels": "polygon", "ellipselabels": "ellipse"}
-_SHAPES |= {shape: shape for shape in _SHAPES.values()}
-_WITHOUT_BOX = {"choices", "textarea", "rating", "number", "labels", "taxonomy", "datetime", "relation"}
+_SHAPES = ("rectangle", "polygon", "ellipse", "brush")
+_KINDS = {**{shape: shape for shape in _SHAPES}, **{f"{shape}labels": shape for shape in _SHAPES}}
+_SAID = ("choices", "textarea", "rating", "number", "labels", "taxonomy", "datetime", "pairwise")
+"""Results that say something, of the region whose id they have or of the image; not a place."""
+_WITHOUT_AREA = {"keypoint": "a keypoint", "keypointlabels": "a keypoint", "vector": "a line", "vectorlabels": "a line"}
+
+
+_OF_TASK = {"image", "img", "ocr", "url", "id", "created_at", "updated_at", "annotator", "agreement"}
+"""Keys of JSON-MIN that are about the task; other texts are what was chosen or written of the image."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Region:
+    """The results of one region: its shape, and what was said of it."""
+
+    shape: Mapping[str, Any]
+    said: tuple[Mapping[str, Any], ...]
 
 
 def read_label_studio(source: Path, images: ImageFolder, options: ReadOptions) -> Iterator[LabelledFile]:
@@ -40,30 +63,28 @@ def _task(where: str, task: Any, images: ImageFolder, options: ReadOptions) -> L
     data = task.get("data", task) if isinstance(task, dict) else None
     if not isinstance(data, dict):
         raise DatasetError(f"{where}: it is no task.")
-    image = images.find(_image_names(where, data), where)
+    image = images.find([_image_name(where, data)], where)
     readings = _readings(where, task)
     if not readings:
-        return LabelledFile(image, where, review=ReviewState.UNANNOTATED)
-    rows, columns = images.size(image, where)
-    read = [_boxes(f"{where}, annotation {n}", r, (rows, columns), options) for n, r in enumerate(readings, start=1)]
-    differ = any(_edges(other) != _edges(read[0]) for other in read)
-    return LabelledFile(
-        image, where, read[0], attributes=_choices(readings[0]), review=ReviewState.DISPUTED if differ else None
-    )
+        return LabelledFile(image, where, ImageMarks((), options.silence_or(Silence.UNANNOTATED)))
+    size = images.size(image, where)
+    read = [_marks(f"{where}, annotation {n}", r, size, options) for n, r in enumerate(readings, start=1)]
+    differ = any(_edges(other.boxes) != _edges(read[0].boxes) for other in read)
+    of_image = [result for result in readings[0] if _place(result) is None]
+    shown = {str(result.get("id")) for result in readings[0] if _place(result) is not None}
+    attributes = _attributes(result for result in of_image if str(result.get("id")) not in shown)
+    if "data" not in task:
+        attributes |= {str(key): value for key, value in task.items() if isinstance(value, str) and key not in _OF_TASK}
+    return LabelledFile(image, where, replace(read[0], disputed=differ), attributes=attributes)
 
 
-def _image_names(where: str, data: Mapping[str, Any]) -> list[str]:
-    """What the file may be called: the path's end, and the same without what an upload put before the name."""
+def _image_name(where: str, data: Mapping[str, Any]) -> str:
     keys = [key for key in ("image", "img", "ocr", "url") if isinstance(data.get(key), str)]
     if not keys:
         keys = [key for key, value in data.items() if isinstance(value, str) and "." in value]
     if not keys:
         raise DatasetError(f"{where}: it names no image.")
-    address = urlsplit(data[keys[0]].replace("\\", "/"))
-    path = unquote(parse_qs(address.query).get("d", [address.path])[0])
-    folder, _, name = path.rpartition("/")
-    shorter = _UPLOAD.sub("", name)
-    return [path, f"{folder}/{shorter}", shorter]
+    return str(data[keys[0]])
 
 
 def _readings(where: str, task: Mapping[str, Any]) -> list[list[Mapping[str, Any]]]:
@@ -85,31 +106,64 @@ def _results(where: str, result: object) -> list[Mapping[str, Any]]:
 
 
 def _short_form(task: Mapping[str, Any]) -> list[list[Mapping[str, Any]]]:
-    """JSON-MIN: the values of regions stand under the name of their control."""
+    """JSON-MIN: the values of regions stand under the name of their control.
+
+    A task that somebody submitted has an ``annotation_id``, also where nothing is marked.
+    """
     results: list[Mapping[str, Any]] = []
     for value in task.values():
         for region in value if isinstance(value, list) else ():
-            kinds = [kind for kind in _SHAPES if isinstance(region, dict) and kind in region]
+            kinds = [kind for kind in (*_KINDS, *_WITHOUT_AREA) if isinstance(region, dict) and kind in region]
             if kinds:
                 results.append({"type": kinds[0], "value": region, **region})
-    return [results] if results else []
+            elif isinstance(region, dict) and {"x", "y"} & set(region):
+                results.append({"type": _labelling(region), "value": region})
+    return [results] if results or task.get("annotation_id") is not None else []
 
 
-def _boxes(
-    where: str, results: Sequence[Mapping[str, Any]], size: tuple[int, int], options: ReadOptions
-) -> tuple[ImportedBox, ...]:
-    boxes = []
+def _labelling(region: Mapping[str, Any]) -> str:
+    """What JSON-MIN calls a region that has no labels of a kind that is known."""
+    return next((key for key in region if key.endswith("labels")), "region")
+
+
+def _place(result: Mapping[str, Any]) -> str | None:
+    """What kind of place a result marks; ``None`` where it says something and marks none."""
+    kind = str(result.get("type"))
+    return None if kind in (*_SAID, "relation", "None") and not _is_place(result) else kind
+
+
+def _is_place(result: Mapping[str, Any]) -> bool:
+    """Whether a result that has no type that is known lies somewhere."""
+    return result.get("type") is None and isinstance(result.get("value"), dict) and "x" in result["value"]
+
+
+def _marks(where: str, results: Sequence[Mapping[str, Any]], size: tuple[int, int], options: ReadOptions) -> ImageMarks:
+    return account(
+        ((f"{where}, result {n}", region) for n, region in _regions(results)),
+        partial(_box, size=size, options=options),
+        options.silence_or(Silence.NEGATIVE),  # somebody submitted it
+    )
+
+
+def _regions(results: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, _Region]]:
+    """(position of its shape, region) of each region: results of one id are about one place."""
+    grouped: dict[object, list[tuple[int, Mapping[str, Any]]]] = {}
     for position, result in enumerate(results, start=1):
-        place = f"{where}, result {position}"
-        kind = str(result.get("type"))
-        if kind in _SHAPES:
-            boxes.append(_box(place, kind, result, size, options))
-        elif kind not in _WITHOUT_BOX:
-            raise DatasetError(f"{place}: regions of the type {kind!r} cannot be read; export boxes or polygons.")
-    return tuple(boxes)
+        grouped.setdefault(result.get("id", position), []).append((position, result))
+    for group in grouped.values():
+        places = [(position, result) for position, result in group if _place(result) is not None]
+        if places:  # the shape may be there bare and with labels
+            position, shape = max(places, key=lambda placed: str(placed[1].get("type")).endswith("labels"))
+            yield position, _Region(shape, tuple(result for _, result in group if result is not shape))
 
 
-def _box(where: str, kind: str, result: Mapping[str, Any], size: tuple[int, int], options: ReadOptions) -> ImportedBox:
+def _box(where: str, region: _Region, size: tuple[int, int], options: ReadOptions) -> ImportedBox:
+    result = region.shape
+    kind = str(result.get("type"))
+    if kind in _WITHOUT_AREA:
+        raise PassedOverError(f"{_WITHOUT_AREA[kind]}, which has no area")
+    if kind not in _KINDS:
+        raise UnknownMarkError(f"a region of the type {kind[:40]!r}")
     stated = (result.get("original_height"), result.get("original_width"))
     if None not in stated and stated != size:
         raise DatasetError(
@@ -120,38 +174,78 @@ def _box(where: str, kind: str, result: Mapping[str, Any], size: tuple[int, int]
         raise DatasetError(f"{where}: it was drawn on a turned image; turn the view back and export again.")
     rows, columns = size
     value = member(where, result, "value")
-    names = value.get(kind)
-    label = str(names[0]) if isinstance(names, list) and names else options.label
-    if not label:
-        raise DatasetError(f"{where}: the region has no label.")
+    attributes = _attributes(region.said)
+    label = _label(where, kind, region, attributes, options)
+    more: dict[str, Any] = {"attributes": attributes}
 
     def share(key: str, of: int) -> float:
         return number(where, key, member(where, value, key)) * of / 100
 
-    match _SHAPES[kind]:
+    match _KINDS[kind]:
         case "rectangle":
             corner = (share("x", columns), share("y", rows))
             extent = (share("width", columns), share("height", rows))
             turned = number(where, "rotation", value.get("rotation", 0))
-            return turned_rectangle(where, corner, extent, turned, corner, label)
+            return turned_rectangle(corner, extent, turned, corner, label, **more)
         case "ellipse":
             center = (share("x", columns), share("y", rows))
             radii = (share("radiusX", columns), share("radiusY", rows))
-            return ellipse(where, center, radii, number(where, "rotation", value.get("rotation", 0)), label)
+            return ellipse(center, radii, number(where, "rotation", value.get("rotation", 0)), label, **more)
+        case "brush":
+            return _painted(where, value, size, label, more)
         case _:
             corners = [numbers(where, "a corner", corner) for corner in member(where, value, "points")]
             if any(len(corner) != 2 for corner in corners):
                 raise DatasetError(f"{where}: a polygon's corner has not two numbers.")
-            return outlined(where, [(x * columns / 100, y * rows / 100) for x, y in corners], label)
+            return outlined([(x * columns / 100, y * rows / 100) for x, y in corners], label, **more)
 
 
-def _choices(results: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    chosen = {}
-    for result in results:
+def _label(where: str, kind: str, region: _Region, attributes: Mapping[str, str], options: ReadOptions) -> str:
+    """The shape's own label, or that of a result with its id; the attribute asked for goes before."""
+    if options.label_key:
+        if options.label_key not in attributes and not options.label:
+            raise DatasetError(f"{where}: it has no attribute {options.label_key!r}; it has {sorted(attributes)}.")
+        return attributes.get(options.label_key) or str(options.label)
+    for result, key in ((region.shape, kind), (region.shape, "labels"), *((said, "labels") for said in region.said)):
         value = result.get("value")
-        if result.get("type") == "choices" and isinstance(value, dict) and isinstance(value.get("choices"), list):
-            chosen[str(result.get("from_name", "choice"))] = ", ".join(map(str, value["choices"]))
-    return chosen
+        names = value.get(key) if isinstance(value, dict) else None
+        if isinstance(names, list) and names:
+            return str(names[0])
+    if not options.label:
+        raise DatasetError(f"{where}: the region has no label.")
+    return options.label
+
+
+def _painted(
+    where: str, value: Mapping[str, Any], size: tuple[int, int], label: str, more: Mapping[str, Any]
+) -> ImportedBox:
+    """The box around what a brush painted: runs of red, green, blue and opacity."""
+    if value.get("format", "rle") != "rle" or not isinstance(value.get("rle"), list):
+        raise UnknownMarkError("a brush region without run lengths")
+    try:
+        painted = unpack_runs(bytes(value["rle"])).reshape(*size, 4)[..., 3] > 0
+    except (ValueError, TypeError):
+        raise DatasetError(f"{where}: its run lengths are not those of an image of its size.") from None
+    if not painted.any():
+        raise PassedOverError("a brush region without area")
+    down, across = np.flatnonzero(painted.any(axis=1)), np.flatnonzero(painted.any(axis=0))
+    box = Box(float(across[0]), float(down[0]), float(across[-1] + 1), float(down[-1] + 1))
+    return ImportedBox(box, label, **more)
+
+
+def _attributes(results: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """What results say, by the names of their controls."""
+    said: dict[str, str] = {}
+    for result in results:
+        kind, value = str(result.get("type")), result.get("value")
+        if kind == "labels" or not isinstance(value, dict):
+            continue
+        found = value.get("text") if kind == "textarea" else value.get(kind)
+        words = found if isinstance(found, list) else [found]
+        text = ", ".join(" / ".join(map(str, word)) if isinstance(word, list) else str(word) for word in words)
+        if found is not None and text.strip():
+            said[str(result.get("from_name", "choice"))] = text
+    return said
 
 
 def _edges(boxes: Sequence[ImportedBox]) -> list[tuple[str, ...]]:

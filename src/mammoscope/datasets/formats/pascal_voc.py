@@ -6,11 +6,16 @@ the box, so that ``xmin = 1, xmax = 10`` covers the first ten columns.
 LabelMe: a JSON file per image (https://github.com/wkentaro/labelme).
 """
 
+import base64
 import math
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
+from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from mammoscope.datasets.errors import DatasetError
 from mammoscope.datasets.files import check_unpacked
@@ -19,12 +24,11 @@ from mammoscope.datasets.formats.base import (
     LabelledFile,
     ReadOptions,
     ellipse,
-    no_area,
     outlined,
     rectangle,
 )
 from mammoscope.datasets.formats.parsing import member, number, numbers, read_json_text, read_text
-from mammoscope.datasets.records import ImportedBox
+from mammoscope.datasets.image_marks import ImportedBox, PassedOverError, Silence, UnknownMarkError, account
 
 _ATTRIBUTES = ("pose", "truncated", "difficult", "occluded")
 
@@ -66,22 +70,25 @@ def _read_file(path: Path, images: ImageFolder, options: ReadOptions) -> Labelle
     image = images.find([name for name in (named, path.stem) if name], str(path))
     size = root.find("size")
     rows, columns = (None, None) if size is None else (_side(path, size, side) for side in ("height", "width"))
-    boxes = tuple(_box(path, number, entry, options) for number, entry in enumerate(root.findall("object"), start=1))
-    return LabelledFile(image, str(path), boxes, rows or None, columns or None)  # some programs write a size of 0
+    marks = account(
+        ((f"{path}, object {n}", entry) for n, entry in enumerate(root.findall("object"), start=1)),
+        partial(_box, options=options),
+        options.silence_or(Silence.NEGATIVE),  # somebody saved a file for it
+    )
+    return LabelledFile(image, str(path), marks, rows or None, columns or None)  # some programs write a size of 0
 
 
 def _side(path: Path, size: ET.Element, side: str) -> int:
     return int(number(str(path), f"the size's {side}", size.findtext(side)))
 
 
-def _box(path: Path, position: int, entry: ET.Element, options: ReadOptions) -> ImportedBox:
-    where = f"{path}, object {position}"
+def _box(where: str, entry: ET.Element, options: ReadOptions) -> ImportedBox:
     label = (entry.findtext("name") or "").strip() or options.label
     if not label:
         raise DatasetError(f"{where}: it has no name.")
     frame = entry.find("bndbox")
     if frame is None:
-        raise DatasetError(f"{where}: it has no bndbox.")
+        raise UnknownMarkError("an object without a bndbox")
     x0, y0, x1, y1 = (number(where, side, frame.findtext(side)) for side in ("xmin", "ymin", "xmax", "ymax"))
     if options.counts_from == 1:
         if min(x0, y0) < 1:
@@ -91,7 +98,7 @@ def _box(path: Path, position: int, entry: ET.Element, options: ReadOptions) -> 
             )
         x0, y0 = x0 - 1, y0 - 1
     attributes = {key: text.strip() for key in _ATTRIBUTES if (text := entry.findtext(key)) and text.strip()}
-    return rectangle(where, (x0, y0, x1, y1), label, attributes=attributes)
+    return rectangle((x0, y0, x1, y1), label, attributes=attributes)
 
 
 def read_labelme(source: Path, images: ImageFolder, options: ReadOptions) -> Iterator[LabelledFile]:
@@ -110,10 +117,14 @@ def read_labelme(source: Path, images: ImageFolder, options: ReadOptions) -> Ite
             value if isinstance(value := content.get(side), int) and value > 0 else None
             for side in ("imageHeight", "imageWidth")
         )
-        boxes = tuple(_labelme_box(f"{path}, shape {n}", shape, options) for n, shape in enumerate(shapes, start=1))
+        marks = account(
+            ((f"{path}, shape {n}", shape) for n, shape in enumerate(shapes, start=1)),
+            partial(_labelme_box, options=options),
+            options.silence_or(Silence.NEGATIVE),  # somebody saved a file for it
+        )
         flags = content.get("flags")
         attributes = {key: "yes" for key, is_set in flags.items() if is_set} if isinstance(flags, dict) else {}
-        yield LabelledFile(images.find(names, str(path)), str(path), boxes, rows, columns, attributes=attributes)
+        yield LabelledFile(images.find(names, str(path)), str(path), marks, rows, columns, attributes=attributes)
 
 
 def _labelme_box(where: str, shape: Any, options: ReadOptions) -> ImportedBox:
@@ -126,20 +137,43 @@ def _labelme_box(where: str, shape: Any, options: ReadOptions) -> ImportedBox:
     more = {"attributes": _attributes(shape)}
     kind = shape.get("shape_type") or "polygon"  # files before version 3 have polygons only
     match kind, corners:
-        case ("rectangle" | "mask", [[x0, y0], [x1, y1]]):
-            return rectangle(where, (x0, y0, x1, y1), label, **more)
+        case ("mask", [[x0, y0], [x1, y1]]):
+            rows, columns = _mask_size(where, shape)
+            return rectangle((x0, y0, x0 + columns, y0 + rows) if rows else (x0, y0, x1, y1), label, **more)
+        case ("rectangle", [[x0, y0], [x1, y1]]):
+            return rectangle((x0, y0, x1, y1), label, **more)
         case ("circle", [[cx, cy], [x, y]]):
             radius = math.hypot(x - cx, y - cy)
-            return ellipse(where, (cx, cy), (radius, radius), 0, label, **more)
-        case ("polygon" | "rectangle" | "linestrip" | "oriented_rectangle", _):
-            return outlined(where, [(x, y) for x, y in corners], label, **more)
+            return ellipse((cx, cy), (radius, radius), 0, label, **more)
+        case ("polygon" | "rectangle" | "linestrip" | "oriented_rectangle" | "rotation" | "quadrilateral", _):
+            return outlined([(x, y) for x, y in corners], label, **more)
+        case ("point" | "points" | "line", _):
+            raise PassedOverError(f"a {kind}, which has no area")
         case _:
-            raise no_area(where, str(kind))
+            raise UnknownMarkError(f"the shape_type {str(kind)[:40]!r} with {len(corners)} points")
+
+
+def _mask_size(where: str, shape: dict[str, Any]) -> tuple[int, int]:
+    """(rows, columns) of a mask's picture; its two points are pixels that both belong to it."""
+    coded = shape.get("mask")
+    if not isinstance(coded, str) or not coded:
+        return 0, 0
+    try:
+        with Image.open(BytesIO(base64.b64decode(coded))) as picture:
+            return picture.height, picture.width
+    except (OSError, ValueError):
+        raise DatasetError(f"{where}: its mask is not a picture that can be read.") from None
 
 
 def _attributes(shape: dict[str, Any]) -> dict[str, str]:
     flags = shape.get("flags")
     found = {key: "yes" for key, is_set in flags.items() if is_set} if isinstance(flags, dict) else {}
+    of_x_anylabeling = shape.get("attributes")
+    for key, value in of_x_anylabeling.items() if isinstance(of_x_anylabeling, dict) else ():
+        if str(value).strip():
+            found[str(key)] = str(value)
+    if shape.get("difficult") is True:
+        found["difficult"] = "yes"
     if description := str(shape.get("description") or "").strip():
         found["description"] = description
     return found

@@ -12,6 +12,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,6 @@ from mammoscope.datasets.formats.base import (
     ReadOptions,
     ellipse,
     label_of,
-    no_area,
     outlined,
     rectangle,
 )
@@ -36,10 +36,12 @@ from mammoscope.datasets.formats.parsing import (
     read_table,
     read_text,
 )
-from mammoscope.datasets.records import ImportedBox
+from mammoscope.datasets.image_marks import ImportedBox, PassedOverError, Silence, UnknownMarkError, account
 
 _KINDS = {1: "point", 5: "line"}
 _COLUMNS = ("file_list", "spatial_coordinates", "metadata")
+_Region = tuple[Any, dict[str, str]]
+"""A shape of VIA 3, and what was said of it."""
 
 
 def read_via3_json(
@@ -47,7 +49,7 @@ def read_via3_json(
 ) -> Iterator[LabelledFile]:
     """Read a project; views of several files, which VIA 3 has for comparing, are refused."""
     names = _names(content.get("attribute"))
-    boxes: dict[Path, list[ImportedBox]] = {}
+    shapes: dict[Path, list[tuple[str, _Region]]] = {}
     of_view: dict[str, Path] = {}
     for view_id, view in content["view"].items():
         where = f"{source}, view {view_id}"
@@ -57,16 +59,15 @@ def read_via3_json(
         file = member(where, content.get("file"), str(files[0]))
         image = images.find([str(file.get("fname") or member(where, file, "src"))], where)
         of_view[view_id] = image
-        boxes.setdefault(image, [])
+        shapes.setdefault(image, [])
     for key, entry in content["metadata"].items():
         where = f"{source}, metadata {key}"
         image_of = of_view.get(str(member(where, entry, "vid")))
         if image_of is None:
             raise DatasetError(f"{where}: its view is not there.")
         if shape := entry.get("xy"):
-            boxes[image_of].append(_box(where, shape, _said(entry.get("av"), names), options))
-    for image, theirs in boxes.items():
-        yield LabelledFile(image, f"{source}, {image.name}", tuple(theirs))
+            shapes[image_of].append((where, (shape, _said(entry.get("av"), names))))
+    yield from _labelled(source, shapes, options)
 
 
 def read_via3_csv(source: Path, text: str, images: ImageFolder, options: ReadOptions) -> Iterator[LabelledFile]:
@@ -78,20 +79,27 @@ def read_via3_csv(source: Path, text: str, images: ImageFolder, options: ReadOpt
         raise DatasetError(f"{source}: the column {missing[0]!r} is missing in its CSV_HEADER.")
     names = _names(_attribute_table(comments))
     body = "\n".join([head, *("" if line.startswith("#") else line for line in lines)])
-    boxes: dict[Path, list[ImportedBox]] = {}
+    shapes: dict[Path, list[tuple[str, _Region]]] = {}
     for line, row in read_table(source, body):
         where = f"{source}, line {line - 1}"  # one line stands before those of the file
         # VIA writes the list's first quote without doubling it, so that it arrives without
         files = re.findall(r'[^\[\]",]+', row["file_list"])
         if len(files) != 1:
             raise DatasetError(f"{where}: it names {len(files)} files; only rows of one image are read.")
-        there = boxes.setdefault(images.find(files, where), [])
+        there = shapes.setdefault(images.find(files, where), [])
         if shape := _json(where, row["spatial_coordinates"] or "[]"):
-            there.append(_box(where, shape, _said(_json(where, row["metadata"] or "{}"), names), options))
-    if not boxes:
+            there.append((where, (shape, _said(_json(where, row["metadata"] or "{}"), names))))
+    if not shapes:
         raise DatasetError(f"{source} has no rows.")
-    for image, theirs in boxes.items():
-        yield LabelledFile(image, f"{source}, {image.name}", tuple(theirs))
+    yield from _labelled(source, shapes, options)
+
+
+def _labelled(
+    source: Path, shapes: Mapping[Path, list[tuple[str, _Region]]], options: ReadOptions
+) -> Iterator[LabelledFile]:
+    for image, theirs in shapes.items():
+        marks = account(theirs, partial(_box, options=options), options.silence_or(Silence.NEGATIVE))
+        yield LabelledFile(image, f"{source}, {image.name}", marks)
 
 
 def _attribute_table(comments: list[str]) -> Any:
@@ -133,22 +141,23 @@ def _said(values: object, names: Mapping[str, tuple[str, dict[str, str]]]) -> di
     return said
 
 
-def _box(where: str, shape: object, attributes: dict[str, str], options: ReadOptions) -> ImportedBox:
+def _box(where: str, region: _Region, options: ReadOptions) -> ImportedBox:
+    shape, attributes = region
     kind, *values = numbers(where, "its shape", shape)
     label = label_of(where, attributes, options)
     more = {"attributes": attributes}
     match int(kind), values:
         case (2, [x, y, width, height]):
-            return rectangle(where, (x, y, x + width, y + height), label, **more)
+            return rectangle((x, y, x + width, y + height), label, **more)
         case (3, [cx, cy, radius]):
-            return ellipse(where, (cx, cy), (radius, radius), 0, label, **more)
+            return ellipse((cx, cy), (radius, radius), 0, label, **more)
         case (4, [cx, cy, rx, ry]):
-            return ellipse(where, (cx, cy), (rx, ry), 0, label, **more)
+            return ellipse((cx, cy), (rx, ry), 0, label, **more)
         case (6 | 7, corners) if len(corners) % 2 == 0:
-            return outlined(where, list(pairwise(corners))[::2], label, **more)
+            return outlined(list(pairwise(corners))[::2], label, **more)
         case (1 | 5 as number, _):
-            raise no_area(where, _KINDS[number])
-    raise DatasetError(f"{where}: {str(shape)[:40]} is no shape of VIA that can be read.")
+            raise PassedOverError(f"a {_KINDS[number]}, which has no area")
+    raise UnknownMarkError(f"the VIA shape of kind {kind:g} with {len(values)} numbers")
 
 
 _CSV_COLUMNS = ("filename", "region_shape_attributes", "region_attributes")
@@ -178,13 +187,13 @@ def _read_json(source: Path, content: Any, images: ImageFolder, options: ReadOpt
         listed = list(regions.values()) if isinstance(regions, dict) else regions
         if not isinstance(listed, list):
             raise DatasetError(f"{where}: its regions are no list.")
-        boxes = tuple(
-            _via_box(f"{where}, region {position}", member(where, region, "shape_attributes"),
-                 region.get("region_attributes"), options)
-            for position, region in enumerate(listed, start=1)
+        marks = account(
+            ((f"{where}, region {position}", (member(where, region, "shape_attributes"),
+              region.get("region_attributes"))) for position, region in enumerate(listed, start=1)),
+            partial(_via_box, options=options), options.silence_or(Silence.NEGATIVE),
         )  # fmt: skip
         yield LabelledFile(
-            images.find([str(name)], where), where, boxes, attributes=_plain(entry.get("file_attributes"))
+            images.find([str(name)], where), where, marks, attributes=_plain(entry.get("file_attributes"))
         )
 
 
@@ -193,18 +202,19 @@ def _read_csv(source: Path, text: str, images: ImageFolder, options: ReadOptions
     text = text.lstrip("#")
     if missing := [name for name in _CSV_COLUMNS if name not in columns_of(text)]:
         raise DatasetError(f"{source}, line 1: a column {missing[0]!r} is missing: this is not a CSV file of VIA.")
-    boxes: dict[Path, list[ImportedBox]] = {}
+    regions: dict[Path, list[tuple[str, tuple[Any, object]]]] = {}
     first: dict[Path, tuple[str, dict[str, Any]]] = {}
     for line, row in read_table(source, text):
         where = f"{source}, line {line}"
         image = images.find([row["filename"]], where)
         first.setdefault(image, (where, _plain(_cell(where, row.get("file_attributes", "")))))
         shape = _cell(where, row["region_shape_attributes"])
-        there = boxes.setdefault(image, [])
+        there = regions.setdefault(image, [])
         if shape:
-            there.append(_via_box(where, shape, _cell(where, row["region_attributes"]), options))
+            there.append((where, (shape, _cell(where, row["region_attributes"]))))
     for image, (where, attributes) in first.items():
-        yield LabelledFile(image, where, tuple(boxes[image]), attributes=attributes)
+        marks = account(regions[image], partial(_via_box, options=options), options.silence_or(Silence.NEGATIVE))
+        yield LabelledFile(image, where, marks, attributes=attributes)
 
 
 def _cell(where: str, text: str) -> dict[str, Any]:
@@ -217,7 +227,8 @@ def _cell(where: str, text: str) -> dict[str, Any]:
     return content
 
 
-def _via_box(where: str, shape: Mapping[str, Any], said: object, options: ReadOptions) -> ImportedBox:
+def _via_box(where: str, region: tuple[Any, object], options: ReadOptions) -> ImportedBox:
+    shape, said = region
     attributes = _plain(said)
     label = label_of(where, attributes, options)
     more = {"attributes": attributes}
@@ -228,20 +239,22 @@ def _via_box(where: str, shape: Mapping[str, Any], said: object, options: ReadOp
     match member(where, shape, "name"):
         case "rect":
             x, y = value("x"), value("y")
-            return rectangle(where, (x, y, x + value("width"), y + value("height")), label, **more)
+            return rectangle((x, y, x + value("width"), y + value("height")), label, **more)
         case "circle":
-            return ellipse(where, (value("cx"), value("cy")), (value("r"), value("r")), 0, label, **more)
+            return ellipse((value("cx"), value("cy")), (value("r"), value("r")), 0, label, **more)
         case "ellipse":
             turned = math.degrees(value("theta")) if "theta" in shape else 0
-            return ellipse(where, (value("cx"), value("cy")), (value("rx"), value("ry")), turned, label, **more)
+            return ellipse((value("cx"), value("cy")), (value("rx"), value("ry")), turned, label, **more)
         case "polygon" | "polyline":
             xs = numbers(where, "all_points_x", member(where, shape, "all_points_x"))
             ys = numbers(where, "all_points_y", member(where, shape, "all_points_y"))
             if len(xs) != len(ys):
                 raise DatasetError(f"{where}: {len(xs)} x and {len(ys)} y of a polygon's corners.")
-            return outlined(where, list(zip(xs, ys, strict=True)), label, **more)
+            return outlined(list(zip(xs, ys, strict=True)), label, **more)
+        case "point" | "line":
+            raise PassedOverError(f"a {shape['name']}, which has no area")
         case kind:
-            raise no_area(where, str(kind))
+            raise UnknownMarkError(f"the VIA shape {str(kind)[:40]!r}")
 
 
 def _plain(attributes: object) -> dict[str, Any]:

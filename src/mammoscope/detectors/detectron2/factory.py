@@ -14,7 +14,7 @@ from mammoscope.detectors.detectron2.backbone import (
 from mammoscope.detectors.detectron2.boxes import Anchors
 from mammoscope.detectors.detectron2.faster_rcnn import FasterRCNN
 from mammoscope.detectors.detectron2.retinanet import RetinaNet
-from mammoscope.detectors.spec import Architecture, DetectorSpec
+from mammoscope.detectors.spec import Architecture, Backbone, DetectorSpec
 
 _STRIDES = {Architecture.RETINANET: (8, 16, 32, 64, 128), Architecture.FASTER_RCNN: (4, 8, 16, 32, 64)}
 
@@ -30,7 +30,7 @@ def build_detectron2(spec: DetectorSpec, *, load_weights: bool = True) -> Retina
     options, retina = spec.detectron2, spec.architecture is Architecture.RETINANET
     norm_name = options.backbone_norm or ("group" if spec.weights == "none" else "frozen_batch")
     resnet = ResNet(
-        spec.backbone,
+        Backbone(spec.backbone),
         len(options.pixel_mean),
         group_norm if norm_name == "group" else frozen_batch_norm,
         frozen_stages=spec.frozen_stages,
@@ -45,7 +45,7 @@ def build_detectron2(spec: DetectorSpec, *, load_weights: bool = True) -> Retina
     anchors = Anchors(
         _per_level(options.anchor_sizes or _sizes(spec)),
         _per_level(options.anchor_ratios),
-        _STRIDES[spec.architecture],
+        _STRIDES[Architecture(spec.architecture)],
         options.anchor_offset,
     )
     if retina:

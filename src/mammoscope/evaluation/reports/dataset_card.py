@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from mammoscope import __version__
 from mammoscope.datasets import DatasetError, open_index
+from mammoscope.datasets.collections import originals
 from mammoscope.datasets.dataset import ANNOTATIONS, SPLITS
 from mammoscope.datasets.files import read_json
 from mammoscope.evaluation.data_summary import DataCard, counts_in_words, size_histogram, spread_in_words
@@ -19,7 +20,18 @@ if TYPE_CHECKING:
     import pyarrow
 
 _COUNTED = ("split", "fold", "laterality", "view", "density", "pathology", "scanner", "review")
-_COLUMNS = [*_COUNTED, "patient", "study", "rows", "columns", "spacing_mm", "n_boxes", "labels", "box_sides"]
+_COLUMNS = [
+    *_COUNTED,
+    "file_name",
+    "patient",
+    "study",
+    "rows",
+    "columns",
+    "spacing_mm",
+    "n_boxes",
+    "labels",
+    "box_sides",
+]
 _MOST_VALUES = 20
 _BAR = 40  # characters
 
@@ -43,6 +55,7 @@ def dataset_card(folder: Path) -> DataCard:
     facts = [
         ("data set", str(info.get("description") or folder.resolve().name)),
         ("licence", str(info.get("licence") or info.get("license") or "not stated")),
+        *_originals(info, table.column("file_name").to_pylist()),
         ("citation", str(info.get("citation") or info.get("source") or info.get("url") or "not stated")),
         ("images", str(n_images)),
         ("patients", f"{len(per_patient)}, with {spread_in_words(list(per_patient.values()))} images each"),
@@ -111,6 +124,19 @@ def _spacings(values: Sequence[float | None]) -> str:
     low, high = min(known), max(known)
     said = f"{low:g}" if low == high else f"{low:g} to {high:g}"
     return said if len(known) == len(values) else f"{said}, of {len(known)} images"
+
+
+def _originals(info: Mapping[str, Any], names: list[str]) -> list[tuple[str, str]]:
+    """The licences of the collections that images were taken from, by their names: a re-release is not believed."""
+    return [
+        (
+            "licence of the original",
+            f"{count} of {len(names)} images are named as those of {collection.title}: {collection.licence}. Cite: "
+            f"{collection.citation}",
+        )
+        for collection, count in originals(names).items()
+        if info.get("description") != collection.title
+    ]
 
 
 def _patients_by_split(table: "pyarrow.Table") -> list[tuple[str, str]]:

@@ -12,6 +12,7 @@ from mammoscope.node.db import schema as t
 from mammoscope.node.db.engine import RecordStore
 from mammoscope.node.db.mapping import insert_unless_there, load_delivery, lock_study, restate
 from mammoscope.node.db.models import DeliveryOrder, DeliveryRecord, DeliveryStatus, WorkerRecord
+from mammoscope.node.events import Origin
 
 
 class DeliveryRecords(RecordStore):
@@ -98,6 +99,30 @@ class DeliveryRecords(RecordStore):
                     .where(this, d.status == DeliveryStatus.PENDING, d.next_try_at == row.next_try_at)
                     .values(next_try_at=now, waited_seconds=row.waited_seconds - unspent)
                 )
+
+    def standstills(self, due_before: datetime) -> tuple[tuple[str, int], ...]:
+        """Destinations that nothing came to its end at since then, though something was to be sent to them by then.
+
+        Returns
+        -------
+        Names, each with how many reports are to be sent there. A destination that is down is none: its reports wait
+        for their next try, and that is seen.
+        """
+        d, c, r = t.deliveries.c, t.studies.c, t.reports.c
+        due_at = sa.func.coalesce(d.next_try_at, r.made_at)
+        ended = sa.func.max(d.ended_at)
+        overdue = sa.func.sum(sa.case((sa.and_(d.status == DeliveryStatus.PENDING, due_at <= due_before), 1), else_=0))
+        query = (
+            sa.select(d.destination, overdue)
+            .join(t.studies, c.study == d.study)
+            .join(t.reports, sa.and_(r.study == d.study, r.number == d.number))
+            .where(c.origin != Origin.PHANTOM)
+            .group_by(d.destination)
+            .having(overdue > 0, sa.or_(ended.is_(None), ended <= due_before))
+            .order_by(d.destination)
+        )
+        with self._reads.connect() as connection:
+            return tuple((name, int(count)) for name, count in connection.execute(query))
 
     def set_delivery(self, study: str, number: int, delivery: DeliveryRecord) -> bool:
         """Note how the sending of a report to one destination stands now, and of each object in it that is named.

@@ -59,7 +59,7 @@ def open_database(storage: Path, url: str | None = None) -> sa.Engine:
         _bring_up_to_date(engine)
     except SQLAlchemyError as error:
         engine.dispose()
-        raise DatabaseError(f"the database {name_of(engine)} cannot be used ({_cause(error)})") from None
+        raise DatabaseError(f"the database {name_of(engine)} cannot be used ({in_words(error)})") from None
     except DatabaseError:
         engine.dispose()
         raise
@@ -101,7 +101,7 @@ def _bring_up_to_date(engine: sa.Engine) -> None:
 
 
 def _why(error: Exception) -> str:
-    return _cause(error) if isinstance(error, SQLAlchemyError) else where_raised(error)
+    return in_words(error) if isinstance(error, SQLAlchemyError) else where_raised(error)
 
 
 def _revision(connection: sa.Connection) -> str | None:
@@ -204,10 +204,22 @@ def _lock_against_others(connection: sa.Connection) -> None:
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(0x6D616D6D)))
 
 
-def _cause(error: SQLAlchemyError) -> str:
-    """The first line of what the database itself said."""
-    words = str(getattr(error, "orig", None) or error).strip().splitlines()
-    return without_secrets(words[0]) if words else type(error).__name__
+_REMEDIES = {
+    "database or disk is full": "make room on its disk",
+    "disk I/O error": "its disk is full or broken: make room on it, and look at the system's log",
+    "database is locked": "another program holds it: end that one, or try again",
+    "readonly database": "give this account the right to write there, or use the account of the node",
+    "unable to open database file": "give this account the right to write there, and make room on its disk",
+}
+"""By what SQLite says."""
+
+
+def in_words(error: SQLAlchemyError) -> str:
+    """What the database itself said, its first line, and what to do about it; no values of any statement."""
+    words = str(getattr(error, "orig", None) or type(error).__name__).strip().splitlines()
+    said = without_secrets(words[0]) if words else type(error).__name__
+    remedy = next((remedy for part, remedy in _REMEDIES.items() if part in said), None)
+    return said if remedy is None else f"{said}; {remedy}"
 
 
 class RecordStore:

@@ -41,6 +41,7 @@ def load_studies(connection: sa.Connection, studies: Sequence[str]) -> tuple[Stu
             origin=row["origin"],
             first_received_at=row["first_received_at"],
             last_received_at=row["last_received_at"],
+            arrivals=row["arrivals"],
             objects=tuple(_object(r) for r in objects[study]),
             reports=tuple(reports[study]),
             failures=tuple(Failure.model_validate(r) for r in failures[study]),

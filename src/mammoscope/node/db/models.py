@@ -3,7 +3,7 @@
 from datetime import datetime
 from enum import StrEnum
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from mammoscope.findings import ReadingStatus
 from mammoscope.node.events import Origin
@@ -215,7 +215,13 @@ class Failure(_Record):
 
 
 class StudyRecord(_Record):
-    """All that the node knows of one study."""
+    """All that the node knows of one study.
+
+    Parameters
+    ----------
+    arrivals
+        As of `ReadingOrder`.
+    """
 
     study_instance_uid: str
     state: StudyState
@@ -225,6 +231,7 @@ class StudyRecord(_Record):
     objects: tuple[ObjectRecord, ...] = ()
     reports: tuple[Report, ...] = ()
     failures: tuple[Failure, ...] = ()
+    arrivals: int = Field(default=0, exclude=True, repr=False)
 
     @property
     def images(self) -> tuple[ImageRecord, ...]:

@@ -36,10 +36,11 @@ from mammoscope.node.db.models import (
     Whereabouts,
     WorkerRecord,
 )
-from mammoscope.node.db.studies import ReadingRecords
+from mammoscope.node.db.studies import Attempt, ReadingRecords
 from mammoscope.node.events import Origin
 
 __all__ = [
+    "Attempt",
     "Counts",
     "DeliveryOrder",
     "DeliveryRecord",
@@ -196,6 +197,13 @@ class Records(ReadingRecords, DeliveryRecords, WorkerRecords):
         o = t.objects.c
         this = (o.sop_instance == sop_instance) & (o.sop_class == sop_class)
         query = sa.select(o.study).where(this, o.whereabouts != Whereabouts.REMOVED)
+        with self._reads.connect() as connection:
+            return connection.execute(query.limit(1)).first() is not None
+
+    def holds_under_any_class(self, sop_instance: str) -> bool:
+        """Whether an image of any study is kept safely now, by its UID alone."""
+        o = t.objects.c
+        query = sa.select(o.study).where(o.sop_instance == sop_instance, o.whereabouts != Whereabouts.REMOVED)
         with self._reads.connect() as connection:
             return connection.execute(query.limit(1)).first() is not None
 

@@ -1,6 +1,7 @@
 """`ReadingRecords`: which studies are to be read, what became of it, and what need no longer be kept."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -18,6 +19,37 @@ from mammoscope.node.db.models import (
     Whereabouts,
 )
 from mammoscope.node.events import Origin
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A try to read a study, as of its beginning.
+
+    Parameters
+    ----------
+    number
+        Of `ReadingOrder.attempt`.
+    arrivals
+        Of `ReadingOrder.arrivals`: a wish that a person has told since then is not fulfilled by it.
+    """
+
+    number: int
+    arrivals: int
+
+
+def _is_open(connection: sa.Connection, study: str, attempt: Attempt | None) -> bool:
+    c = t.studies.c
+    return attempt is None or connection.scalar(sa.select(c.attempt).where(c.study == study)) == attempt.number
+
+
+def _end(connection: sa.Connection, study: str, attempt: Attempt | None, *, read_again: bool) -> None:
+    c = t.studies.c
+    told_since = c.arrivals != attempt.arrivals if attempt else sa.false()
+    ended = {"attempt": attempt.number + 1} if attempt else {}
+    wanted = sa.true() if read_again else c.read_again & told_since
+    connection.execute(sa.update(t.studies).where(c.study == study).values(read_again=wanted, **ended))
+    if read_again:
+        tell_workers(connection, study)
 
 
 class ReadingRecords(RecordStore):
@@ -66,13 +98,11 @@ class ReadingRecords(RecordStore):
             connection.execute(sa.update(t.studies).where(this).values(attempt=attempt + 1))
             restate(connection, study)
 
-    def read_again(self, study: str) -> None:
-        """Have a study read again as soon as there is time, though every image of it is covered."""
-        with self._engine.begin() as connection:
-            lock_study(connection, study)
-            connection.execute(sa.update(t.studies).where(t.studies.c.study == study).values(read_again=True))
-            tell_workers(connection, study)
-            restate(connection, study)
+    def is_open(self, study: str, attempt: int) -> bool:
+        """Whether a try to read a study is not over."""
+        c = t.studies.c
+        with self._reads.connect() as connection:
+            return connection.scalar(sa.select(c.attempt).where(c.study == study)) == attempt
 
     def digest(self, study: str, sop_instance: str) -> str | None:
         """Of an image's pixel data, once it was read."""
@@ -99,34 +129,49 @@ class ReadingRecords(RecordStore):
         with self._engine.begin() as connection:
             connection.execute(sa.update(t.objects).where(this).values(tries=0))
 
-    def add_report(self, study: str, report: Report, *, digests: Mapping[str, str] | None = None) -> bool:
+    def add_report(
+        self,
+        study: str,
+        report: Report,
+        *,
+        digests: Mapping[str, str] | None = None,
+        attempt: Attempt | None = None,
+        read_again: bool = False,
+    ) -> bool:
         """Add a report with the deliveries that it has; return whether it was new.
 
-        One of a number that is there changes nothing: a step that a crash cut short is done once.
+        One of a number that is there, or of an attempt that is over, changes nothing: a step that a crash cut short is
+        done once.
 
         Parameters
         ----------
         digests
             Of the images' pixel data, by SOP Instance UID.
+        attempt
+            That made it, which is over with it.
+        read_again
+            Whether to read the study again as soon as there is time, though every image of it is covered.
         """
         o = t.objects.c
         with self._engine.begin() as connection:
             lock_study(connection, study)
-            if not insert_report(connection, study, report):
+            if not (_is_open(connection, study, attempt) and insert_report(connection, study, report)):
                 return False
             for image in report.images:
                 uid = image.sop_instance_uid
                 covered = {"report": report.number, "tries": 0, "digest": (digests or {}).get(uid, o.digest)}
                 connection.execute(sa.update(t.objects).where(o.study == study, o.sop_instance == uid).values(covered))
-            connection.execute(sa.update(t.studies).where(t.studies.c.study == study).values(read_again=False))
+            _end(connection, study, attempt, read_again=read_again)
             restate(connection, study)
             return True
 
-    def add_failure(self, study: str, failure: Failure) -> None:
-        """Add a failure; its images count as put aside."""
+    def add_failure(self, study: str, failure: Failure, *, attempt: Attempt | None = None) -> None:
+        """Add a failure, with which its attempt is over; its images count as put aside."""
         o = t.objects.c
         with self._engine.begin() as connection:
             lock_study(connection, study)
+            if not _is_open(connection, study, attempt):
+                return
             connection.execute(
                 sa.insert(t.failures).values(
                     study=study, at=failure.at, reason=failure.reason, images=list(failure.images)
@@ -137,8 +182,27 @@ class ReadingRecords(RecordStore):
                 .where(o.study == study, o.sop_instance.in_(failure.images))
                 .values(whereabouts=Whereabouts.ASIDE)
             )
-            connection.execute(sa.update(t.studies).where(t.studies.c.study == study).values(read_again=False))
+            _end(connection, study, attempt, read_again=False)
             restate(connection, study)
+
+    def overdue_studies(self, last_received_before: datetime) -> tuple[int, datetime | None]:
+        """How many studies that were sent to us have an image that no report covers though their last arrived so early.
+
+        Returns
+        -------
+        Their number, and when the last image of the one that waits longest arrived.
+        """
+        c, o = t.studies.c, t.objects.c
+        waits = sa.exists().where(o.study == c.study, o.whereabouts == Whereabouts.KEPT, o.report.is_(None))
+        query = sa.select(sa.func.count(), sa.func.min(c.last_received_at)).where(
+            c.state.in_((StudyState.RECEIVING, StudyState.READING)),
+            c.origin == Origin.SENT,
+            c.last_received_at <= last_received_before,
+            waits,
+        )
+        with self._reads.connect() as connection:
+            count, since = connection.execute(query).one()
+            return int(count), since
 
     def studies_to_clear(self, read_before: datetime) -> tuple[str, ...]:
         """Studies whose images need no longer be kept: all is read and sent, and the last report that old."""

@@ -5,6 +5,7 @@ A try is one piece of durable work. Between tries nothing is held but a time in 
 How each destination of the settings is sent to, and asked whether it will keep what it was sent.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -13,6 +14,7 @@ from typing import Protocol
 
 import structlog
 from pydicom import dcmread
+from sqlalchemy.exc import SQLAlchemyError
 
 from mammoscope.logging import where_raised
 from mammoscope.network import (
@@ -131,6 +133,7 @@ class DeliveryWork:
         self._confirms = confirms
         self._retry_seconds = retry_seconds
         self._on_event = on_event
+        self._unnoted: dict[tuple[str, int, str, int], set[str]] = defaultdict(set)
         work.define(KIND, self.deliver)
 
     def deliver(self, study: str, number: int, destination: str, round_: int, tries: int, origin: str) -> None:
@@ -163,6 +166,7 @@ class DeliveryWork:
             self._put_off(order, delivery.model_copy(update={"objects": objects, "tries": tries}), trouble)
         else:
             self._end(order, delivery.model_copy(update={"objects": objects, "tries": tries}), trouble)
+        self._unnoted.pop(_key(order), None)  # all is noted
 
     def _send(
         self, order: DeliveryOrder, delivery: DeliveryRecord, is_ours: Callable[[], bool]
@@ -172,6 +176,7 @@ class DeliveryWork:
         if send is None:
             return _all_parked(delivery, NO_DESTINATION), ()
         has = self._records.sent_to(order.study, order.destination) if order.round == 1 else frozenset()
+        has |= self._unnoted.get(_key(order), frozenset())
         parcel = self._outbox.parcel(order.study, order.number)
         wanted = [o.sop_instance_uid for o in delivery.objects if o.status is DeliveryStatus.PENDING]
         files = [parcel.file_of(uid) for uid in wanted if uid not in has]
@@ -181,20 +186,34 @@ class DeliveryWork:
         outcomes = {uid: SendingRecord(sop_instance_uid=uid, status=DeliveryStatus.SENT) for uid in has}
         trouble: list[str] = []
         try:
-            note = partial(self._records.note_sent, order.study, order.number, order.destination)
-            sendings = send(there, note, is_ours) if there else ()
+            sendings = send(there, partial(self._note, order), is_ours) if there else ()
         except NetworkError as error:
             trouble = [str(error)]
+        except (OSError, MemoryError) as error:  # nothing that the destination said
+            log.warning("sending failed", study=order.study, error=where_raised(error))
+            trouble = [f"the results cannot be read here now ({type(error).__name__})"]
         except Exception as error:
             log.warning("sending failed", study=order.study, error=where_raised(error))
             return _all_parked(delivery, f"the results cannot be sent ({type(error).__name__})"), ()
         else:
+            self._unnoted[_key(order)] |= {s.sop_instance_uid for s in sendings if s.error is None}
             outcomes |= {sending.sop_instance_uid: _outcome(sending) for sending in sendings}
             trouble = [str(s.error) for s in sendings if s.error is not None and s.error.worth_retrying]
         objects = tuple(
             outcomes.get(o.sop_instance_uid, o) if o.status is DeliveryStatus.PENDING else o for o in delivery.objects
         )
         return objects, tuple(dict.fromkeys(trouble))
+
+    def _note(self, order: DeliveryOrder, sop_instance: str) -> None:
+        """Note what was acknowledged, at least in memory: a database that is full for a moment breaks off no sending.
+
+        Whatever is not noted yet is so with the end of this try, or goes along to the next as what the destination has.
+        """
+        self._unnoted[_key(order)].add(sop_instance)
+        try:
+            self._records.note_sent(order.study, order.number, order.destination, sop_instance)
+        except SQLAlchemyError as error:
+            log.warning("acknowledgement not noted", study=order.study, error=where_raised(error))
 
     def _confirm(self, order: DeliveryOrder, objects: Objects) -> tuple[Objects, tuple[str, ...]]:
         """Ask whether the destination will keep what it took; what it will not is pending again."""
@@ -289,6 +308,11 @@ def _outcome(sending: Sending) -> SendingRecord:
 def _all_parked(delivery: DeliveryRecord, reason: str) -> Objects:
     parked = {"status": DeliveryStatus.PARKED, "error": reason}
     return tuple(o.model_copy(update=parked) if o.status is DeliveryStatus.PENDING else o for o in delivery.objects)
+
+
+def _key(order: DeliveryOrder) -> tuple[str, int, str, int]:
+    """A round of a delivery."""
+    return order.study, order.number, order.destination, order.round
 
 
 def peer_of(settings: DestinationSettings | SourceSettings) -> Peer:

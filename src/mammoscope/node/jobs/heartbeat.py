@@ -46,6 +46,7 @@ class Heartbeat:
         self._dead_after = dead_after_seconds
         self._clock = clock
         self._seen: dict[str, tuple[int, float]] = {}
+        self._unknown_since: dict[str, float] = {}
         self._kept_at = clock()
         self._beat_at: float | None = None
         self._losses = 0
@@ -69,12 +70,14 @@ class Heartbeat:
         if self._clock() - self._kept_at > self._dead_after / 2:
             # We were asleep, or the database was away: who stood still meanwhile need not be dead.
             self._seen.clear()
+            self._unknown_since.clear()
         self._beat()
         others = [worker for worker in self._records.workers() if worker.name != self._work.worker]
         for worker in others:
             if self._is_dead(worker):
                 self._declare_dead(worker)
         self._seen = {worker.name: self._seen[worker.name] for worker in others if worker.name in self._seen}
+        self._take_from_the_unknown({worker.name for worker in others})
         self._kept_at = self._clock()
 
     def claim(self) -> Callable[[], bool]:
@@ -120,6 +123,20 @@ class Heartbeat:
         self._records.declare_dead(worker.name, worker.beats, take_over)
         # It may live after all; its count then begins anew, and what was seen of it before says nothing about it.
         del self._seen[worker.name]
+
+    def _take_from_the_unknown(self, others: set[str]) -> None:
+        """Take over from those who have work in hand and are in no record.
+
+        Such a one was found dead, began more work all the same, and died before its next beat.
+        """
+        now = self._clock()
+        unknown = self._work.holders() - others - {self._work.worker}
+        self._unknown_since = {name: self._unknown_since.get(name, now) for name in unknown}
+        for name, since in list(self._unknown_since.items()):
+            if now - since >= self._dead_after:
+                count = self._work.take_over(name)
+                log.warning("work of a dead worker taken over", worker=name, pieces=count)
+                del self._unknown_since[name]
 
     def _run(self) -> None:
         while not self._stopping.wait(self._beat_every):

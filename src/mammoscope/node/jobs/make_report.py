@@ -10,6 +10,7 @@ import structlog
 from mammoscope.findings import Algorithm, Reading
 from mammoscope.network import REPORTED_SOP_CLASSES
 from mammoscope.node.db.repository import (
+    Attempt,
     DeliveryRecord,
     DeliveryStatus,
     ImageRecord,
@@ -87,11 +88,18 @@ class Reporter:
         study: str,
         outcomes: Sequence[ReadMammogram | Reading],
         *,
+        attempt: Attempt,
         digests: Mapping[str, str],
         reading_seconds: float,
         waited_seconds: float,
+        read_again: bool = False,
     ) -> None:
-        """Make a study's next report: first the objects, on the disk, then the record of them.
+        """Make a study's next report: first the objects, on the disk, then the record of them, which ends the attempt.
+
+        Parameters
+        ----------
+        read_again
+            Whether the study is to be read again as soon as there is time.
 
         Raises
         ------
@@ -135,7 +143,7 @@ class Reporter:
             absent_views=absent,
             deliveries=tuple(self._delivery(record, destination, results) for destination in destinations),
         )
-        if self._records.add_report(study, report, digests=digests):
+        if self._records.add_report(study, report, digests=digests, attempt=attempt, read_again=read_again):
             self._tell(record, report)
 
     def _delivery(self, record: StudyRecord, destination: DestinationSettings, results: StudyResults) -> DeliveryRecord:

@@ -6,18 +6,21 @@ holds a thread, and is by the wall clock.
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 import structlog
-from dbos import DBOS, DBOSConfig, SetEnqueueOptions, SetWorkflowID
+from dbos import DBOS, DBOSConfig, SetEnqueueOptions, SetWorkflowID, WorkflowStatus
+from sqlalchemy.exc import SQLAlchemyError
 
 from mammoscope.logging import where_raised
 from mammoscope.network import ServiceError
-from mammoscope.node.db.engine import dialect_url
+from mammoscope.node.db.engine import dialect_url, in_words
 
 SQLITE_FILE = "work.sqlite"
 SCHEMA = "mammoscope_work"
@@ -25,6 +28,8 @@ STEPS_VERSION = "1"
 """Of the steps: work begun by other steps is begun anew instead of resumed."""
 POLL_SECONDS = 0.25
 SWEEP_AT_ONCE = 1000
+STRAY_SECONDS = 5.0
+"""Work that is written down as ours and in no hand for so long is in nobody's; it takes some moments to begin it."""
 
 _OVER = ["SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
 
@@ -55,8 +60,9 @@ class DurableWork:
         self._kinds: dict[str, Callable[..., None]] = {}
         self._registered: dict[str, Callable[..., None]] = {}
         self._steps: dict[str, Callable[..., Any]] = {}
-        self._running = 0
+        self._in_hand: Counter[str] = Counter()
         self._changed = threading.Condition()
+        self._loose_since: dict[str, float] = {}
 
     def define(self, kind: str, work: Callable[..., None]) -> None:
         """Say what is done for a kind of work, before the start.
@@ -101,12 +107,17 @@ class DurableWork:
         except Exception as error:
             DBOS.destroy(destroy_registry=True)
             _one_at_a_time.release()
-            raise ServiceError(f"the queue of work cannot be used ({where_raised(error)})") from error
+            why = in_words(error) if isinstance(error, SQLAlchemyError) else where_raised(error)
+            raise ServiceError(f"the queue of work {self._where} cannot be used ({why})") from error
+
+    @property
+    def _where(self) -> str:
+        return str(self._storage / SQLITE_FILE) if self._database is None else "in the database"
 
     def stop(self, timeout_seconds: float) -> None:
         """Wait a while for what is in hand, and end; what is not done by then is resumed at the next start."""
         with self._changed:
-            self._changed.wait_for(lambda: self._running == 0, timeout_seconds)
+            self._changed.wait_for(lambda: not self._in_hand, timeout_seconds)
         DBOS.destroy(destroy_registry=True)
         _one_at_a_time.release()
 
@@ -125,15 +136,33 @@ class DurableWork:
 
     def take_over(self, worker: str) -> int:
         """Give what a dead worker had in hand to those who live; return how much it was."""
-        left = DBOS.list_workflows(
-            status="PENDING", executor_id=worker, load_input=False, load_output=False, limit=None
-        )
+        return self._give_back((work.workflow_id, work.queue_name) for work in _taken() if work.executor_id == worker)
+
+    def holders(self) -> frozenset[str]:
+        """Names of the workers that are written down as having work in hand."""
+        return frozenset(work.executor_id for work in _taken() if work.executor_id is not None)
+
+    def resume_strays(self) -> int:
+        """Give back to the queues what is written down as in our hand and is not; return how much it was.
+
+        A database that does not take a note for a moment (its disk is full, say) leaves such work behind: it ended, or
+        was never begun, and nobody could write that down.
+        """
+        ours = {work.workflow_id: work.queue_name for work in _taken() if work.executor_id == self.worker}
+        now = time.monotonic()
+        with self._changed:
+            loose = [name for name in ours if name not in self._in_hand]
+        self._loose_since = {name: self._loose_since.get(name, now) for name in loose}
+        strays = [name for name, since in self._loose_since.items() if now - since >= STRAY_SECONDS]
+        return self._give_back((name, ours[name]) for name in strays)
+
+    def _give_back(self, works: Iterable[tuple[str, str | None]]) -> int:
         by_queue: dict[str | None, list[str]] = {}
-        for workflow in left:
-            by_queue.setdefault(workflow.queue_name, []).append(workflow.workflow_id)
+        for name, queue in works:
+            by_queue.setdefault(queue, []).append(name)
         for queue, names in by_queue.items():
             DBOS.resume_workflows(names, queue_name=queue)
-        return len(left)
+        return sum(map(len, by_queue.values()))
 
     def sweep(self) -> int:
         """Forget work that is over; return how much it was.
@@ -147,7 +176,7 @@ class DurableWork:
 
     def _register(self, kind: str, work: Callable[..., None]) -> Callable[..., None]:
         def run(*facts: Any) -> None:
-            with self._in_hand():
+            with self._noted_in_hand():
                 work(*facts)
 
         run.__qualname__ = kind
@@ -155,14 +184,15 @@ class DurableWork:
         return DBOS.workflow(name=kind, max_recovery_attempts=None)(run)
 
     @contextmanager
-    def _in_hand(self) -> Iterator[None]:
+    def _noted_in_hand(self) -> Iterator[None]:
+        name = str(DBOS.workflow_id)
         with self._changed:
-            self._running += 1
+            self._in_hand[name] += 1
         try:
             yield
         finally:
             with self._changed:
-                self._running -= 1
+                self._in_hand -= Counter((name,))
                 self._changed.notify_all()
 
     def _config(self) -> DBOSConfig:
@@ -181,6 +211,11 @@ class DurableWork:
         else:
             config["system_database_url"] = dialect_url(self._database)
         return config
+
+
+def _taken() -> list[WorkflowStatus]:
+    """What was taken from its queue and is not noted as over."""
+    return DBOS.list_workflows(status="PENDING", load_input=False, load_output=False, limit=None)
 
 
 def _sqlite(file: Path) -> sa.Engine:

@@ -17,7 +17,7 @@ from mammoscope.findings import Reading
 from mammoscope.imaging import ReducedMammogram, attributes
 from mammoscope.imaging.header import pixel_digest
 from mammoscope.logging import where_raised
-from mammoscope.node.db.repository import Failure, Records, Whereabouts
+from mammoscope.node.db.repository import Attempt, Failure, Records, Whereabouts
 from mammoscope.node.events import Event, ImageRead, Origin, StudyFailed, StudyPutOff
 from mammoscope.node.jobs.make_report import Reporter
 from mammoscope.node.jobs.queue import DurableWork
@@ -31,7 +31,7 @@ MOST_TRIES = 2
 """An image whose reader ended so often is read again only once a process of its own has survived it."""
 MOST_TRIES_IN_ALL = 6
 """From here on it is not touched again, whoever ended the process."""
-DISK_TROUBLE_WAIT_SECONDS = 60.0
+DISK_TROUBLE_WAIT_SECONDS = 10.0
 MACHINE_TROUBLE_WAIT_SECONDS = 15.0
 MOST_LOOKED_AT = 1000
 """Images of a study of which at least the header is looked at; the largest examinations have some hundred."""
@@ -79,6 +79,7 @@ class StudyWork:
         self._stopping = stopping
         self._survives = survives
         self._trouble: tuple[str, str] | None = None
+        self._uncleared: set[tuple[str, str]] = set()
         work.define(KIND, self.read)
 
     @property
@@ -111,7 +112,7 @@ class StudyWork:
                 break
             facts.append(fact)
         else:
-            self._work.step("report", lambda: self._report(study, plan, facts, outcomes))
+            self._work.step("report", lambda: self._report(study, attempt, plan, facts, outcomes))
         self._records.end_attempt(study, attempt)
 
     def _begin(self, study: str, attempt: int) -> Facts | None:
@@ -131,6 +132,7 @@ class StudyWork:
         return {
             "images": uids[:MOST_LOOKED_AT],
             "surplus": uids[MOST_LOOKED_AT:],
+            "arrivals": record.arrivals,
             "origin": str(record.origin),
             "waited_seconds": self._tracker.seconds_since_last_image(study),
             # An archive is read as there is time, and what has been answered once may take its time too.
@@ -200,6 +202,8 @@ class StudyWork:
         MachineTroubleError
             If the machine is in trouble.
         """
+        if (study, file.stem) in self._uncleared:
+            self._clear(study, file.stem)
         tries = self._records.note_try(study, file.stem)
         if tries > MOST_TRIES_IN_ALL or (tries > MOST_TRIES and not self._is_survived(study, file)):
             log.error("image given up", study=study, image=file.stem, tries=tries - 1)
@@ -208,10 +212,16 @@ class StudyWork:
             outcome = read()
         except MachineTroubleError as error:
             if error.part != "memory":
-                self._records.clear_tries(study, file.stem)
+                self._clear(study, file.stem)
             raise
-        self._records.clear_tries(study, file.stem)
+        self._clear(study, file.stem)
         return outcome
+
+    def _clear(self, study: str, image: str) -> None:
+        """Note that a try was not ended; where the database does not take that now, before the next try."""
+        self._uncleared.add((study, image))
+        self._records.clear_tries(study, image)
+        self._uncleared.discard((study, image))
 
     def _is_survived(self, study: str, file: Path) -> bool:
         try:
@@ -234,7 +244,12 @@ class StudyWork:
         self._tracker.postpone(study, MACHINE_TROUBLE_WAIT_SECONDS)
         self._on_event(StudyPutOff(study=study, part=part, origin=Origin(plan["origin"])))
 
-    def _report(self, study: str, plan: Facts, facts: Sequence[Facts], outcomes: dict[str, Outcome]) -> None:
+    def _report(
+        self, study: str, attempt: int, plan: Facts, facts: Sequence[Facts], outcomes: dict[str, Outcome]
+    ) -> None:
+        if not self._records.is_open(study, attempt):
+            return  # the report is there, and an end came before this step could be noted
+        this = Attempt(attempt, plan["arrivals"])
         files = [self._inbox.image(study, image) for image in plan["images"]]
         surplus = [Reading.not_processed(image, _TOO_MANY) for image in plan["surplus"]]
         digests = {f.stem: fact["digest"] for f, fact in zip(files, facts, strict=True) if fact["digest"]}
@@ -246,13 +261,13 @@ class StudyWork:
             self._reporter.report(
                 study,
                 [*(outcomes[file.stem] for file in files), *surplus],
+                attempt=this,
                 digests=digests,
                 reading_seconds=seconds,
                 waited_seconds=plan["waited_seconds"],
+                read_again=any(fact["late"] for fact in facts),
             )
             self._inbox.clear_away([*plan["images"], *plan["surplus"]], self._failed / study)
-            if any(fact["late"] for fact in facts):
-                self._records.read_again(study)
         except MachineTroubleError as error:
             self._put_off(study, plan, self._noted(study, error)["trouble"])
         except OSError as error:  # a full or broken disk: the images stay where they are and the study keeps its turn
@@ -261,7 +276,7 @@ class StudyWork:
         except SQLAlchemyError:
             raise
         except Exception as error:
-            self._set_aside(study, files, error, Origin(plan["origin"]))
+            self._set_aside(study, this, files, error, Origin(plan["origin"]))
 
     def _restored(self, study: str, file: Path, fact: Facts) -> Outcome:
         reading = Reading.from_json(fact["reading"])
@@ -269,7 +284,7 @@ class StudyWork:
             return reading
         return self._try(study, file, lambda: self._reader.restore(file, reading))
 
-    def _set_aside(self, study: str, files: Sequence[Path], error: Exception, origin: Origin) -> None:
+    def _set_aside(self, study: str, attempt: Attempt, files: Sequence[Path], error: Exception, origin: Origin) -> None:
         """Keep the images of a study that gave no results, and say why; a resend of them is a new try.
 
         Images that arrived since the others were listed are read when the study is quiet again.
@@ -279,7 +294,7 @@ class StudyWork:
         target = self._failed / study / f"images-{now:%Y%m%dT%H%M%S%f}"
         self._inbox.move(files, target, {"study": study, "reason": reason})
         images = tuple(file.stem for file in files)
-        self._records.add_failure(study, Failure(at=now, reason=reason, images=images))
+        self._records.add_failure(study, Failure(at=now, reason=reason, images=images), attempt=attempt)
         self._on_event(StudyFailed(study=study, reason=reason, origin=origin))
 
 

@@ -20,7 +20,9 @@ READING_QUEUE = "read"
 ORPHANS_QUEUE = "send to no one"
 """For destinations that were taken out of the settings: their deliveries are parked."""
 LOOK_EVERY_SECONDS = 1.0
+RECONCILE_EVERY_SECONDS = 10.0
 TIDY_EVERY_SECONDS = 60.0
+STANDSTILL_SECONDS = 60.0
 TROUBLE_WAIT_SECONDS = 2.0
 AHEAD = 2
 """How many studies wait in the queue for each that we can read at once: few, so that a later one may go first."""
@@ -40,6 +42,8 @@ class Scheduler:
     """A thread that looks into the records every second, and when it is woken.
 
     Whatever is due is enqueued under a name that follows from it, so that it is done once, however many workers look.
+    Every few seconds the records, the durable work and what is in hand are reconciled: work that ended by an error is
+    begun anew, and so is work that is noted as in hand and in nobody's.
 
     Parameters
     ----------
@@ -53,6 +57,8 @@ class Scheduler:
         Whether a delivery may be made now.
     tidy
         Called once a minute.
+    reconcile_every_seconds
+        How often to reconcile.
     """
 
     def __init__(
@@ -66,6 +72,7 @@ class Scheduler:
         destinations: Collection[str],
         may_send: Callable[[DeliveryOrder], bool],
         tidy: Callable[[], None],
+        reconcile_every_seconds: float = RECONCILE_EVERY_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._work = work
@@ -76,10 +83,12 @@ class Scheduler:
         self._destinations = frozenset(destinations)
         self._may_send = may_send
         self._tidy = tidy
+        self._reconcile_every = reconcile_every_seconds
         self._clock = clock
         self._enqueued: set[tuple[object, ...]] = set()
         self._next_tries: dict[tuple[object, ...], float] = {}
-        self._next_tidying = 0.0
+        self._next_tidying = self._next_reconciling = 0.0
+        self._looked_at = clock()
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="scheduler", daemon=True)
@@ -99,13 +108,28 @@ class Scheduler:
         """Look now."""
         self._wake.set()
 
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing is handed out, in one sentence; ``None`` while it is."""
+        silent = self._clock() - self._looked_at
+        if silent < STANDSTILL_SECONDS:
+            return None
+        return (
+            f"nothing was handed out to be read or sent for {silent:.0f} s: see 'scheduler failed' in the log; a full"
+            " disk and a database that is away are the likely causes"
+        )
+
     def look(self) -> None:
         """Hand out what is due."""
+        if self._clock() >= self._next_reconciling:
+            self._next_reconciling = self._clock() + self._reconcile_every
+            self._reconcile()
         if self._clock() >= self._next_tidying:
             self._next_tidying = self._clock() + TIDY_EVERY_SECONDS
-            self._clear_up()
+            self._tidy()
         self._hand_out_studies()
         self._hand_out_deliveries()
+        self._looked_at = self._clock()
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -119,11 +143,12 @@ class Scheduler:
             self._wake.wait(wait)
             self._wake.clear()
 
-    def _clear_up(self) -> None:
+    def _reconcile(self) -> None:
         # What is enqueued again under a name that is not over is enqueued once; what ended by an error begins anew.
         self._work.sweep()
         self._enqueued.clear()
-        self._tidy()
+        if strays := self._work.resume_strays():
+            log.warning("work in nobody's hand begun anew", pieces=strays)
 
     def _hand_out_studies(self) -> None:
         orders = self._records.studies_to_read()

@@ -9,6 +9,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import structlog
@@ -18,8 +19,14 @@ from starlette.routing import Route
 
 from mammoscope.errors import MammoscopeError
 from mammoscope.logging import where_raised
+from mammoscope.node.db.repository import Records
 from mammoscope.node.monitoring.metrics import Metrics
+from mammoscope.settings import NodeSettings
 
+STANDSTILL_SECONDS = 600.0
+"""A destination that gets nothing for so long though something is due to be sent there is worth a person's look."""
+GRACE_SECONDS = 60.0
+"""A study is late so long after it was to be answered: making its report takes a while."""
 KEEP_SECONDS = 5.0
 """How long answers are kept, so that whoever asks often costs nothing."""
 
@@ -93,6 +100,36 @@ def disk_has_room(folder: Path, free_bytes: float) -> Check:
             f"{free / 1e9:.1f} GB are free and [node] free_gigabytes asks for {free_bytes / 1e9:.1f}; objects are"
             " refused until there is more room"
         )
+
+    return check
+
+
+def nothing_is_late(records: Records, settings: NodeSettings) -> Check:
+    """Check that every study is answered in its time, and that what is due to be sent is sent.
+
+    It asks the records alone, so it finds whatever is stranded, for whatever reason, and works beside a running node.
+    """
+    node = settings.node
+
+    def check() -> str | None:
+        now = datetime.now(UTC)
+        before = now - timedelta(minutes=node.answer_minutes, seconds=node.quiet_seconds + GRACE_SECONDS)
+        studies, since = records.overdue_studies(before)
+        told = []
+        if since is not None:
+            told.append(
+                f"{studies} {'study waits' if studies == 1 else 'studies wait'} longer than answer_minutes ="
+                f" {node.answer_minutes:g} to be answered, the first since {since:%Y-%m-%d %H:%M} UTC"
+            )
+        if not node.shadow:
+            told += [
+                f"{count} {'report was' if count == 1 else 'reports were'} to be sent to '{name}' more than"
+                f" {STANDSTILL_SECONDS / 60:.0f} minutes ago and nothing goes there"
+                for name, count in records.standstills(now - timedelta(seconds=STANDSTILL_SECONDS))
+            ]
+        if not told:
+            return None
+        return f"{'; '.join(told)}: see the log for disk, database and model, and that the node runs"
 
     return check
 

@@ -3,6 +3,7 @@
 from mammoscope.datasets.audit.checks.boxes import BOX_CHECKS, MASK_CHECKS
 from mammoscope.datasets.audit.checks.duplicates import DUPLICATE_CHECKS, PATIENT_CHECKS
 from mammoscope.datasets.audit.checks.images import FILE_CHECKS, SHAPE_CHECKS, TEXT_CHECKS, TONE_CHECKS
+from mammoscope.datasets.audit.checks.marks import MARK_CHECKS
 from mammoscope.datasets.audit.checks.orientation import ORIENTATION_CHECKS
 from mammoscope.datasets.audit.checks.placement import PLACEMENT_CHECKS
 from mammoscope.datasets.audit.model import Check
@@ -14,6 +15,7 @@ CHECKS: tuple[Check, ...] = (
     *BOX_CHECKS,
     *PLACEMENT_CHECKS,
     *MASK_CHECKS,
+    *MARK_CHECKS,
     *ORIENTATION_CHECKS,
     *TONE_CHECKS,
     *SHAPE_CHECKS,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mammoscope.datasets.audit.measures import MASK
 from mammoscope.datasets.audit.model import Case, Check, Severity
 from mammoscope.datasets.audit.subject import AuditedBox, AuditedDataset, AuditedImage
-from mammoscope.datasets.records import polygons_of
+from mammoscope.datasets.coco import polygons_of
 from mammoscope.findings import Box
 
 _ROUNDING_PX = 0.01  # COCO files round boxes to two decimals

@@ -22,12 +22,10 @@ from pydicom.uid import (
 
 from mammoscope.datasets.errors import DatasetError
 from mammoscope.datasets.formats.dicom.gsps_seg import presentation_marks, segmentation_marks
-from mammoscope.datasets.formats.dicom.marks import Mark, Marks, referenced_images
+from mammoscope.datasets.formats.dicom.marks import Mark, Marks, referenced_images, same_place
 from mammoscope.datasets.formats.dicom.sr import report_marks
+from mammoscope.datasets.image_marks import LeftMark, Silence
 from mammoscope.imaging import attributes
-
-SAME_PX = 0.01
-"""Boxes on one image whose edges differ by no more are of one finding."""
 
 _READERS = {  # the most telling first: of one finding in several objects, the first is taken
     MammographyCADSRStorage: report_marks,
@@ -55,15 +53,24 @@ class AnnotationObjects:
     ----------
     marks
         By the SOP Instance UID of the image, each finding once.
-    spoken_of
-        The images that an object refers to, marked or not.
+    passed_over, unknown
+        By the same UID, the marks that were not taken, with the object's file.
+    negative
+        The images of which an object says that there is no lesion.
     notes
         What could not be taken, a sentence each.
     """
 
     marks: dict[str, list[Mark]]
-    spoken_of: frozenset[str]
+    passed_over: dict[str, list[LeftMark]]
+    unknown: dict[str, list[LeftMark]]
+    negative: frozenset[str]
     notes: tuple[str, ...]
+
+    def of(self, image: str) -> tuple[tuple[LeftMark, ...], tuple[LeftMark, ...], Silence]:
+        """Of an image: marks passed over, unknown marks, and what no mark means."""
+        silence = Silence.NEGATIVE if image in self.negative else Silence.UNANNOTATED
+        return tuple(self.passed_over.get(image, ())), tuple(self.unknown.get(image, ())), silence
 
 
 def read_annotation_objects(paths: Iterable[Path]) -> AnnotationObjects:
@@ -82,6 +89,9 @@ def read_annotation_objects(paths: Iterable[Path]) -> AnnotationObjects:
     ]
     current.sort(key=lambda pair: order[str(pair[1].SOPClassUID)])
     marks: dict[str, list[Mark]] = {}
+    passed_over: dict[str, list[LeftMark]] = {}
+    unknown: dict[str, list[LeftMark]] = {}
+    negative: set[str] = set()
     notes = []
     for path, dataset in current:
         found = _marks(path, dataset)
@@ -90,14 +100,17 @@ def read_annotation_objects(paths: Iterable[Path]) -> AnnotationObjects:
             # an object may mark one finding in several parts; only another object repeats it
             if not any(_same(mark, other) for other in there if other not in found.marks):
                 there.append(mark)
-        if found.passed_over:
-            notes.append(
-                f"{path.name}: {len(found.passed_over)} marks were passed over, the first is {found.passed_over[0]}."
-            )
+        negative |= found.negative
+        for what, left, kept in (
+            ("were passed over", found.passed_over, passed_over), ("are unknown", found.unknown, unknown),
+        ):  # fmt: skip
+            for one in left:
+                kept.setdefault(one.image or "", []).append(LeftMark(one.why, path.name))
+            if left:
+                notes.append(f"{path.name}: {len(left)} marks {what}, the first is {left[0].why}.")
     if len(current) < len(objects):
         notes.append(f"{len(objects) - len(current)} reports have been replaced by later ones and were left out.")
-    spoken_of = frozenset(uid for _, dataset in current for uid in referenced_images(dataset))
-    return AnnotationObjects(marks, spoken_of, tuple(notes))
+    return AnnotationObjects(marks, passed_over, unknown, frozenset(negative), tuple(notes))
 
 
 class _Whole(BytesIO):
@@ -144,4 +157,4 @@ def _predecessors(dataset: Dataset) -> Iterable[str]:
 def _same(one: Mark, other: Mark) -> bool:
     if one.tracking and one.tracking == other.tracking:
         return True
-    return all(abs(a - b) <= SAME_PX for a, b in zip(one.box.as_tuple(), other.box.as_tuple(), strict=True))
+    return same_place(one, other)

@@ -9,9 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
-from mammoscope.datasets.formats.dicom.marks import Mark, Marks, kind_of, label_of, pairs, shape_box
+from mammoscope.datasets.formats.dicom.marks import Left, Mark, Marks, kind_of, label_of, pairs, shape_box
+from mammoscope.datasets.image_marks import PassedOverError, Polygon, UnknownMarkError
 from mammoscope.datasets.masks import parts_of
+from mammoscope.findings import Box
 from mammoscope.imaging import attributes
+
+_OVERLAY_DATA = 0x3000
+"""Element of Overlay Data, in the groups 6000 to 601E."""
 
 
 def presentation_marks(state: Dataset) -> Marks:
@@ -21,26 +26,50 @@ def presentation_marks(state: Dataset) -> Marks:
     displayed area, which is turned back only where the state does not rotate or flip the image.
     """
     marks: list[Mark] = []
-    passed_over: list[str] = []
+    passed_over: list[Left] = []
+    unknown: list[Left] = []
     for annotation in attributes.items(state, "GraphicAnnotationSequence"):
         images = _images(annotation) or _images_of_state(state)
         graphics = attributes.items(annotation, "GraphicObjectSequence")
-        for position, graphic in enumerate(graphics):
-            kind = attributes.text(graphic, "GraphicType") or ""
-            points = _in_pixels(state, graphic)
-            if points is None:
-                passed_over.append("a graphic in display units of a turned or unknown display")
+        drawn = {attributes.number(graphic, "CompoundGraphicInstanceID") for graphic in graphics} - {None}
+        compound = [
+            graphic for graphic in attributes.items(annotation, "CompoundGraphicSequence")
+            if attributes.number(graphic, "CompoundGraphicInstanceID") not in drawn  # else it is there in plain, too
+        ]  # fmt: skip
+        if not graphics and not compound and attributes.items(annotation, "TextObjectSequence"):
+            passed_over += [Left(image, "a text without a graphic") for image in images]
+        for position, graphic in enumerate([*graphics, *compound]):
+            try:
+                box, polygons = _shape(state, graphic)
+            except PassedOverError as reason:
+                passed_over += [Left(image, str(reason)) for image in images]
                 continue
-            box, polygons = shape_box(kind, points)
-            if box is None:
-                passed_over.append(f"a {kind.lower()} without an area")
+            except UnknownMarkError as reason:
+                unknown += [Left(image, str(reason)) for image in images]
                 continue
-            text = _text(annotation, graphic, position, len(graphics))
+            text = _text(annotation, graphic, position, len(graphics) + len(compound))
             said = {"text": text} if text else {}
             tracking = attributes.text(graphic, "TrackingUID")
             label = label_of(text, attributes.text(graphic, "TrackingID"), attributes.text(state, "ContentLabel"))
             marks += [Mark(image, box, label, polygons, tracking, said) for image in images]
-    return Marks(tuple(marks), tuple(passed_over))
+    if any(0x6000 <= tag.group <= 0x601E and tag.element == _OVERLAY_DATA for tag in state.keys()):  # noqa: SIM118
+        unknown += [Left(image, "a bitmap overlay") for image in _images_of_state(state)]
+    return Marks(tuple(marks), tuple(passed_over), tuple(unknown))
+
+
+def _shape(state: Dataset, graphic: Dataset) -> tuple[Box, tuple[Polygon, ...]]:
+    compound = attributes.text(graphic, "CompoundGraphicType")
+    points = _in_pixels(state, graphic)
+    if points is None:
+        raise UnknownMarkError("a graphic in display units of a turned or unknown display")
+    if compound is None:
+        return shape_box(attributes.text(graphic, "GraphicType") or "", points)
+    if compound not in ("RECTANGLE", "ELLIPSE"):
+        raise PassedOverError(f"a compound {compound.lower()} without an area")
+    if len(points) != 2 or attributes.number(graphic, "RotationAngle"):
+        raise UnknownMarkError(f"a turned compound {compound.lower()}")
+    (x0, y0), (x1, y1) = points  # of the rectangle, or of the one around the ellipse
+    return shape_box("POLYLINE", [(x0, y0), (x1, y0), (x1, y1), (x0, y1)])
 
 
 def _images(holder: Dataset) -> list[str]:
@@ -58,7 +87,8 @@ def _images_of_state(state: Dataset) -> list[str]:
 
 def _in_pixels(state: Dataset, graphic: Dataset) -> list[tuple[float, float]] | None:
     points = pairs(graphic.get("GraphicData"))
-    if attributes.text(graphic, "GraphicAnnotationUnits") != "DISPLAY":
+    units = attributes.text(graphic, "GraphicAnnotationUnits") or attributes.text(graphic, "CompoundGraphicUnits")
+    if units != "DISPLAY":
         return points
     areas = attributes.items(state, "DisplayedAreaSelectionSequence")
     turned = attributes.number(state, "ImageRotation") or attributes.text(state, "ImageHorizontalFlip") == "Y"
@@ -87,8 +117,8 @@ def _text(annotation: Dataset, graphic: Dataset, position: int, graphics: int) -
 def segmentation_marks(segmentation: Dataset) -> Marks:
     """A box for each connected part of each segment on each image.
 
-    A frame without a source image belongs to the only image that the object refers to. Of fractional segments, what is
-    at least half inside counts.
+    A frame with nothing in it says so of its image. A frame without a source image belongs to the only image that the
+    object refers to. Of fractional segments, what is at least half inside counts.
     """
     segments = {
         int(s.SegmentNumber): s for s in attributes.items(segmentation, "SegmentSequence") if "SegmentNumber" in s
@@ -96,23 +126,25 @@ def segmentation_marks(segmentation: Dataset) -> Marks:
     only = _only_image(segmentation)
     shared = attributes.items(segmentation, "SharedFunctionalGroupsSequence")
     marks: list[Mark] = []
-    passed_over: list[str] = []
+    unknown: list[Left] = []
+    empty: set[str] = set()
     groups = attributes.items(segmentation, "PerFrameFunctionalGroupsSequence")
     for frame, group in zip(_frames(segmentation), groups, strict=False):
         number = _segment_number(group) or (_segment_number(shared[0]) if shared else None)
         image = _source(group) or (_source(shared[0]) if shared else None) or only
         segment = segments.get(number or 0)
         if segment is None or image is None:
-            passed_over.append("a frame without a segment" if image else "a frame without an image")
+            unknown.append(Left(image, "a frame without a segment" if image else "a frame without an image"))
             continue
         name = attributes.text(segment, "SegmentLabel")
         kind = kind_of(segment, "SegmentedPropertyTypeCodeSequence")
         said = {key: value for key, value in (("segment", name), ("finding", kind)) if value}
         tracking = attributes.text(segment, "TrackingUID")
         if not frame.any():
+            empty.add(image)
             continue
         marks += [Mark(image, box, label_of(kind, name), (), tracking, said) for box in parts_of(frame)]
-    return Marks(tuple(marks), tuple(passed_over))
+    return Marks(tuple(marks), unknown=tuple(unknown), negative=frozenset(empty))
 
 
 def _frames(segmentation: Dataset) -> list[NDArray[np.bool_]]:

@@ -7,13 +7,15 @@ from typing import Any
 from pydicom import Dataset
 from pydicom.sr.coding import Code
 
-from mammoscope.datasets.records import Polygon
+from mammoscope.datasets.identity import kinds_in
+from mammoscope.datasets.image_marks import PassedOverError, Polygon, UnknownMarkError
 from mammoscope.findings import Box
 from mammoscope.imaging import attributes
 
-_KINDS = {  # words in the meanings of codes and in labels
+_KINDS = {  # beginnings of words in the meanings of codes and in labels
     "mass": "Mass",
     "calcif": "Calcification",
+    "microcalcif": "Calcification",
     "distort": "Architectural distortion",
     "asymmetr": "Asymmetry",
     "lymph": "Lymph node",
@@ -46,25 +48,38 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
+class Left:
+    """A mark that was not taken: on which image, if it says, and why, a phrase."""
+
+    image: str | None
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Marks:
     """What one object marks.
 
     Parameters
     ----------
     passed_over
-        Why marks of it could not be taken, a phrase each.
+        Marks that are understood and are no lesion's area.
+    unknown
+        Marks that are not understood.
+    negative
+        SOP Instance UIDs of images of which the object says that there is no lesion. To refer to an image says nothing.
     """
 
     marks: tuple[Mark, ...]
-    passed_over: tuple[str, ...] = ()
+    passed_over: tuple[Left, ...] = ()
+    unknown: tuple[Left, ...] = ()
+    negative: frozenset[str] = frozenset()
 
 
 def label_of(*texts: str | None) -> str:
     """The class that words name: the first of the texts that names one; `UNKNOWN` where none does."""
     for text in texts:
-        for word, label in _KINDS.items():
-            if word in (text or "").casefold():
-                return label
+        if kinds := kinds_in(text or "", _KINDS):
+            return kinds[0]
     return UNKNOWN
 
 
@@ -102,15 +117,39 @@ def circle_box(points: Sequence[tuple[float, float]]) -> Box | None:
     return Box(x - radius, y - radius, x + radius, y + radius) if radius > 0 else None
 
 
-def shape_box(kind: str, points: Sequence[tuple[float, float]]) -> tuple[Box | None, tuple[Polygon, ...]]:
-    """The box of a graphic of any kind with an area, and its outline; no box for points and lines."""
+def shape_box(kind: str, points: Sequence[tuple[float, float]]) -> tuple[Box, tuple[Polygon, ...]]:
+    """The box of a graphic of any kind with an area, and its outline.
+
+    Raises
+    ------
+    PassedOverError
+        If it is a point or a line, or has no area.
+    UnknownMarkError
+        If it is of a kind that is not known.
+    """
+    box: Box | None = None
+    polygons: tuple[Polygon, ...] = ()
     if kind == "CIRCLE":
-        return circle_box(points), ()
-    if kind == "ELLIPSE":
-        return ellipse_box(points), ()
-    if kind in ("POLYLINE", "POLYGON", "INTERPOLATED") and len(points) > 2:
-        return box_of(points)
-    return None, ()
+        box = circle_box(points)
+    elif kind == "ELLIPSE":
+        box = ellipse_box(points)
+    elif kind in ("POLYLINE", "POLYGON", "INTERPOLATED"):
+        box, polygons = box_of(points) if len(points) > 2 else (None, ())
+    elif kind not in ("POINT", "MULTIPOINT"):
+        raise UnknownMarkError(f"a graphic of the type {kind[:20]!r}")
+    if box is None:
+        raise PassedOverError(f"a {kind.lower()} without an area")
+    return box, polygons
+
+
+SAME_PX = 0.01
+"""Boxes on one image whose edges differ by no more are of one finding."""
+
+
+def same_place(one: Mark, other: Mark) -> bool:
+    """Whether two marks have the same box on the same image."""
+    edges = zip(one.box.as_tuple(), other.box.as_tuple(), strict=True)
+    return one.image == other.image and all(abs(a - b) <= SAME_PX for a, b in edges)
 
 
 def pairs(values: Iterable[Any] | None) -> list[tuple[float, float]]:

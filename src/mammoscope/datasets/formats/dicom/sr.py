@@ -1,6 +1,6 @@
 """Marks of a structured report: Mammography CAD SR (PS3.16 TID 4000) and measurement reports (TID 1500)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +8,7 @@ from pydicom import Dataset
 from pydicom.sr.codedict import codes
 
 from mammoscope.datasets.formats.dicom.marks import (
+    Left,
     Mark,
     Marks,
     code_value,
@@ -16,8 +17,11 @@ from mammoscope.datasets.formats.dicom.marks import (
     label_of,
     meaning,
     pairs,
+    referenced_images,
+    same_place,
     shape_box,
 )
+from mammoscope.datasets.image_marks import MarkError, PassedOverError, UnknownMarkError
 from mammoscope.imaging import attributes
 
 _SINGLE_IMAGE_FINDING = "111059"  # TID 4006
@@ -28,6 +32,12 @@ _TRACKING_UID = "112040"
 _CERTAINTY = "111012"
 _RENDERING_INTENT, _NOT_FOR_PRESENTATION = "111056", "111152"
 _ASSESSMENT = "111037"
+_DETECTIONS_DONE = "111063"
+"""Successful Detections (TID 4017): a container of what was searched, below it the images."""
+_PROCESSING_SUMMARIES = frozenset(("111017",))
+"""CAD Processing and Findings Summary (TID 4001)."""
+_ALL_SUCCEEDED = frozenset(("111241", "111242"))
+_CLOSED_PX = 0.5
 _NO_LESION = [  # of CID 6014
     codes.cid6014.BreastComposition,
     codes.cid6014.BreastGeometry,
@@ -52,32 +62,117 @@ class _Finding:
 def report_marks(report: Dataset) -> Marks:
     """Outlines in a report, with the finding that they belong to.
 
+    Coordinates count whether they have a name or not: OHIF writes them below a measurement and names them nowhere. Of
+    a finding's coordinates those called an outline or a region are its place, else whatever of them has an area.
     Findings that a CAD report says are not for presentation are passed over, as a workstation does not show them, and
     those that are no lesions, such as the nipple.
     """
     marks: list[Mark] = []
-    passed_over: list[str] = []
-    for item, finding in _outlines(report, None):
-        image = _image(item, report)
-        box, polygons = shape_box(attributes.text(item, "GraphicType") or "", pairs(item.get("GraphicData")))
+    passed_over: list[Left] = []
+    unknown: list[Left] = []
+    for finding, items, group in _findings(report):
+        of_group = _only(uid for item in _all_items(group) for uid in _images_of(item, report))
+        image = next(filter(None, (_image(item, report) for item in items)), of_group or _only_image(report))
         if finding is not None and finding.passed_over:
-            passed_over.append(finding.passed_over)
-        elif image is None or box is None:
-            passed_over.append("an outline without an area" if image else "an outline without an image")
-        else:
-            known = finding or _Finding(label_of(meaning(item, "ConceptNameCodeSequence")), None, {}, None)
-            marks.append(Mark(image, box, known.label, polygons, known.tracking, known.said))
-    return Marks(tuple(marks), tuple(passed_over))
+            passed_over.append(Left(image, finding.passed_over))
+            continue
+        named = [item for item in items if code_value(item, "ConceptNameCodeSequence") in _OUTLINES]
+        taken: list[Mark] = []
+        reasons: list[MarkError] = []
+        for item in named or items:
+            try:
+                mark = _mark(item, _image(item, report) or of_group or _only_image(report), finding)
+            except MarkError as reason:
+                reasons.append(reason)
+                continue
+            if not any(same_place(mark, other) for other in taken):  # OHIF repeats them below each measurement
+                taken.append(mark)
+        marks += taken
+        if not taken:
+            left = unknown if any(isinstance(reason, UnknownMarkError) for reason in reasons) else passed_over
+            left.append(Left(image, str(reasons[0])))
+    return Marks(tuple(marks), tuple(passed_over), tuple(unknown), _negative(report))
 
 
-def _outlines(item: Dataset, finding: _Finding | None) -> Iterator[tuple[Dataset, _Finding | None]]:
+def _findings(report: Dataset) -> list[tuple[_Finding | None, list[Dataset], Dataset]]:
+    """Each finding with its coordinates and the item that holds them; coordinates of none are each for themselves."""
+    found: list[tuple[_Finding | None, list[Dataset], Dataset]] = []
+
+    def walk(item: Dataset, holder: list[Dataset] | None) -> None:
+        if code_value(item, "ConceptNameCodeSequence") in (_SINGLE_IMAGE_FINDING, _MEASUREMENT_GROUP):
+            holder = []
+            found.append((_finding(item), holder, item))
+        if attributes.text(item, "ValueType") in ("SCOORD", "SCOORD3D"):
+            if holder is None:
+                found.append((None, [item], item))
+            else:
+                holder.append(item)
+        for child in attributes.items(item, "ContentSequence"):
+            walk(child, holder)
+
+    walk(report, None)
+    return [(finding, items, group) for finding, items, group in found if items]
+
+
+def _mark(item: Dataset, image: str | None, finding: _Finding | None) -> Mark:
+    """The mark of coordinates.
+
+    Raises
+    ------
+    PassedOverError, UnknownMarkError
+        If it is none.
+    """
+    if attributes.text(item, "ValueType") == "SCOORD3D":
+        raise UnknownMarkError("coordinates in three dimensions")
+    kind, points = attributes.text(item, "GraphicType") or "", pairs(item.get("GraphicData"))
     name = code_value(item, "ConceptNameCodeSequence")
-    if name in (_SINGLE_IMAGE_FINDING, _MEASUREMENT_GROUP):
-        finding = _finding(item)
-    if attributes.text(item, "ValueType") == "SCOORD" and name in _OUTLINES:
-        yield item, finding
+    if kind == "POLYLINE" and len(points) > 2 and name not in _OUTLINES and not _closed(points):
+        raise PassedOverError("an open line without an area")  # such as an angle that was measured
+    box, polygons = shape_box(kind, points)
+    if image is None:
+        raise UnknownMarkError("an outline without an image")
+    known = finding or _Finding(label_of(meaning(item, "ConceptNameCodeSequence")), None, {}, None)
+    return Mark(image, box, known.label, polygons, known.tracking, known.said)
+
+
+def _closed(points: Sequence[tuple[float, float]]) -> bool:
+    (x, y), (last_x, last_y) = points[0], points[-1]
+    return abs(x - last_x) <= _CLOSED_PX and abs(y - last_y) <= _CLOSED_PX
+
+
+def _negative(report: Dataset) -> frozenset[str]:
+    """The images that a CAD report says were searched with success; those with a mark are negative no more.
+
+    Reports that do not list their detections count for all images of their library if they say that all algorithms
+    succeeded. A measurement report says nothing of what it does not measure.
+    """
+    listed = [item for item in _all_items(report) if code_value(item, "ConceptNameCodeSequence") == _DETECTIONS_DONE]
+    if listed:
+        return frozenset(
+            uid for container in listed for item in _all_items(container) for uid in _images_of(item, report)
+        )
+    for item in _all_items(report):
+        if code_value(item, "ConceptNameCodeSequence") in _PROCESSING_SUMMARIES:
+            if code_value(item, "ConceptCodeSequence") in _ALL_SUCCEEDED:
+                return frozenset(uid for holder in _all_items(report) for uid in _images_of(holder, report))
+            return frozenset()
+    return frozenset()
+
+
+def _all_items(item: Dataset) -> Iterator[Dataset]:
     for child in attributes.items(item, "ContentSequence"):
-        yield from _outlines(child, finding)
+        yield child
+        yield from _all_items(child)
+
+
+def _images_of(item: Dataset, report: Dataset) -> Iterator[str]:
+    """The images that an item is, or refers to by their place in the report."""
+    path = item.get("ReferencedContentItemIdentifier")
+    holder = item if path is None else _at(report, [int(step) for step in _listed(path)])
+    if holder is not None:
+        for reference in attributes.items(holder, "ReferencedSOPSequence"):
+            if uid := attributes.text(reference, "ReferencedSOPInstanceUID"):
+                yield uid
 
 
 def _finding(item: Dataset) -> _Finding:
@@ -124,6 +219,18 @@ def _image(item: Dataset, report: Dataset) -> str | None:
         for reference in attributes.items(holder, "ReferencedSOPSequence") if holder is not None else ():
             return attributes.text(reference, "ReferencedSOPInstanceUID")
     return None
+
+
+def _only_image(report: Dataset) -> str | None:
+    """The image of a report that has evidence of one alone."""
+    evidence = attributes.items(report, "CurrentRequestedProcedureEvidenceSequence")
+    return _only(uid for study in evidence for uid in referenced_images(study))
+
+
+def _only(uids: Iterable[str]) -> str | None:
+    """The one image that is named, if all name the same."""
+    named = set(uids)
+    return named.pop() if len(named) == 1 else None
 
 
 def _listed(path: Any) -> list[Any]:

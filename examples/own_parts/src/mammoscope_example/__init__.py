@@ -1,0 +1,1 @@
+"""Parts of one's own for Mammoscope: a detector, a backbone, two losses, an augmentation."""

@@ -1,0 +1,136 @@
+"""Exports that the programs themselves wrote (see ``corpus/README.md``), with boxes counted by hand."""
+
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import DigitalMammographyXRayImageStorageForPresentation, ExplicitVRLittleEndian
+
+from mammoscope.datasets import import_coco, load_dataset
+from mammoscope.datasets.collections import import_collection
+from mammoscope.datasets.formats import ReadOptions, import_annotations
+
+CORPUS = Path(__file__).parent / "corpus"
+PATTERN = r"^(?P<patient>P\d)_(?P<laterality>LEFT|RIGHT)_(?P<view>CC|MLO)"
+MASS, CALCIFICATION = ("Mass", 20, 10, 60, 40), ("Calcification", 100, 20, 140, 60)
+ONE, TWO, THREE = "P1_LEFT_CC", "P2_RIGHT_MLO", "P3_LEFT_CC"
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pictures")
+    for name in (ONE, TWO, THREE):
+        cv2.imwrite(str(folder / f"{name}.png"), np.zeros((100, 200), np.uint8))
+        shutil.copy(folder / f"{name}.png", folder / f"{name}.jpg")  # by its content a PNG; only the size is read
+    return folder
+
+
+def read(out):
+    """Boxes to 0.01 pixel, and the state, by image."""
+    return {
+        image.path.stem: (
+            sorted((label, *(round(edge, 2) for edge in box.as_tuple())) for label, box in
+                   zip(image.labels, image.boxes, strict=True)),
+            str(image.review),
+        )
+        for image in load_dataset(out)
+    }  # fmt: skip
+
+
+def as_png(pictures, tmp_path, *, jpg=False):
+    """The pictures under one ending each, as an export names them."""
+    folder = tmp_path / "images"
+    folder.mkdir(exist_ok=True)
+    for path in pictures.glob("*.jpg" if jpg else "*.png"):
+        shutil.copy(path, folder / path.name)
+    return folder
+
+
+CASES = [
+    ("cvat", "datumaro/cvat", {}, {ONE: ([CALCIFICATION, MASS], "annotated"), TWO: ([MASS], "annotated"),
+                                   THREE: ([], "annotated")}),
+    ("yolo", "datumaro/yolo", {}, {ONE: ([MASS], "annotated"), TWO: ([], "annotated"), THREE: ([], "annotated")}),
+    ("yolo", "datumaro/yolo_ultralytics", {}, {ONE: ([MASS], "annotated"), TWO: ([], "annotated"),
+                                               THREE: ([], "annotated")}),
+    ("voc", "datumaro/voc_detection/Annotations", {"counts_from": 0}, {ONE: ([MASS], "annotated")}),
+    ("coco", "datumaro/coco_instances", {"crowds_are_lesions": True}, {
+        ONE: ([CALCIFICATION, MASS], "annotated"), TWO: ([MASS], "annotated"), THREE: ([], "annotated")}),
+    ("label-studio", "label_studio/export.json", {}, {
+        ONE: ([CALCIFICATION, ("Mass", 10, 50, 40, 80), MASS], "annotated"), TWO: ([], "annotated"),
+        THREE: ([], "unannotated")}),
+    ("label-studio", "label_studio/json_min.json", {}, {
+        ONE: ([CALCIFICATION, ("Mass", 10, 50, 40, 80), MASS], "annotated"), TWO: ([], "annotated"),
+        THREE: ([], "unannotated")}),
+    # its COCO file does not tell a task that nobody did from one without a mark
+    ("coco", "label_studio/coco.json", {}, {ONE: ([CALCIFICATION, MASS], "annotated"), TWO: ([], "unannotated"),
+                                            THREE: ([], "unannotated")}),
+    ("yolo", "label_studio/yolo", {}, {ONE: ([CALCIFICATION, MASS], "annotated"), TWO: ([], "unannotated"),
+                                       THREE: ([], "unannotated")}),
+    ("voc", "label_studio/voc", {"counts_from": 0}, {ONE: ([MASS], "annotated")}),
+    ("labelme", "labelme", {}, {
+        ONE: ([CALCIFICATION, MASS, ("Mass", 45, 65, 55, 75), ("Mass", 150, 50, 190, 80)], "annotated"),
+        TWO: ([], "annotated")}),
+    ("coco", "supervision/coco.json", {}, {ONE: ([CALCIFICATION, MASS], "annotated"), TWO: ([], "annotated")}),
+    ("yolo", "supervision/yolo", {}, {ONE: ([CALCIFICATION, MASS], "annotated"), TWO: ([], "annotated"),
+                                      THREE: ([], "unannotated")}),
+    ("voc", "supervision/voc", {}, {ONE: ([CALCIFICATION, MASS], "annotated"), TWO: ([], "annotated")}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "source", "options", "wanted"), CASES, ids=lambda value: str(value)[:40])
+def test_boxes_are_those_that_were_drawn(kind, source, options, wanted, pictures, tmp_path):
+    images = as_png(pictures, tmp_path, jpg=source.startswith("datumaro"))
+    import_annotations(
+        kind, CORPUS / source, images, tmp_path / "out", patient_pattern=PATTERN, options=ReadOptions(**options)
+    )
+    assert read(tmp_path / "out") == wanted
+
+
+def test_the_command_for_coco_reads_the_same(pictures, tmp_path):
+    images = as_png(pictures, tmp_path, jpg=True)
+    done = import_coco(CORPUS / "datumaro/coco_instances", images, tmp_path / "out", patient_pattern=PATTERN)
+    assert (done.boxes, done.crowds, done.marks.unannotated) == (2, 1, 1)
+    assert "1 of 3 marks has iscrowd 1" in done.notes[0]
+    assert read(tmp_path / "out")[ONE][0] == [CALCIFICATION, MASS]
+    # of the parts of two files only patients decide whether they are a split
+    assert {image.split for image in load_dataset(tmp_path / "out")} == {"train", "val"}
+
+
+def test_what_is_said_of_a_region_is_of_its_box(pictures, tmp_path):
+    import_annotations(
+        "label-studio", CORPUS / "label_studio/export.json", as_png(pictures, tmp_path), tmp_path / "out",
+        patient_pattern=PATTERN,
+    )  # fmt: skip
+    first = next(image for image in load_dataset(tmp_path / "out") if image.path.stem == ONE)
+    said = {
+        image_label: facts.get("attributes") for image_label, facts in zip(first.boxes, first.box_facts, strict=True)
+    }
+    assert [value for value in said.values() if value] == [{"pathology": "malignant"}]
+
+
+def test_a_report_as_ohif_writes_it(tmp_path):
+    """Coordinates have no concept name; the length is a line, and an image that is evidence alone is no negative."""
+    folder = tmp_path / "archive"
+    folder.mkdir()
+    shutil.copy(CORPUS / "dcmjs/ohif_sr", folder / "ohif_sr.dcm")
+    for number in (1, 2, 3, 4):
+        meta = FileMetaDataset()
+        meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        meta.MediaStorageSOPClassUID = DigitalMammographyXRayImageStorageForPresentation
+        meta.MediaStorageSOPInstanceUID = f"1.2.{number}"
+        image = FileDataset("x", {}, file_meta=meta, preamble=bytes(128))
+        image.SOPClassUID, image.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
+        image.StudyInstanceUID, image.SeriesInstanceUID, image.PatientID = "1.2", f"1.2.0.{number}", "P1"
+        image.Rows, image.Columns = 400, 300
+        image.save_as(folder / f"{number}.dcm", enforce_file_format=True)
+
+    done = import_collection("dicom", folder, tmp_path / "out", workers=1)
+
+    assert read(tmp_path / "out") == {
+        "1.2.1": ([("Mass", 50, 60, 110, 140)], "annotated"), "1.2.2": ([("Mass", 40, 80, 120, 120)], "annotated"),
+        "1.2.3": ([("Mass", 10, 20, 70, 90)], "annotated"), "1.2.4": ([], "unannotated"),
+    }  # fmt: skip
+    assert dict(done.written.marks.passed_over) == {"a polyline without an area": 1}
