@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from pydicom import Dataset, dcmread
-from pydicom.uid import DeflatedExplicitVRLittleEndian, SecondaryCaptureImageStorage
+from pydicom.uid import DeflatedExplicitVRLittleEndian, MammographyCADSRStorage, SecondaryCaptureImageStorage
 
 from mammoscope.cli.detect import Run, by_study, free_name
 from mammoscope.findings import Algorithm, Reading, ReadingStatus
@@ -63,7 +63,7 @@ def test_one_unreadable_file_stops_none_of_the_others(mixed: Path, tmp_path: Pat
     for seed in (1, 2):
         study = dcmread(mixed / f"study{seed}" / "L_CC.dcm").StudyInstanceUID
         results = [dcmread(path) for path in (tmp_path / "objects" / study).iterdir()]
-        assert [result.Modality for result in results].count("SR") == 1
+        assert [result.Modality for result in results].count("SR") == 2  # CAD report and AI report
         assert {result.StudyInstanceUID for result in results} == {study}
     assert len(list((tmp_path / "objects").iterdir())) == 2
 
@@ -195,8 +195,9 @@ def test_an_image_that_cannot_be_read_is_in_its_studys_report(study: Path, tmp_p
     done = run_detect(study, "--out", tmp_path / "out", "--threads", 1)
 
     assert done.returncode == 1, done.stderr
-    (report,) = objects_of(tmp_path / "out")["SR"]
-    assert images_in(report) == uids
+    reports = objects_of(tmp_path / "out")["SR"]
+    assert [images_in(report) for report in reports] == [uids, uids]
+    [report] = [report for report in reports if report.SOPClassUID == MammographyCADSRStorage]
     assert "Partially Succeeded" in code_meanings(report)
 
 
@@ -211,8 +212,7 @@ def test_an_odd_header_costs_nothing_and_quotes_nothing(study: Path, tmp_path: P
     assert "Traceback" not in done.stderr
     assert "Secret" not in done.stderr
     assert done.returncode == 0, done.stderr
-    (report,) = objects_of(tmp_path / "out")["SR"]
-    assert len(images_in(report)) == 4
+    assert [len(images_in(report)) for report in objects_of(tmp_path / "out")["SR"]] == [4, 4]
     assert len(json.loads((tmp_path / "out" / "readings.json").read_text())) == 4
 
 
@@ -245,8 +245,7 @@ def test_a_copied_file_is_named_and_costs_no_result_objects(study: Path, tmp_pat
     assert done.returncode == 1, done.stderr
     assert "L_CC_copy.dcm: not in the result objects" in done.stderr
     assert len(json.loads((tmp_path / "out" / "readings.json").read_text())) == 5
-    (report,) = objects_of(tmp_path / "out")["SR"]
-    assert len(images_in(report)) == 4
+    assert [len(images_in(report)) for report in objects_of(tmp_path / "out")["SR"]] == [4, 4]
 
 
 def test_file_names_that_are_no_utf_8(mixed: Path, tmp_path: Path):

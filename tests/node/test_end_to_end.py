@@ -21,6 +21,7 @@ import pytest
 from pydicom import Dataset, FileDataset, dcmread
 from pydicom.uid import (
     BreastTomosynthesisImageStorage,
+    Comprehensive3DSRStorage,
     DigitalMammographyXRayImageStorageForPresentation,
     GrayscaleSoftcopyPresentationStateStorage,
     MammographyCADSRStorage,
@@ -176,11 +177,12 @@ def test_a_study_routed_by_the_pacs_comes_back_with_its_results(
     [report] = [d for d in results if d.SOPClassUID == MammographyCADSRStorage]
     states = [d for d in results if d.SOPClassUID == GrayscaleSoftcopyPresentationStateStorage]
     [capture] = [d for d in results if d.SOPClassUID == SecondaryCaptureImageStorage]
-    assert len(results) == 1 + len(states) + 1
+    [ai_report] = [d for d in results if d.SOPClassUID == Comprehensive3DSRStorage]
+    assert len(results) == 1 + 1 + len(states) + 1
     sent = {str(image.SOPInstanceUID) for image in images}
     assert _references(report.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence) == sent
     assert sorted(uid for state in states for uid in _references(state.ReferencedSeriesSequence)) == sorted(sent)
-    for result in (report, *states, capture):
+    for result in (report, ai_report, *states, capture):
         for keyword in (*PATIENT, *STUDY):
             assert result.get(keyword) == images[0].get(keyword), keyword
 

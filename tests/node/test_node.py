@@ -166,7 +166,7 @@ def test_odd_images_do_not_cost_the_study_its_answer(storage: Path, node: Node, 
     assert [p for p in report.problems if images[2].SOPInstanceUID in p and "SeriesInstanceUID" in p]
     assert "SOMEBODY-ELSE" not in "".join(report.problems)
     assert sum(d.SOPClassUID == MammographyCADSRStorage for d in pacs.received) == 1
-    assert len(pacs.received) == 4  # report, two presentation states, sheet
+    assert len(pacs.received) == 5  # two reports, two presentation states, sheet
 
 
 def test_results_that_the_destination_refuses_are_parked_with_its_words_until_a_person_has_them_resent(
