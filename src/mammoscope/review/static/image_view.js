@@ -351,8 +351,12 @@ export class ImageView {
     clearTimeout(this.later);
     this.map.setTarget(undefined);
     this.map.setLayers([]);
-    this.map.dispose();
-    this.layer.dispose();
+    // Tiles that are on their way tell the layer when they come: it ends after them.
+    const {map, layer} = this;
+    setTimeout(() => {
+      map.dispose();
+      layer.dispose();
+    }, 10_000);
   }
 }
 
