@@ -349,14 +349,14 @@ export class ImageView {
 
   dispose() {
     clearTimeout(this.later);
-    this.map.setTarget(undefined);
-    this.map.setLayers([]);
-    // Tiles that are on their way tell the layer when they come: it ends after them.
+    // A frame that was drawn has asked for coarser tiles, and still needs the layer for them: it ends after that.
     const {map, layer} = this;
+    layer.setPreload(0);
     setTimeout(() => {
+      map.setTarget(undefined);
       map.dispose();
       layer.dispose();
-    }, 10_000);
+    }, 200);
   }
 }
 
