@@ -115,13 +115,16 @@ static int ask_of(const char *operation, int descriptor) {
     static __typeof__(name) *next; \
     if (next == NULL) next = (__typeof__(name) *)dlsym(RTLD_NEXT, #name)
 
-static const char *opening(int flags) { return flags & (O_CREAT | O_TRUNC) ? "create" : "open"; }
+static const char *opening(int folder, const char *path, int flags) {
+    int makes = (flags & O_CREAT) && syscall(SYS_faccessat, folder, path, F_OK) != 0;
+    return makes ? "create" : "open";
+}
 
 #define OPEN(name) \
     int name(const char *path, int flags, ...) { \
         NEXT(name); \
         va_list rest; va_start(rest, flags); mode_t mode = va_arg(rest, mode_t); va_end(rest); \
-        return ask_at(opening(flags), AT_FDCWD, path) ? -1 : next(path, flags, mode); \
+        return ask_at(opening(AT_FDCWD, path, flags), AT_FDCWD, path) ? -1 : next(path, flags, mode); \
     }
 OPEN(open)
 OPEN(open64)
@@ -130,7 +133,7 @@ OPEN(open64)
     int name(int folder, const char *path, int flags, ...) { \
         NEXT(name); \
         va_list rest; va_start(rest, flags); mode_t mode = va_arg(rest, mode_t); va_end(rest); \
-        return ask_at(opening(flags), folder, path) ? -1 : next(folder, path, flags, mode); \
+        return ask_at(opening(folder, path, flags), folder, path) ? -1 : next(folder, path, flags, mode); \
     }
 OPEN_AT(openat)
 OPEN_AT(openat64)

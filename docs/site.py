@@ -12,7 +12,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parent.parent
-BESIDE = ("deploy/README.md", "recipes/README.md", "benchmarks/README.md")
+BESIDE = ("deploy/README.md", "recipes/README.md", "benchmarks/README.md", "examples/own_parts/README.md")
 """Pages that stand elsewhere in the repository, by their place there and on the site."""
 _LINK = re.compile(r"(?<!\!)\[([^\]]*)\]\(([^)\s#]+)(#[^)\s]*)?\)")
 

@@ -1,10 +1,12 @@
 """The documentation: its notebooks run, its reference is whole, and the site is built without a dead link."""
 
+import hashlib
 import json
 import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -46,3 +48,18 @@ def test_the_site_is_built_and_a_dead_link_stops_it(root: Path, tmp_path: Path):
     page = (tmp_path / "site/reference/python.html").read_text()
     assert all(f'id="{home}.{name}"' in page for home, name in (("mammoscope.library", "draw"),))
     assert "interval" in page
+
+
+def test_the_zoo_names_the_shipped_bundle_and_recipes_that_are_there(root: Path):
+    page = (root / "docs/zoo.md").read_text()
+    shipped = (Path(mammoscope.__file__).parent / "inference/models/default.onnx").read_bytes()
+    assert hashlib.sha256(shipped).hexdigest() in page
+    for name in re.findall(r"mammoscope train ([\w/-]+)", page):
+        assert (root / f"recipes/{name}.toml").is_file(), name
+    fixed = tomllib.loads((root / "recipes/cpu-fixed.toml").read_text())
+    clocked = tomllib.loads((root / "recipes/cpu.toml").read_text())
+    assert "minutes" not in fixed["schedule"]
+    assert fixed | {"name": "cpu", "schedule": clocked["schedule"]} == clocked
+    for folder in ("lite", "paper", "cpu-four"):
+        for file in (root / "recipes" / folder).glob("*.toml"):
+            assert "minutes" not in tomllib.loads(file.read_text())["schedule"], file

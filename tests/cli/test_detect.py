@@ -80,9 +80,11 @@ def test_all_read_is_exit_code_0_and_a_second_run_does_not_read_the_first_ones_p
 
 
 def test_nothing_readable_is_exit_code_1(mixed: Path, tmp_path: Path):
-    done = run_detect(mixed / "broken.dcm", "--out", tmp_path)
+    done = run_detect(mixed / "broken.dcm", "--out", tmp_path, "--json")
 
     assert done.returncode == 1
+    told = json.loads(done.stdout)
+    assert (told["files"], told["not processed"], told["findings"]) == (1, 1, 0)
     assert [entry["status"] for entry in json.loads((tmp_path / "readings.json").read_text())] == ["not processed"]
 
 

@@ -150,11 +150,20 @@ def test_a_threshold_from_validation(films):
     assert figures["threshold"] == pytest.approx(0.65)  # half way from 0.9 to 0.4
     assert figures["threshold_rule"] == "highest F1 on films, split val, IoU 0.5"
     assert "3 predictions are on images that are not evaluated here" in figures["note"]
+    assert figures["overlaps"] == []
+    # Chosen on the very images that are evaluated: told, as of a bundle; and what it learnt from stays unknown.
+    itself = run(films, file, "--split", "val", "--threshold-from", file, "--force")
+    assert "its operating point was chosen on 1 of these 1 patients" in itself.stderr
+    (overlap,) = metrics(films)["overlaps"]
+    assert (overlap["role"], overlap["patients"]) == ("chosen on", 1)
+    assert "is not known" in metrics(films)["note"]
     run(films, file, "--split", "val", "--force")
     moved = films / "validation"
     (films / "report").rename(moved)
     run(films, file, "--split", "test", "--threshold-from", moved)
     assert metrics(films)["threshold"] == pytest.approx(0.65)
+    again = run(films, file, "--split", "val", "--threshold-from", moved, "--force")
+    assert "its operating point was chosen on 1 of these 1 patients" in again.stderr
 
 
 def test_what_its_model_learnt_from_can_be_said(films):

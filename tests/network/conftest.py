@@ -1,7 +1,6 @@
 """A small mammography object, a storage service that keeps what it receives in a list, an authority for TLS."""
 
 import ipaddress
-import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator
@@ -153,15 +152,3 @@ def until() -> Callable[..., None]:
 @pytest.fixture
 def wait_until(until: Callable[..., None]) -> Callable[..., None]:
     return until
-
-
-@pytest.fixture(scope="session")
-def free_ports() -> Callable[[int], list[int]]:
-    def find(count: int) -> list[int]:
-        sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-        ports = [s.getsockname()[1] for s in sockets]
-        for s in sockets:
-            s.close()
-        return ports
-
-    return find

@@ -6,14 +6,15 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from pydicom import dcmread
-from pydicom.uid import BreastTomosynthesisImageStorage
+from pydicom.uid import BreastTomosynthesisImageStorage, SegmentationStorage
 
 from mammoscope.network import ObjectRefusedError, PeerUnreachableError, Receipt, ReceivedObject
+from mammoscope.node.db.repository import Records, Report, ResultRecord
 from mammoscope.node.retrieve.archives import NotTakenError, _intake
 from mammoscope.phantom import screening_study
 
@@ -147,6 +148,26 @@ def test_an_archive_is_read_once_whatever_it_speaks(archive, node, tmp_path):
         (old, "ORTHANC", "NODE"): 4, (old, "NODE", "NODE"): 8,
         (new, "ORTHANC", "NODE"): 4, (new, "NODE", "NODE"): 8,
     }  # fmt: skip
+
+    # A view comes late, after results were made that went elsewhere: it is fetched, by whichever protocol.
+    made = tuple(ResultRecord(sop_class_uid="1.9", sop_instance_uid=f"1.3.{number}") for number in range(3))
+    report = Report(number=1, made_at=OLD.astimezone(UTC), algorithm="Blob 1", seconds=1, images=(), results=made)
+    with Records.open(tmp_path / "storage") as records:
+        records.add_object(old, "1.2.1", "1.8", peer="ORTHANC")
+        records.add_report(old, report)
+    late = dcmread(next((tmp_path / "old").glob("*.dcm")))
+    late.SOPInstanceUID = late.file_meta.MediaStorageSOPInstanceUID = "1.2.99"
+    late.save_as(tmp_path / "late.dcm")
+    late.SOPInstanceUID = late.file_meta.MediaStorageSOPInstanceUID = "1.2.98"  # beside it what makers add
+    late.SOPClassUID = late.file_meta.MediaStorageSOPClassUID = SegmentationStorage
+    late.save_as(tmp_path / "segmentation.dcm")
+    for file in ("segmentation.dcm", "late.dcm"):
+        archive.run("storescu", "-R", "-aec", "ORTHANC", "127.0.0.1", str(archive.orthanc), tmp_path / file)
+    again = pull(archive, config, *((*mammograms, source) for source in (*sources, *sources)))
+    assert [output.splitlines()[0] for _, output in again[:3]] == [f"1 studies to fetch from {s}" for s in sources]
+    assert all("1 studies with 6 objects fetched" in output for _, output in again[:3]), again
+    assert [output.splitlines()[0] for _, output in again[3:]] == [f"0 studies to fetch from {s}" for s in sources]
+    assert sum(uid == "1.2.99" for *_, uid in received(config)) == 3
 
 
 @pytest.mark.pacs

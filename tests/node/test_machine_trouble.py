@@ -75,6 +75,8 @@ def test_a_bundle_that_is_away_for_a_moment_costs_no_study_its_reading(
     peers: ModuleType, node, destination, bundle: Path, tmp_path: Path
 ) -> None:
     assert ready(node)[0] == 200
+    os.kill(node.pid, signal.SIGHUP)  # asks many services for their settings anew, and ended this one
+    peers.wait_for(lambda: node.events("settings not read again"), "it says that it does not")
     study = peers.SmallMammograms(tmp_path / "images", seed=4).study(0)
     bundle.rename(bundle.with_suffix(".away"))
     os.kill(node.events("model process started")[0]["process"], signal.SIGKILL)

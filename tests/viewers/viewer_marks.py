@@ -10,6 +10,7 @@ from mammoscope.results.rendering import PREDICTION
 REACH = 15
 """How far from where it should be a line is looked for, in pixels of the screen."""
 NOT_THERE = 99.0
+_INK = 50
 _LEAST_SIDE = 30  # of a box that is not a letter of its label
 
 
@@ -43,12 +44,13 @@ def offsets(ink: NDArray[np.float64], box: Box) -> tuple[float, ...]:
         [ink[top:bottom, right + by] for by in range(-REACH, REACH + 1)],
         [ink[bottom + by, left:right] for by in range(-REACH, REACH + 1)],
     )
-    return tuple(_offset([float(line.mean()) for line in side]) for side in sides)
+    return tuple(_offset([float((line > _INK).mean()) for line in side]) for side in sides)
 
 
-def _offset(means: list[float]) -> float:
-    most = int(np.argmax(means))
-    return most - REACH if means[most] > 25 and means[most] > 2 * np.median(means) else NOT_THERE
+def _offset(covered: list[float]) -> float:
+    """Where most of the side is covered: a dashed line covers half of it, letters less."""
+    most = int(np.argmax(covered))
+    return most - REACH if covered[most] > 0.35 and covered[most] > 2 * np.median(covered) else NOT_THERE
 
 
 def burned_in(picture: NDArray[np.uint8]) -> list[Box]:

@@ -159,6 +159,9 @@ class Viewer:
         """Open a study, at another origin than the usual one if it is given, and wait for its first image."""
         self._page.goto(f"{origin or self._origin}/viewer?StudyInstanceUIDs={study}")
         self._page.wait_for_function(_IMAGE_IS_THERE if origin is None else _ANY_IMAGE_IS_THERE)
+        with contextlib.suppress(Expired):  # what comes later may hang the images anew
+            self._page.wait_for_load_state("networkidle", timeout=20_000)
+        self._settle()
         self._errors.clear()
 
     def series(self, number: int, changes: bool = True) -> bool:
@@ -197,13 +200,20 @@ class Viewer:
         return True
 
     def wait_for_marks(self) -> bool:
-        """Wait until something is drawn over the image; whether it is."""
-        try:
-            self._page.wait_for_function(_MARKS_ARE_THERE, timeout=10_000)
-        except Expired:
-            return False
-        self._page.wait_for_timeout(500)
-        return True
+        """Wait until something is drawn over the image; whether it is.
+
+        On a slow machine OHIF has the marks and does not draw them until the reader does something: as a reader would,
+        this goes to the next one then.
+        """
+        for _ in range(2):
+            try:
+                self._page.wait_for_function(_MARKS_ARE_THERE, timeout=6_000)
+            except Expired:
+                self.next_mark()
+            else:
+                self._page.wait_for_timeout(500)
+                return True
+        return False
 
     def measurements(self) -> str:
         """The words of the panel of measurements."""

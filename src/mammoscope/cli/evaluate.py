@@ -109,11 +109,12 @@ def evaluate(
     data, notes = annotated_data(dataset, split, coco, images, patient_pattern)
     foreign = _Foreign(predictions, model, pixels, letterbox, classes or [], trained_on or [])
     subject = foreign.source(data, bundle) if predictions else _of_a_bundle(bundle, threads, foreign)
-    chosen = threshold, "given with --threshold"
+    chosen: tuple[float | None, str] = (threshold, "given with --threshold")
+    chosen_on: tuple[KnownData, ...] = ()
     if threshold_from is not None:
         if threshold is not None:
             raise MammoscopeError("give either --threshold or --threshold-from.")
-        chosen = _chosen_threshold(
+        chosen, chosen_on = _chosen_threshold(
             threshold_from, threshold_split, dataset, foreign, count_unannotated=count_unannotated
         )
     if label:
@@ -128,6 +129,7 @@ def evaluate(
         seed=seed,
         notes=notes,
         about={"source": source, "licence": licence},
+        known=chosen_on,
         count_unannotated=count_unannotated,
     )
     evaluated = evaluate_into(out, subject, data, options)
@@ -209,15 +211,19 @@ def _named_class(text: str) -> tuple[str, str]:
 
 def _chosen_threshold(
     file: Path, split: str, dataset: Path | None, foreign: _Foreign, *, count_unannotated: bool
-) -> tuple[float, str]:
-    """(threshold, how it came about), chosen on a report of validation or on predictions there."""
+) -> "tuple[tuple[float, str], tuple[KnownData, ...]]":
+    """(threshold, how it came about), chosen on a report of validation or on predictions there; and on whom."""
     from mammoscope.datasets import load_dataset
     from mammoscope.evaluation import case_of, choose_threshold, read_report, report_folder
+    from mammoscope.evaluation.data_overlap import known_data
+    from mammoscope.inference import DataRole, KnownData
 
     if file.is_dir():
         report = read_report(report_folder(file))
         named = f"{report.metrics['dataset']}{f', split {of}' if (of := report.metrics['split']) else ''}"
-        return choose_threshold(report.results), f"highest F1 on {named}, IoU 0.5"
+        evaluated = [KnownData.model_validate(one) for one in report.metrics.get("known_data") or ()]
+        known = tuple(one.model_copy(update={"role": DataRole.CHOSEN}) for one in evaluated)
+        return (choose_threshold(report.results), f"highest F1 on {named}, IoU 0.5"), known
     if dataset is None or foreign.file is None:
         raise MammoscopeError(
             "--threshold-from takes a report's folder, or with --predictions and --dataset a file of predictions on "
@@ -227,7 +233,8 @@ def _chosen_threshold(
     validation = validation if count_unannotated else validation.annotated()
     read = foreign.read(file, validation)
     results = [case_of(image, read.candidates(image)).result for image in validation]
-    return choose_threshold(results), f"highest F1 on {validation.name}, split {split}, IoU 0.5"
+    rule = f"highest F1 on {validation.name}, split {split}, IoU 0.5"
+    return (choose_threshold(results), rule), (known_data(DataRole.CHOSEN, validation),)
 
 
 def _number_of_pictures(text: str) -> int | None:

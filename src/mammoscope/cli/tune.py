@@ -72,6 +72,10 @@ class _TrialLines:
     def __init__(self, console: Console) -> None:
         self._console = console
 
+    def noted(self, told: str) -> None:
+        """Something its user should know."""
+        self._console.print(f"  {told}", highlight=False, soft_wrap=True)
+
     def prepared(self, done: int, total: int) -> None:
         """Mammograms read and prepared."""
 

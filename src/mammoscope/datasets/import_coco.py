@@ -264,8 +264,8 @@ def import_coco(
     if crowds := crowds_told(document, crowds_are_lesions=crowds_are_lesions):
         notes = (crowds, *notes)
     with new_folder(out, overwrite=overwrite) as folder:
-        said = {"description": name, "licence": licence, "citation": citation}
-        said = {key: value for key, value in said.items() if value is not None}
+        stated = {"description": name, "licence": licence, "citation": citation}
+        said = {key: value for key, value in stated.items() if value is not None}
         copied = _write(document, plan, said, folder, copy, progress)
     return _summary(plan, copied, notes)
 

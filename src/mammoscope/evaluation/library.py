@@ -219,6 +219,7 @@ def evaluate(
     by: Sequence[str] = DEFAULT_GROUPS,
     resamples: int = RESAMPLES,
     seed: int = 0,
+    count_unannotated: bool = False,
 ) -> Evaluation:
     """Evaluate predictions of any program, or a detector of ours, on a data set.
 
@@ -245,6 +246,8 @@ def evaluate(
         Attributes of images or lesions that figures are split by.
     resamples, seed
         Of the bootstrap over patients; 0 resamples for no intervals.
+    count_unannotated
+        Count images that nobody annotated as images without a lesion, instead of setting them aside.
 
     Returns
     -------
@@ -271,12 +274,18 @@ def evaluate(
             raise EvaluationError("give either threshold or validation.")
         their_predictions, images = validation
         chosen_on = _source(their_predictions, images, name, pixels, classes)
-        results = evaluate_source(chosen_on, images, EvaluationOptions(groups=(), resamples=0)).cases
+        quick = EvaluationOptions(groups=(), resamples=0, count_unannotated=count_unannotated)
+        results = evaluate_source(chosen_on, images, quick).cases
         threshold = choose_threshold([case.result for case in results])
         split = f", split {images.split_name}" if images.split_name else ""
         rule = f"highest F1 on {images.name}{split}, IoU 0.5"
     options = EvaluationOptions(
-        threshold=threshold, threshold_rule=rule, groups=tuple(by), resamples=resamples, seed=seed
+        threshold=threshold,
+        threshold_rule=rule,
+        groups=tuple(by),
+        resamples=resamples,
+        seed=seed,
+        count_unannotated=count_unannotated,
     )
     return Evaluation(evaluate_source(source, data, options))
 

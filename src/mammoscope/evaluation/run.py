@@ -275,7 +275,7 @@ def evaluate_source(
         model_version=source.version,
         note=" ".join(
             (
-                *overlap_notes(found, known=bool(known)),
+                *overlap_notes(found, known=bool(source.known) or any(one.role is DataRole.TRAINED for one in known)),
                 *source.notes(data),
                 *filter(None, [data.set_aside_told()]),
                 *options.notes,

@@ -104,6 +104,24 @@ class WebClient:
                 if len(page) < PAGE or not fresh:  # a source that ignores the offset gives the same page for ever
                     return
 
+    def find_instances(self, source: WebPeer, study: str) -> frozenset[str]:
+        """Ask for the SOP Instance UIDs of a study by QIDO-RS, page by page (section 10.6).
+
+        Raises
+        ------
+        NetworkError
+            If the source cannot be asked, or answers with an error.
+        """
+        found: set[str] = set()
+        with self._client(source) as client:
+            while True:
+                path = f"/studies/{study}/instances"
+                page = self._matches(client, source, path, {"includefield": "SOPInstanceUID"}, len(found))
+                fresh = {str(match.get("SOPInstanceUID") or "") for match in page} - found - {""}
+                found |= fresh
+                if len(page) < PAGE or not fresh:
+                    return frozenset(found)
+
     def check(self, peer: WebPeer) -> None:
         """Ask a peer for one study, to see that it is there, speaks QIDO-RS and takes our token.
 
@@ -195,18 +213,29 @@ class WebClient:
         return Sending(uid)
 
     def _page(self, client: httpx.Client, source: WebPeer, query: Mapping[str, str], offset: int) -> list[FoundStudy]:
+        matches = self._matches(client, source, "/studies", query, offset)
+        try:
+            return [study for study in map(found_study, matches) if study is not None]
+        except (ValueError, TypeError, KeyError, AttributeError):
+            raise _no_json(source) from None
+
+    def _matches(
+        self, client: httpx.Client, source: WebPeer, path: str, query: Mapping[str, str], offset: int
+    ) -> list[Dataset]:
         params = {**query, "limit": str(PAGE), "offset": str(offset)}
         headers = {"Accept": _JSON, "Accept-Encoding": "gzip"}
-        with client.stream("GET", "/studies", params=params, headers=headers) as answer:
+        with client.stream("GET", path, params=params, headers=headers) as answer:
             _check(answer, source, "a query")
             content = _content(answer, source)
         if answer.status_code == 204 or not content:
             return []
         try:
-            found = _found(json.loads(content))
+            matches = json.loads(content)
+            if not isinstance(matches, list):
+                raise _no_json(source)
+            return [Dataset.from_json(match) for match in matches]
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            raise WebStatusError(f"{source} answered a query with something else than DICOM JSON", 415) from None
-        return found
+            raise _no_json(source) from None
 
     def _take_all(self, answer: httpx.Response, files: PartFiles, receive: Receiver, source: WebPeer) -> Retrieval:
         completed, failed, reasons = 0, [], []
@@ -265,11 +294,8 @@ class WebClient:
             raise _in_words(error, peer) from None
 
 
-def _found(matches: list[Any]) -> list[FoundStudy]:
-    if not isinstance(matches, list):
-        raise TypeError("an answer to a query is a list")
-    found = [found_study(Dataset.from_json(match)) for match in matches]
-    return [study for study in found if study is not None]
+def _no_json(source: WebPeer) -> WebStatusError:
+    return WebStatusError(f"{source} answered a query with something else than DICOM JSON", 415)
 
 
 def _take(part: Part, receive: Receiver, source: WebPeer) -> tuple[str, str | None]:

@@ -12,11 +12,23 @@ from pathlib import Path
 from pydicom import Dataset
 from pydicom.datadict import tag_for_keyword
 from pydicom.uid import (
+    BasicTextSRStorage,
+    ColorSoftcopyPresentationStateStorage,
+    Comprehensive3DSRStorage,
     ComprehensiveSRStorage,
+    EncapsulatedPDFStorage,
     EnhancedSRStorage,
     GrayscaleSoftcopyPresentationStateStorage,
     KeyObjectSelectionDocumentStorage,
     MammographyCADSRStorage,
+    MRImageStorage,
+    ParametricMapStorage,
+    RawDataStorage,
+    SegmentationStorage,
+    SpatialRegistrationStorage,
+    UltrasoundImageStorage,
+    UltrasoundMultiFrameImageStorage,
+    XRayRadiationDoseSRStorage,
 )
 from pynetdicom import build_role, evt
 from pynetdicom.presentation import PresentationContext, build_context
@@ -140,8 +152,21 @@ COMPANIONS = (
     MammographyCADSRStorage,
     ComprehensiveSRStorage,
     EnhancedSRStorage,
+    Comprehensive3DSRStorage,
+    BasicTextSRStorage,
+    XRayRadiationDoseSRStorage,
+    ColorSoftcopyPresentationStateStorage,
+    SegmentationStorage,
+    ParametricMapStorage,
+    SpatialRegistrationStorage,
+    RawDataStorage,
+    EncapsulatedPDFStorage,
+    UltrasoundImageStorage,
+    UltrasoundMultiFrameImageStorage,
+    MRImageStorage,
 )
-"""What lies beside mammograms in most studies; fetched too, because an archive counts what it cannot give as failed."""
+"""What lies beside mammograms; fetched too, because an archive counts what it cannot give as failed, or gives nothing
+of a study that holds such an object. With the images' encodings some hundred of the 128 contexts there may be."""
 
 
 class QueryClient:
@@ -197,6 +222,33 @@ class QueryClient:
                 if study is not None and matches(study, where):
                     found.append(study)
         return tuple(found)
+
+    def find_instances(self, source: DimsePeer, study: str) -> frozenset[str]:
+        """Ask for the SOP Instance UIDs of a study by C-FIND: first its series, then the images of each.
+
+        Raises
+        ------
+        NetworkError
+            If the source cannot be asked, or answers with an error.
+        """
+        found: set[str] = set()
+        with self._caller.associated(source, [build_context(STUDY_ROOT_FIND)]) as association:
+
+            def ask(level: str, keyword: str, **above: str) -> list[str]:
+                identifier = _study_identifier(study)
+                identifier.QueryRetrieveLevel = level
+                for name, value in {keyword: "", **above}.items():
+                    setattr(identifier, name, value)
+                answers = []
+                for answer, match in association.send_c_find(identifier, STUDY_ROOT_FIND):
+                    _check(answer, source, f"a query for the {level.lower()} level")
+                    if match is not None and (uid := str(match.get(keyword) or "")):
+                        answers.append(uid)
+                return answers
+
+            for series in ask("SERIES", "SeriesInstanceUID"):
+                found.update(ask("IMAGE", "SOPInstanceUID", SeriesInstanceUID=series))
+        return frozenset(found)
 
     def move(self, source: DimsePeer, study: str, to_ae_title: str) -> Retrieval:
         """Have the source send a study to an AE title that it knows, by C-MOVE.

@@ -21,7 +21,7 @@ from mammoscope.training.trainer import train
 from mammoscope.training.validation import ValidationImages
 
 if TYPE_CHECKING:
-    import optuna
+    from optuna import Trial as Draw
 
 _SUMMARY, _STUDY = "tune.json", "study.db"
 _HOW = "KEY=LOW:HIGH, KEY=LOW:HIGH:log, or KEY=ONE,ANOTHER,..."
@@ -73,7 +73,7 @@ class Range:
             raise TrainingError(f"--over {text!r} is not understood: write it as {_HOW}, such as 1e-4:1e-2:log")
         return cls(key, low, high, logarithmic)
 
-    def drawn(self, trial: "optuna.Trial") -> str:
+    def drawn(self, trial: "Draw") -> str:
         """A value, as a recipe writes it."""
         if self.choices:
             return str(trial.suggest_categorical(self.key, self.choices))
@@ -178,7 +178,7 @@ def tune(
     validation = ValidationImages(data.narrowed("val"), recipe.input.geometry)
     share = minutes / trials
 
-    def carried_out(trial: "optuna.Trial") -> float:
+    def carried_out(trial: "Draw") -> float:
         own = (
             *changes,
             *(f"{one.key}={one.drawn(trial)}" for one in ranges),
@@ -250,10 +250,13 @@ def _study(optuna: Any, folder: Path, recipe: Recipe, ranges: Sequence[Range]) -
 class _Judge:
     """Hands on what a training tells, and gives it up where optuna says so."""
 
-    def __init__(self, watcher: Watcher, trial: "optuna.Trial", figure: str) -> None:
+    def __init__(self, watcher: Watcher, trial: "Draw", figure: str) -> None:
         self._watcher = watcher
         self._trial = trial
         self._figure = figure
+
+    def noted(self, told: str) -> None:
+        self._watcher.noted(told)
 
     def prepared(self, done: int, total: int) -> None:
         self._watcher.prepared(done, total)

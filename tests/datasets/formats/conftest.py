@@ -5,10 +5,32 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import DigitalMammographyXRayImageStorageForPresentation, ExplicitVRLittleEndian
 
 from mammoscope.datasets.formats.base import ImageFolder, ReadOptions
 
 ROWS, COLUMNS = 100, 200
+
+
+def mammogram(path: Path, uid: str, rows: int = ROWS, columns: int = COLUMNS, **elements: str) -> None:
+    """The header of a digital mammogram, without pixels."""
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.MediaStorageSOPClassUID = DigitalMammographyXRayImageStorageForPresentation
+    meta.MediaStorageSOPInstanceUID = uid
+    image = FileDataset("x", {}, file_meta=meta, preamble=bytes(128))
+    image.SOPClassUID, image.SOPInstanceUID = meta.MediaStorageSOPClassUID, uid
+    image.Rows, image.Columns = rows, columns
+    for keyword, value in elements.items():
+        setattr(image, keyword, value)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save_as(path, enforce_file_format=True)
+
+
+@pytest.fixture
+def lay_mammogram():
+    return mammogram
 
 
 @pytest.fixture

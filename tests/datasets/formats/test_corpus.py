@@ -6,8 +6,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import DigitalMammographyXRayImageStorageForPresentation, ExplicitVRLittleEndian
 
 from mammoscope.datasets import import_coco, load_dataset
 from mammoscope.datasets.collections import import_collection
@@ -111,21 +109,16 @@ def test_what_is_said_of_a_region_is_of_its_box(pictures, tmp_path):
     assert [value for value in said.values() if value] == [{"pathology": "malignant"}]
 
 
-def test_a_report_as_ohif_writes_it(tmp_path):
+def test_a_report_as_ohif_writes_it(tmp_path, lay_mammogram):
     """Coordinates have no concept name; the length is a line, and an image that is evidence alone is no negative."""
     folder = tmp_path / "archive"
     folder.mkdir()
     shutil.copy(CORPUS / "dcmjs/ohif_sr", folder / "ohif_sr.dcm")
     for number in (1, 2, 3, 4):
-        meta = FileMetaDataset()
-        meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        meta.MediaStorageSOPClassUID = DigitalMammographyXRayImageStorageForPresentation
-        meta.MediaStorageSOPInstanceUID = f"1.2.{number}"
-        image = FileDataset("x", {}, file_meta=meta, preamble=bytes(128))
-        image.SOPClassUID, image.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
-        image.StudyInstanceUID, image.SeriesInstanceUID, image.PatientID = "1.2", f"1.2.0.{number}", "P1"
-        image.Rows, image.Columns = 400, 300
-        image.save_as(folder / f"{number}.dcm", enforce_file_format=True)
+        lay_mammogram(
+            folder / f"{number}.dcm", f"1.2.{number}", 400, 300, StudyInstanceUID="1.2",
+            SeriesInstanceUID=f"1.2.0.{number}", PatientID="P1",
+        )  # fmt: skip
 
     done = import_collection("dicom", folder, tmp_path / "out", workers=1)
 

@@ -324,21 +324,10 @@ def test_a_mask_of_labelme_covers_both_of_its_corners(tmp_path):
     assert images["P1_a"].facts["marks"] == {"unknown": {"the shape_type 'star' with 2 points": 1}}
 
 
-def test_md_ai_finds_images_by_their_uid(tmp_path):
+def test_md_ai_finds_images_by_their_uid(tmp_path, lay_mammogram):
     """Boxes, outlines and labels of the whole image, as its annotator exports them."""
-    from pydicom.dataset import FileDataset, FileMetaDataset
-    from pydicom.uid import DigitalMammographyXRayImageStorageForPresentation, ExplicitVRLittleEndian
-
     for number in (1, 2, 3):
-        meta = FileMetaDataset()
-        meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        meta.MediaStorageSOPClassUID = DigitalMammographyXRayImageStorageForPresentation
-        meta.MediaStorageSOPInstanceUID = f"1.2.{number}"
-        image = FileDataset("x", {}, file_meta=meta, preamble=bytes(128))
-        image.SOPClassUID, image.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
-        image.Rows, image.Columns = 100, 200
-        (tmp_path / "pictures").mkdir(exist_ok=True)
-        image.save_as(tmp_path / f"pictures/P{number}_a.dcm", enforce_file_format=True)
+        lay_mammogram(tmp_path / f"pictures/P{number}_a.dcm", f"1.2.{number}")
     head = "id,StudyInstanceUID,SeriesInstanceUID,SOPInstanceUID,labelName,annotationMode,data,scope\n"
     box = '"{""x"": 20, ""y"": 30.5, ""width"": 40, ""height"": 50}"'
     outline = '"{""vertices"": [[1, 2], [9, 2], [5, 8]]}"'

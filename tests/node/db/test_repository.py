@@ -1,9 +1,11 @@
+import sqlite3
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.exc import OperationalError
 
 from mammoscope.findings import ReadingStatus
 from mammoscope.node.db.engine import DatabaseError
@@ -317,3 +319,19 @@ def test_a_destination_at_which_nothing_moves_is_found(records: Records, add) ->
     records.set_delivery("1.3", 1, ended("archive", DeliveryStatus.SENT))
     assert records.standstills(LATER) == ()
     assert records.standstills(LATER + timedelta(minutes=5)) == (("pacs", 1),)
+
+
+def test_a_connection_that_could_be_opened_for_reading_only_is_replaced(
+    tmp_path: Path, records: Records, add, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What SQLite does by itself where the file cannot be opened to be written for a moment."""
+    records.close()
+    connect = sqlite3.connect
+    for_reading = f"file:{tmp_path / 'node.sqlite'}?mode=ro"
+    with monkeypatch.context() as trouble:
+        # The module of the dialect holds this very one.
+        trouble.setattr("sqlite3.dbapi2.connect", lambda *_, **options: connect(for_reading, uri=True, **options))
+        with pytest.raises(OperationalError, match="readonly database"):
+            add("1.2.1")
+    add("1.2.1")
+    assert records.knows("1.2", "1.2.1")

@@ -1,3 +1,4 @@
+import logging
 import os
 import sqlite3
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 import dbos
 import pytest
 from sqlalchemy.exc import OperationalError
+from structlog.testing import capture_logs
 
 from mammoscope.network import ServiceError
 from mammoscope.node.jobs import queue
@@ -162,6 +164,20 @@ def test_what_ended_where_nobody_could_write_it_down_is_begun_anew(
 
 def disk_is_full(*_: object, **__: object) -> bool:
     raise OperationalError("UPDATE", {}, sqlite3.OperationalError("database or disk is full"))
+
+
+def test_a_trouble_that_goes_on_is_told_once_a_minute_with_how_often_it_was() -> None:
+    """A PostgreSQL server that is away made 35 lines a second."""
+    now = [100.0]
+    handler = queue._WithoutWords(logging.WARNING, clock=lambda: now[0])
+    here, there = (logging.LogRecord("dbos", logging.WARNING, f"/x/{m}.py", 7, "words", (), None) for m in "ab")
+    with capture_logs() as logs:
+        for _ in range(100):
+            handler.handle(here)
+        handler.handle(there)
+        now[0] += 60
+        handler.handle(here)
+    assert [(line["where"], line["times"]) for line in logs] == [("a line 7", 1), ("b line 7", 1), ("a line 7", 100)]
 
 
 def test_one_process_works_once_at_a_time(start, tmp_path: Path) -> None:

@@ -37,12 +37,18 @@ class Shelf:
         self.asked: list[tuple[Mapping[str, str], date, date | None]] = []
         self.trouble: dict[str, NetworkError] = {}
         self.kept_back: dict[str, int] = {}
+        self.ours: frozenset[str] = frozenset()
 
     def find(self, where: Mapping[str, str], since: date, until: date | None) -> Iterable[FoundStudy]:
         self.asked.append((where, since, until))
         if "find" in self.trouble:
             raise self.trouble["find"]
         return [FoundStudy(uid, instances=objects) for uid, objects in self.studies.items()]
+
+    def instances(self, study: str) -> frozenset[str]:
+        if "instances" in self.trouble:
+            raise self.trouble["instances"]
+        return frozenset(f"{study}.{number}" for number in range(self.studies[study])) | self.ours
 
     def fetch(self, study: str) -> Retrieval:
         if study in self.trouble:
@@ -72,22 +78,45 @@ def test_each_study_is_fetched_once(tmp_path, ledger):
     assert shelf.fetched == ["a", "b", "c"]
 
 
+def found(shelf, study):
+    """A match whose count has our results too, where they lie there."""
+    return FoundStudy(study, instances=len(shelf.instances(study)))
+
+
 def test_a_study_that_grew_is_fetched_again_but_not_for_our_own_results(ledger):
-    shelf, made = Shelf(a=4), 0
-    puller = Puller(shelf, ledger, results_made=lambda _: made)
+    """However many results were made and wherever they went: instances are compared, not numbers."""
+    shelf, made = Shelf(a=4), {"r1", "r2", "r3"}
+    puller = Puller(shelf, ledger, known=lambda _: made)
     pull_all(puller)
 
-    made, shelf.studies["a"] = 3, 6  # two of our three results came to the archive
-    assert pull_all(puller) == []
+    shelf.studies["a"] = 5  # a late image, while our three results went elsewhere
+    assert [pulled.objects for pulled in puller.pull([found(shelf, "a")])] == [5]
+    shelf.ours = frozenset(("r1", "r2"))  # two of them come to the archive after all
+    assert not puller._is_news(found(shelf, "a"))
+    assert ledger.fetched("a") == 7  # and nobody asks again until the number changes
+    shelf.ours, shelf.studies["a"] = frozenset(("r1",)), 6  # one was deleted there, one image is new
+    assert shelf.instances("a") == {*(f"a.{n}" for n in range(6)), "r1"}
     shelf.studies["a"] = 7
-    assert pull_all(puller) == []
+    assert puller._is_news(found(shelf, "a"))
 
-    shelf.studies["a"] = 8  # and a late image
-    assert [pulled.objects for pulled in pull_all(puller)] == [8]
-    made, shelf.studies["a"] = 6, 11  # of which three more results were made
-    assert pull_all(puller) == []
-    shelf.studies["a"] = 12
-    assert [pulled.objects for pulled in pull_all(puller)] == [12]
+
+def test_a_ledger_of_the_version_before_is_compared_by_what_is_here(ledger):
+    shelf = Shelf(a=4)
+    ledger._add({"study": "a", "objects": -2})
+    held = {f"a.{number}" for number in range(4)}
+    assert not Puller(shelf, ledger, known=lambda _: held)._is_news(found(shelf, "a"))
+    shelf.studies["a"] = 5
+    assert Puller(shelf, ledger, known=lambda _: held)._is_news(found(shelf, "a"))
+
+
+def test_an_archive_that_lists_no_instances_is_asked_again_when_it_has_more(ledger):
+    shelf = Shelf(a=4)
+    puller = Puller(shelf, ledger)
+    match = found(shelf, "a")
+    shelf.trouble["instances"] = NetworkError("no such level")
+    assert [pulled.objects for pulled in puller.pull([match])] == [4]
+    assert not puller._is_news(match)
+    assert puller._is_news(FoundStudy("a", instances=5))
 
 
 def test_an_archive_that_does_not_say_how_many_is_asked_once(ledger):
@@ -130,6 +159,16 @@ def test_what_an_archive_keeps_back_is_asked_for_three_times(ledger):
 
     shelf.studies["a"] = 5  # a new object begins it anew
     assert pull_all(puller)[0].error is not None
+
+
+@pytest.mark.parametrize("failures_last", [False, True])
+def test_a_study_of_which_nothing_came_is_not_done(ledger, failures_last):
+    """As by C-GET from an archive that gives none of a study with one object that it cannot send."""
+    shelf = Shelf(a=6)
+    shelf.kept_back["a"], shelf.failures_last = 6, failures_last
+    for _ in range(4):
+        assert pull_all(Puller(shelf, ledger)) == [Pulled("a", 0, error="6 of 6 objects did not come")]
+    assert ledger.fetched("a") is None
 
 
 def test_what_the_node_does_not_take_is_not_asked_for_again(ledger):
@@ -262,7 +301,11 @@ def test_a_line_cut_short_costs_that_line_only(tmp_path, cut):
     assert again.fetched("1.3") is None
     again.note_fetched("1.4", 6)
     assert PullLedger(tmp_path, "shelf").fetched("1.4") == 6
-    assert json.loads(ledger.file.read_text(errors="replace").splitlines()[-1]) == {"study": "1.4", "objects": 6}
+    assert json.loads(ledger.file.read_text(errors="replace").splitlines()[-1]) == {
+        "study": "1.4",
+        "objects": 6,
+        "instances": [],
+    }
 
 
 def test_a_name_with_a_slash_is_a_file_all_the_same(tmp_path):

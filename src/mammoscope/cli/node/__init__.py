@@ -106,7 +106,15 @@ def work(
 
 
 def _told_to_stop() -> threading.Event:
+    """What is set by SIGTERM and SIGINT; SIGHUP, by which many services read their settings again, ends nothing."""
+    import structlog
+
+    log = structlog.get_logger(__name__)
     stop = threading.Event()
+    signal.signal(
+        signal.SIGHUP,
+        lambda *_: log.warning("settings not read again", reason="a node reads its settings at its start: restart it"),
+    )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     return stop

@@ -47,6 +47,10 @@ class Curve:
     low: Floats = field(default_factory=lambda: np.empty(0))
     high: Floats = field(default_factory=lambda: np.empty(0))
 
+    def __repr__(self) -> str:
+        band = f", 95 % interval at {len(self.band_x)} places" if len(self.band_x) else ""
+        return f"<Curve {self.name}: {len(self.x)} points{band}>"
+
 
 @dataclass(frozen=True, slots=True)
 class Line:

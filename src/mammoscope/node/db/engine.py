@@ -165,7 +165,26 @@ def _sqlite(file: Path) -> sa.Engine:
         reads_only = connection.get_execution_options().get("reads_only", False)
         connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")
 
+    replace_broken_connections(engine)
     return engine
+
+
+_BROKEN = ("readonly database", "disk I/O error")
+"""What SQLite says on a connection that may stay as it is for ever: one that could be opened for reading only, say."""
+
+
+def replace_broken_connections(engine: sa.Engine) -> None:
+    """Have a SQLite connection that an error has made useless replaced by a new one, instead of used again.
+
+    Where a database file cannot be opened to be written, for a moment (no descriptor left, an input/output error),
+    SQLite opens it to be read, and all that is written by that connection fails from then on.
+    """
+
+    @sa.event.listens_for(engine, "handle_error")
+    def judge(context: sa.engine.ExceptionContext) -> None:
+        said = str(context.original_exception)
+        if any(words in said for words in _BROKEN):
+            context.is_disconnect = True
 
 
 def dialect_url(url: str) -> str:
@@ -220,6 +239,12 @@ def in_words(error: SQLAlchemyError) -> str:
     said = without_secrets(words[0]) if words else type(error).__name__
     remedy = next((remedy for part, remedy in _REMEDIES.items() if part in said), None)
     return said if remedy is None else f"{said}; {remedy}"
+
+
+def where_and_why(error: BaseException) -> str:
+    """Where an error was raised, for a log, and of a database its own words, which quote no values."""
+    where = where_raised(error)
+    return f"{where}: {in_words(error)}" if isinstance(error, SQLAlchemyError) else where
 
 
 class RecordStore:

@@ -16,7 +16,6 @@ import structlog
 from pydicom import dcmread
 from sqlalchemy.exc import SQLAlchemyError
 
-from mammoscope.logging import where_raised
 from mammoscope.network import (
     Caller,
     CommitmentClient,
@@ -34,6 +33,7 @@ from mammoscope.network import (
     ServiceError,
     WebPeer,
 )
+from mammoscope.node.db.engine import where_and_why
 from mammoscope.node.db.repository import DeliveryOrder, DeliveryRecord, DeliveryStatus, Records, SendingRecord
 from mammoscope.node.events import Event, Origin, ReportParked, ReportSent, SendingFailed
 from mammoscope.node.jobs.queue import DurableWork
@@ -190,10 +190,10 @@ class DeliveryWork:
         except NetworkError as error:
             trouble = [str(error)]
         except (OSError, MemoryError) as error:  # nothing that the destination said
-            log.warning("sending failed", study=order.study, error=where_raised(error))
+            log.warning("sending failed", study=order.study, error=where_and_why(error))
             trouble = [f"the results cannot be read here now ({type(error).__name__})"]
         except Exception as error:
-            log.warning("sending failed", study=order.study, error=where_raised(error))
+            log.warning("sending failed", study=order.study, error=where_and_why(error))
             return _all_parked(delivery, f"the results cannot be sent ({type(error).__name__})"), ()
         else:
             self._unnoted[_key(order)] |= {s.sop_instance_uid for s in sendings if s.error is None}
@@ -213,7 +213,7 @@ class DeliveryWork:
         try:
             self._records.note_sent(order.study, order.number, order.destination, sop_instance)
         except SQLAlchemyError as error:
-            log.warning("acknowledgement not noted", study=order.study, error=where_raised(error))
+            log.warning("acknowledgement not noted", study=order.study, error=where_and_why(error))
 
     def _confirm(self, order: DeliveryOrder, objects: Objects) -> tuple[Objects, tuple[str, ...]]:
         """Ask whether the destination will keep what it took; what it will not is pending again."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from mammoscope.logging import where_raised
+from mammoscope.node.db.engine import where_and_why
 from mammoscope.node.db.repository import Records, WorkerRecord
 from mammoscope.node.jobs.queue import DurableWork
 
@@ -94,7 +94,7 @@ class Heartbeat:
                 try:
                     self._beat()
                 except SQLAlchemyError as error:
-                    log.warning("heartbeat failed", error=where_raised(error))
+                    log.warning("heartbeat failed", error=where_and_why(error))
                     return False
             return self._losses == losses
 
@@ -143,4 +143,4 @@ class Heartbeat:
             try:
                 self.keep()
             except Exception as error:  # the database is away; so are the others' beats
-                log.warning("heartbeat failed", error=where_raised(error))
+                log.warning("heartbeat failed", error=where_and_why(error))

@@ -5,6 +5,7 @@ holds a thread, and is by the wall clock.
 """
 
 import logging
+import math
 import threading
 import time
 from collections import Counter
@@ -20,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from mammoscope.logging import where_raised
 from mammoscope.network import ServiceError
-from mammoscope.node.db.engine import dialect_url, in_words
+from mammoscope.node.db.engine import dialect_url, in_words, replace_broken_connections, where_and_why
 
 SQLITE_FILE = "work.sqlite"
 SCHEMA = "mammoscope_work"
@@ -28,6 +29,7 @@ STEPS_VERSION = "1"
 """Of the steps: work begun by other steps is begun anew instead of resumed."""
 POLL_SECONDS = 0.25
 SWEEP_AT_ONCE = 1000
+SAY_AGAIN_SECONDS = 60.0
 STRAY_SECONDS = 5.0
 """Work that is written down as ours and in no hand for so long is in nobody's; it takes some moments to begin it."""
 
@@ -230,16 +232,31 @@ def _sqlite(file: Path) -> sa.Engine:
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA foreign_keys=ON")
 
+    replace_broken_connections(engine)
     return engine
 
 
 class _WithoutWords(logging.Handler):
-    """Says in the node's log that and where dbos is in trouble. Its words may quote what a step raised."""
+    """Says in the node's log that and where dbos is in trouble. Its words may quote what a step raised.
+
+    A database that is away gives some thirty records a second: the same is said once a minute, with how often it was.
+    """
+
+    def __init__(self, level: int, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(level)
+        self._clock = clock
+        self._said: dict[str, tuple[float, int]] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
         error = record.exc_info[1] if record.exc_info else None
-        where = where_raised(error) if error else f"{record.module} line {record.lineno}"
-        log.warning("work queue in trouble", level=record.levelname.lower(), where=where)
+        where = where_and_why(error) if error else f"{record.module} line {record.lineno}"
+        now = self._clock()
+        said_at, times = self._said.get(where, (-math.inf, 0))
+        if now - said_at < SAY_AGAIN_SECONDS:
+            self._said[where] = (said_at, times + 1)
+            return
+        self._said[where] = (now, 0)
+        log.warning("work queue in trouble", level=record.levelname.lower(), where=where, times=times + 1)
 
 
 def _quieten() -> None:

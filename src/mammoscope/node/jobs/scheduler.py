@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import structlog
 
-from mammoscope.logging import where_raised
+from mammoscope.node.db.engine import where_and_why
 from mammoscope.node.db.repository import DeliveryOrder, ReadingOrder, Records, StudyState
 from mammoscope.node.events import Origin
 from mammoscope.node.jobs import deliver_report, read_study
@@ -138,7 +138,7 @@ class Scheduler:
                 self.look()
                 wait = min(wait, self._tracker.seconds_until_next() or wait)
             except Exception as error:  # the database is away: what is due stays due
-                log.warning("scheduler failed", error=where_raised(error))
+                log.warning("scheduler failed", error=where_and_why(error))
                 wait = TROUBLE_WAIT_SECONDS
             self._wake.wait(wait)
             self._wake.clear()

@@ -95,6 +95,10 @@ class WebArchive:
         """The studies that match, by Study Date."""
         return self._client.find_studies(self._peer, where, since, until)
 
+    def instances(self, study: str) -> frozenset[str]:
+        """SOP Instance UIDs of a study's objects there."""
+        return self._client.find_instances(self._peer, study)
+
     def fetch(self, study: str) -> Retrieval:
         """Bring all objects of a study to the node."""
         with _intake(self._hand_over) as take:
@@ -123,6 +127,10 @@ class GettingArchive:
         """The studies that match, by Study Date."""
         return self._client.find_studies(self._peer, where, since, until)
 
+    def instances(self, study: str) -> frozenset[str]:
+        """SOP Instance UIDs of a study's objects there."""
+        return self._client.find_instances(self._peer, study)
+
     def fetch(self, study: str) -> Retrieval:
         """Bring all objects of a study to the node."""
         with _intake(self._hand_over) as take:
@@ -143,6 +151,10 @@ class MovingArchive:
     def find(self, where: Mapping[str, str], since: date, until: date | None) -> Iterable[FoundStudy]:
         """The studies that match, by Study Date."""
         return self._client.find_studies(self._peer, where, since, until)
+
+    def instances(self, study: str) -> frozenset[str]:
+        """SOP Instance UIDs of a study's objects there."""
+        return self._client.find_instances(self._peer, study)
 
     def fetch(self, study: str) -> Retrieval:
         """Have all objects of a study sent to the node."""
@@ -272,12 +284,15 @@ def _puller(
         waiting = studies[StudyState.RECEIVING] + studies[StudyState.READING]
         return f"{waiting} studies wait to be read" if waiting >= LONGEST_QUEUE else hindrance()
 
-    def results_made(uid: str) -> int:
+    def known(uid: str) -> set[str]:
         study = records.study(uid)
-        return sum(len(report.results) for report in study.reports) if study is not None else 0
+        if study is None:
+            return set()
+        made = {result.sop_instance_uid for report in study.reports for result in report.results}
+        return made | {received.sop_instance_uid for received in study.objects}
 
     ledger = PullLedger(settings.node.storage / "pulled", source.name)
-    return Puller(archive, ledger, busy=busy, results_made=results_made, stopping=stopping)
+    return Puller(archive, ledger, busy=busy, known=known, stopping=stopping)
 
 
 def _the_node_itself(settings: NodeSettings) -> DimsePeer:

@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import threading
+from collections.abc import Collection
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ class PullLedger:
         self._lock = threading.Lock()
         self._read_to = 0
         self._fetched: dict[str, int] = {}
+        self._instances: dict[str, frozenset[str]] = {}
         self._tries: dict[str, int] = {}
         self._polled: date | None = None
         folder.mkdir(parents=True, exist_ok=True)
@@ -43,14 +45,28 @@ class PullLedger:
             sync(folder)
 
     def fetched(self, study: str) -> int | None:
-        """How many objects, our own aside, a study had when it was fetched last; ``None`` if it was not."""
+        """How many objects a study had in the archive when it was last compared; ``None`` if it was not fetched."""
         with self._lock:
             self._catch_up()
             return self._fetched.get(study)
 
-    def note_fetched(self, study: str, objects: int) -> None:
-        """Note that all of a study's objects were fetched; on the disk when this returns."""
-        self._add({"study": study, "objects": objects})
+    def instances(self, study: str) -> frozenset[str]:
+        """SOP Instance UIDs that the archive had of a study when it was fetched last; empty where not known."""
+        with self._lock:
+            self._catch_up()
+            return self._instances.get(study, frozenset())
+
+    def note_fetched(self, study: str, objects: int, instances: Collection[str] = ()) -> None:
+        """Note that all of a study's objects were fetched, or none is missing here; on the disk when this returns.
+
+        Parameters
+        ----------
+        objects
+            How many the archive has.
+        instances
+            Their SOP Instance UIDs.
+        """
+        self._add({"study": study, "objects": objects, "instances": sorted(instances)})
 
     def note_try(self, study: str) -> int:
         """Note that not all of a study came; return how often that was so since it was fetched last."""
@@ -102,6 +118,7 @@ class PullLedger:
                 self._tries[str(entry["study"])] = int(entry["tries"])
             else:
                 self._fetched[str(entry["study"])] = int(entry["objects"])
+                self._instances[str(entry["study"])] = frozenset(map(str, entry.get("instances", ())))
                 self._tries.pop(entry["study"], None)
         except (ValueError, KeyError, TypeError):
             return  # cut short by a crash: what it told of is fetched again

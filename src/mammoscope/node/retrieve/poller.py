@@ -5,7 +5,7 @@ node's own title says that it asked for them.
 """
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Protocol
@@ -40,6 +40,15 @@ class Archive(Protocol):
 
     def find(self, where: Mapping[str, str], since: date, until: date | None) -> Iterable[FoundStudy]:
         """The studies that match, by Study Date.
+
+        Raises
+        ------
+        MammoscopeError
+            If it cannot be asked.
+        """
+
+    def instances(self, study: str) -> frozenset[str]:
+        """SOP Instance UIDs of a study's objects there.
 
         Raises
         ------
@@ -83,12 +92,12 @@ class Puller:
     Parameters
     ----------
     ledger
-        What was fetched before is not fetched again, unless the archive has more objects of it by now.
+        What was fetched before is not fetched again, unless the archive has an object by now that it had not then.
     busy
         Why the archive should wait, for example because the node has much to read; ``None`` when it need not.
-    results_made
-        How many result objects this node made of a study up to now: they may well lie in the archive too, and are no
-        news.
+    known
+        SOP Instance UIDs that this node received or made of a study: its results may well lie in the archive too, and
+        are no news.
     stopping
         Ends the work after the study in hand.
     """
@@ -99,7 +108,7 @@ class Puller:
         ledger: PullLedger,
         *,
         busy: Callable[[], str | None] = lambda: None,
-        results_made: Callable[[str], int] = lambda _: 0,
+        known: Callable[[str], Collection[str]] = lambda _: (),
         stopping: threading.Event | None = None,
         look_again_seconds: float = LOOK_AGAIN_SECONDS,
     ) -> None:
@@ -107,7 +116,7 @@ class Puller:
         self.ledger = ledger
         self.stopping = stopping or threading.Event()
         self._busy = busy
-        self._results_made = results_made
+        self._known = known
         self._look_again = look_again_seconds
 
     def find(self, where: Mapping[str, str], since: date, until: date | None = None) -> list[FoundStudy]:
@@ -150,14 +159,36 @@ class Puller:
             pass
 
     def _is_news(self, study: FoundStudy) -> bool:
-        fetched = self.ledger.fetched(study.study_instance_uid)
+        """Whether an object of a study is not here yet: instances are compared wherever their number has changed."""
+        uid = study.study_instance_uid
+        fetched = self.ledger.fetched(uid)
         if fetched is None:
             return True
-        return study.instances is not None and study.instances > fetched + self._results_made(study.study_instance_uid)
+        if study.instances is None or study.instances == fetched:
+            return False
+        there = self._instances(uid)
+        if there is None:  # it does not list them: rather once too often
+            return study.instances > fetched
+        seen = self.ledger.instances(uid)
+        if not there <= seen.union(self._known(uid)):
+            return True
+        self.ledger.note_fetched(uid, study.instances, seen)
+        return False
+
+    def _instances(self, study: str) -> frozenset[str] | None:
+        """What the archive has of a study; ``None`` if it does not say."""
+        try:
+            return self.archive.instances(study)
+        except PeerUnreachableError:
+            raise
+        except MammoscopeError as error:
+            log.warning("instances not listed", source=self.archive.name, study=study, reason=str(error))
+            return None
 
     def _fetch(self, study: FoundStudy) -> Pulled:
         uid = study.study_instance_uid
         facts: dict[str, str | int] = {"source": self.archive.name, "study": uid}
+        there = self._instances(uid)  # before: what comes meanwhile is news again
         try:
             retrieval = self.archive.fetch(uid)
         except PeerUnreachableError:
@@ -170,17 +201,17 @@ class Puller:
             reason = f"{retrieval.failed} of {retrieval.completed + retrieval.failed} objects did not come"
             log.warning("study not fetched", **facts, reason=reason)
             return Pulled(uid, retrieval.completed, error=reason)
-        has = max(retrieval.completed + retrieval.failed, study.instances or 0)
-        self.ledger.note_fetched(uid, has - self._results_made(uid))
+        count = study.instances if study.instances is not None else retrieval.completed + retrieval.failed
+        self.ledger.note_fetched(uid, count, there or ())
         log.info("study fetched", **facts)
         return Pulled(uid, retrieval.completed, retrieval.failed)
 
     def _given_up(self, study: str, retrieval: Retrieval) -> bool:
         """Whether what did not come never will, as far as one can tell."""
-        if self.archive.failures_last:
-            return True
-        # Nothing at all came: rather the node or its disk than the objects.
-        return retrieval.completed > 0 and self.ledger.note_try(study) >= MOST_TRIES
+        if retrieval.completed == 0:
+            # Rather the node, its disk or what was agreed on with the archive than each of the objects.
+            return False
+        return self.archive.failures_last or self.ledger.note_try(study) >= MOST_TRIES
 
 
 class Poller:

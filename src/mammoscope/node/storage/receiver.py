@@ -10,8 +10,8 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from mammoscope.imaging.header import pixel_digest
-from mammoscope.logging import where_raised
 from mammoscope.network import REPORTED_SOP_CLASSES, ObjectRefusedError, Receipt, ReceivedObject
+from mammoscope.node.db.engine import where_and_why
 from mammoscope.node.db.repository import Records
 from mammoscope.node.events import Event, ObjectReceived, Origin
 from mammoscope.node.storage.inbox import Inbox
@@ -79,7 +79,7 @@ class Reception:
         try:
             return self._keep(received, origin)
         except SQLAlchemyError as error:  # a full disk or a server that is away: it may be sent again later
-            log.warning("object not recorded", image=received.sop_instance_uid, error=where_raised(error))
+            log.warning("object not recorded", image=received.sop_instance_uid, error=where_and_why(error))
             raise OSError(errno.EIO, "the database does not take it") from None
 
     def _keep(self, received: ReceivedObject, origin: Origin) -> Receipt:
@@ -116,7 +116,7 @@ class Reception:
         except OSError:
             raise
         except Exception as error:  # a damaged header: what is here already stays as it is
-            log.warning("resend not compared", image=image, error=where_raised(error))
+            log.warning("resend not compared", image=image, error=where_and_why(error))
             return
         if not same:
             raise ObjectRefusedError(
