@@ -74,7 +74,7 @@ def enter(browser: Any, service: ReviewService) -> Iterator[Callable[..., Any]]:
             if not request.url.startswith((service.url, "blob:", "data:")):
                 wrong.append(request.url)
 
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(60_000)
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on(
             "request",
@@ -122,7 +122,7 @@ def saved(page: Any) -> None:
     until(page, "mammoscope.queue.actions.length === 0 && document.querySelector('#saved').textContent !== ''")
 
 
-def until(page: Any, expression: str, seconds: float = 20.0) -> None:
+def until(page: Any, expression: str, seconds: float = 60.0) -> None:
     """Wait until a script's expression holds; Playwright's own way needs eval, which the pages' policy forbids."""
     deadline = time.monotonic() + seconds
     while not page.evaluate(expression):
@@ -266,7 +266,7 @@ def test_the_card_windows_sixteen_bits(enter: Callable[..., Any], service: Revie
     until(page, "!mammoscope.views()[0].map.getView().getAnimating()")
     pixels = read_mammogram(service.room.store.images(study)[1].path).pixels.astype(float)  # type: ignore[attr-defined]
     expected = 255 * np.clip((pixels - low) / (high - low), 0, 1)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while True:
         x, y = (round(v) for v in place_of(page, 0, 100, 200))
         shot = cv2.imdecode(np.frombuffer(page.screenshot(), np.uint8), cv2.IMREAD_GRAYSCALE)

@@ -111,7 +111,8 @@ class ReadingRoom:
     def sync(self) -> None:
         """Take over what changed in the source, and forget the tiles of images that it keeps no longer."""
         known = self.store.known_versions()
-        self.store.put(list(self.source.changed(known)))
+        if changed := list(self.source.changed(known)):  # most often there is nothing, and nobody to wait for
+            self.store.put(changed)
         if lost := self.source.gone(known):
             self.store.mark_gone(lost)
         if dropped := self.tiles.drop_orphans():

@@ -349,10 +349,14 @@ export class ImageView {
 
   dispose() {
     clearTimeout(this.later);
-    this.map.setTarget(undefined);
-    this.map.setLayers([]);
-    this.map.dispose();
-    this.layer.dispose();
+    // A frame that was drawn has asked for coarser tiles, and still needs the layer for them: it ends after that.
+    const {map, layer} = this;
+    layer.setPreload(0);
+    setTimeout(() => {
+      map.setTarget(undefined);
+      map.dispose();
+      layer.dispose();
+    }, 200);
   }
 }
 
