@@ -20,11 +20,14 @@ def colour(screen: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 
 def white_between_black(screen: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """How much brighter each pixel is than those two away from it, across whichever direction shows it more."""
+    """How much brighter each pixel is than those two away from it, across whichever direction shows it more.
+
+    A third of it, so that the grain of dense tissue counts for no ink.
+    """
     grey = screen.mean(axis=2)
     across = 2 * grey - np.roll(grey, 2, axis=1) - np.roll(grey, -2, axis=1)
     down = 2 * grey - np.roll(grey, 2, axis=0) - np.roll(grey, -2, axis=0)
-    return np.maximum(across, down).clip(0)
+    return np.maximum(across, down).clip(0) / 3
 
 
 def offsets(ink: NDArray[np.float64], box: Box) -> tuple[float, ...]:
