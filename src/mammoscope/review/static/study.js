@@ -219,7 +219,7 @@ async function show(id, place) {
   const image = /** @type {Image} */ (images.get(id));
   const element = /** @type {HTMLElement} */ (by('views').children[place]);
   try {
-    const display = displays.get(id) ?? await ask(`/api/images/${id}`);
+    const display = displays.get(id) ?? await patiently(`/api/images/${id}`);
     displays.set(id, display);
     const view = new ImageView(/** @type {HTMLElement} */ (element.firstElementChild), image, display, {
       chosen: () => choose(place),
@@ -239,6 +239,18 @@ async function show(id, place) {
     element.append(told);
     if (error instanceof Refused && error.status === 401) queue.told.ended();
     else if (!(error instanceof Refused || error instanceof Unreachable)) throw error;
+  }
+}
+
+/** Asked again when the server is in trouble that may pass, as a decoder is that does not start in time. @param {string} url */
+async function patiently(url) {
+  for (let left = 3; ; left -= 1) {
+    try {
+      return await ask(url);
+    } catch (error) {
+      if (!(error instanceof Unreachable) || !left) throw error;
+      await new Promise((done) => setTimeout(done, 2000));
+    }
   }
 }
 
