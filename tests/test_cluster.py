@@ -172,7 +172,7 @@ def test_ray_that_ends_its_process_costs_nothing_but_a_sentence(
     (sentence,) = [record.getMessage() for record in caplog.records if record.name == "mammoscope.cluster"]
     assert sentence == (
         f"the process that talks to the Ray cluster at {lasting_ray_cluster.address} died (SIGABRT); 0 of 6 parts of "
-        "the work are done, and another goes on"
+        "the work are done, and another continues"
     )
 
 

@@ -80,7 +80,7 @@ class RayCluster:
     def map(self, work: Callable[[_Item], _Result], items: Sequence[_Item], /, cpus: int = 1) -> Iterator[_Result]:
         """Do work on each item somewhere; give the results in the order of the items.
 
-        When the process that talks to the cluster dies, a warning is logged and another goes on with the items whose
+        When the process that talks to the cluster dies, a warning is logged and another continues with the items whose
         results have not come yet.
 
         Parameters
@@ -115,7 +115,10 @@ class RayCluster:
                         "done: try another version of Ray, or do without --ray"
                     ) from None
                 log.warning(
-                    "%s; %d of %d parts of the work are done, and another goes on", self._died(death), done, len(items)
+                    "%s; %d of %d parts of the work are done, and another continues",
+                    self._died(death),
+                    done,
+                    len(items),
                 )
             else:
                 return
@@ -124,7 +127,7 @@ class RayCluster:
                     driver.stop()
 
     def close(self) -> None:
-        """Leave the cluster; it goes on."""
+        """Leave the cluster, which keeps running."""
         if self._ready is not None:
             self._ready.stop()
             self._ready = None

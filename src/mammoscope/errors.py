@@ -5,7 +5,7 @@ from typing import Any
 
 
 class MammoscopeError(Exception):
-    """Something the user can mend.
+    """Something the user can correct.
 
     Its text is one sentence: which file or object, what is wrong, what to do. It never holds patient data.
     The command line prints it without a traceback.

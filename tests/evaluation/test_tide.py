@@ -9,10 +9,10 @@ from mammoscope.evaluation import (
     ErrorKind,
     ImageResult,
     average_precision,
+    corrected_precision,
     count_errors,
     evaluate,
     match,
-    mended_precision,
 )
 from mammoscope.findings import Box, Finding
 
@@ -22,7 +22,7 @@ MISSED, LOCALISATION, DUPLICATE, BACKGROUND = ErrorKind
 
 
 def gains(*results: ImageResult) -> dict[ErrorKind, float]:
-    return {kind: float(gain[0]) for kind, gain in mended_precision(match(results, 0.5)).items()}
+    return {kind: float(gain[0]) for kind, gain in corrected_precision(match(results, 0.5)).items()}
 
 
 def test_each_kind_is_told():

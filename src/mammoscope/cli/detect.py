@@ -260,7 +260,7 @@ def _study_uid(path: Path, reader: "MammogramReader") -> str | None:
     try:
         header = reader.read_header(path, keywords=["StudyInstanceUID"])
         return str(header.get("StudyInstanceUID", "")) or None
-    except Exception:  # pydicom raises whatever it stumbles over in a damaged value
+    except Exception:  # pydicom raises anything on a damaged value
         return None
 
 

@@ -47,7 +47,7 @@ def train(
         typer.Option(help="Validate on that fold and learn from the others; 'all': one run a fold, and a summary."),
     ] = None,
 ) -> None:
-    """Train a detector as a recipe says; the same command again goes on after a kill.
+    """Train a detector as a recipe says; the same command again resumes after a kill.
 
     The run's folder (runs/NAME) holds the recipe, checkpoint, curves and the closing report on validation. Several
     GPUs: accelerate launch -m mammoscope train RECIPE.
@@ -159,7 +159,7 @@ class _Display:
         self._console.print(f"fold {fold} of {folds}", highlight=False)
 
     def resumed(self, iteration: int) -> None:
-        """A run goes on."""
+        """A run resumes."""
         self._console.print(f"going on after iteration {iteration}", highlight=False)
 
     def stepped(self, step: "Step") -> None:
@@ -197,7 +197,7 @@ def pretrain(
         list[str] | None, typer.Option("--set", help="section.key=value instead of the recipe's (may be repeated).")
     ] = None,
 ) -> None:
-    """Pretrain a ResNet on patches with and without a mass; the same command again goes on after a kill.
+    """Pretrain a ResNet on patches with and without a mass; the same command again resumes after a kill.
 
     The run's folder (runs/NAME) gets the weights, which a detector's recipe names in detector.weights.
     """
@@ -239,7 +239,7 @@ class _Lines:
             self._console.print(f"{total} mammograms prepared", highlight=False)
 
     def resumed(self, iteration: int) -> None:
-        """A run goes on."""
+        """A run resumes."""
         self._console.print(f"going on after iteration {iteration}", highlight=False)
 
     def stepped(self, iteration: int, progress: float, loss: float, minutes_left: float) -> None:

@@ -30,7 +30,7 @@ def tune(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Search a recipe's numbers for the best figure on validation, within a budget; again after a kill: goes on.
+    """Search a recipe's numbers for the best figure on validation, within a budget; again after a kill: resumes.
 
     The test split is never read. The folder runs/NAME-tune holds every trial, and tune.json what came of them.
     """

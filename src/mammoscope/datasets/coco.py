@@ -188,7 +188,9 @@ def _box(path: Path, annotation_id: int, bbox: object) -> Box:
             f"{path}: annotation {annotation_id} needs a bbox of four numbers [x, y, w, h], not {bbox!r}."
         )
     if bbox[2] <= 0 or bbox[3] <= 0:
-        raise DatasetError(f"{path}: annotation {annotation_id} has a box without area, {bbox!r}: mend or remove it.")
+        raise DatasetError(
+            f"{path}: annotation {annotation_id} has a box without area, {bbox!r}: correct or remove it."
+        )
     try:
         return Box.from_xywh(*(float(v) for v in bbox))
     except (ValueError, OverflowError):  # a size lost beside a huge offset

@@ -441,7 +441,7 @@ def checked_size(document: CocoDocument, image: CocoImage, path: Path) -> tuple[
     if stored is not None and stated is not None and stored != stated:
         raise DatasetError(
             f"{document.path}: image {image.id}, {image.file_name}, has {stated[0]} rows and {stated[1]} columns there "
-            f"but {stored[0]} and {stored[1]} in its file, so its boxes may not fit: mend the entry."
+            f"but {stored[0]} and {stored[1]} in its file, so its boxes may not fit: correct the entry."
         )
     return stored or stated or (0, 0)
 
@@ -452,7 +452,7 @@ def clipped_box(document: CocoDocument, annotation_id: int, box: Box, rows: int,
     if inside is None:
         raise DatasetError(
             f"{document.path}: the box of annotation {annotation_id} lies outside its image of {rows} rows and "
-            f"{columns} columns: mend or remove it."
+            f"{columns} columns: correct or remove it."
         )
     over = max(abs(a - b) for a, b in zip(box.as_tuple(), inside.as_tuple(), strict=True))
     return inside, over > _ROUNDING_PX

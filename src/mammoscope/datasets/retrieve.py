@@ -1,8 +1,8 @@
-"""From an archive to a data set: `pull_studies` fetches mammograms study by study and goes on where it stopped.
+"""From an archive to a data set: `pull_studies` fetches mammograms study by study and resumes where it stopped.
 
 Pulled images as a data set: the COCO file and the index of a folder that grows.
 
-`PullLog`: what was pulled into a data set's folder, so that a pull goes on where it stopped.
+`PullLog`: what was pulled into a data set's folder, so that a pull resumes where it stopped.
 """
 
 import fcntl

@@ -251,7 +251,7 @@ def _inside(image: ImportedImage, box: ImportedBox) -> tuple[ImportedBox, Box, b
     if inside is None:
         raise DatasetError(
             f"a box of {image.path}, {tuple(round(v, 2) for v in box.box.as_tuple())}, lies outside its image of "
-            f"{image.rows} rows and {image.columns} columns: mend or remove it."
+            f"{image.rows} rows and {image.columns} columns: correct or remove it."
         )
     over = max(abs(a - b) for a, b in zip(box.box.as_tuple(), inside.as_tuple(), strict=True))
     return box, inside, over > _ROUNDING_PX

@@ -1,4 +1,4 @@
-"""Tensors by name from checkpoints of strangers: nothing in such a file is run."""
+"""Tensors by name from untrusted checkpoints: nothing in such a file is run."""
 
 import pickle
 from collections import OrderedDict

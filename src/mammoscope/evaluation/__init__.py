@@ -57,7 +57,7 @@ from mammoscope.evaluation.reports.markdown import (
 from mammoscope.evaluation.reports.run_record import RunRecord, read_run, recipe_lines
 from mammoscope.evaluation.roc import RatedUnits, Unit, rate, roc_auc, roc_curve
 from mammoscope.evaluation.subgroups import Subgroup, check_attributes, figures_by
-from mammoscope.evaluation.tide import ErrorFigures, ErrorKind, count_errors, mended_precision
+from mammoscope.evaluation.tide import ErrorFigures, ErrorKind, corrected_precision, count_errors
 
 __all__ = [
     "CASES",
@@ -94,6 +94,7 @@ __all__ = [
     "check_attributes",
     "choose_threshold",
     "comparison_json",
+    "corrected_precision",
     "count_at",
     "count_errors",
     "decisive_figures",
@@ -105,7 +106,6 @@ __all__ = [
     "froc_curve",
     "match",
     "match_by",
-    "mended_precision",
     "model_card_markdown",
     "model_names",
     "named_figures",

@@ -20,7 +20,7 @@ from mammoscope.evaluation.metrics import (
     sensitivity_at,
 )
 from mammoscope.evaluation.roc import RatedUnits, Unit, rate, roc_auc
-from mammoscope.evaluation.tide import ErrorFigures, ErrorKind, count_errors, mended_precision
+from mammoscope.evaluation.tide import ErrorFigures, ErrorKind, corrected_precision, count_errors
 
 RESAMPLES = 2000
 """Bootstrap resamples where no number is given: ends of an interval of width 0.12 have a standard error of 0.002."""
@@ -79,7 +79,7 @@ class FigureSet:
             **self._at_the_operating_point(weights),
             **self._froc(weights),
             **{f"auc_{unit}": roc_auc(rated, weights) for unit, rated in self.units.items()},
-            **{f"dap50_{kind}": gain for kind, gain in mended_precision(self._at[0.5], weights).items()},
+            **{f"dap50_{kind}": gain for kind, gain in corrected_precision(self._at[0.5], weights).items()},
             "calibration_error": calibration_error(self.matches, weights),
             **{f"reliability_{n / BINS:g}": share for n, share in enumerate(shares_of_hits(self.matches, weights).T)},
         }

@@ -39,7 +39,7 @@ class ErrorFigures:
     count
         How many there are at the operating point: lesions for missed ones, findings for the others.
     dap50
-        How much AP50 would rise if only these were mended, among all candidates; ``None`` without lesions.
+        How much AP50 would rise if only these were corrected, among all candidates; ``None`` without lesions.
     """
 
     count: int
@@ -60,8 +60,8 @@ def count_errors(matches: Matches, threshold: float, weights: Floats | None = No
     return {kind: counted(kind) for kind in ErrorKind}
 
 
-def mended_precision(matches: Matches, weights: Floats | None = None) -> dict[ErrorKind, Floats]:
-    """How much AP rises when one kind of error is mended and the others are left, as TIDE mends them.
+def corrected_precision(matches: Matches, weights: Floats | None = None) -> dict[ErrorKind, Floats]:
+    """How much AP rises when one kind of error is corrected and the others are left, as TIDE corrects them.
 
     A false alarm and a second candidate on one lesion go. Of the badly placed candidates at a lesion that is not hit
     the one with the highest score becomes a hit; the others go. A missed lesion goes from the truth.
@@ -73,13 +73,13 @@ def mended_precision(matches: Matches, weights: Floats | None = None) -> dict[Er
     """
     kinds = _kinds(matches)
     gone = {kind: ~kinds[kind] for kind in (ErrorKind.DUPLICATE, ErrorKind.BACKGROUND)}
-    mended = {
+    corrected = {
         ErrorKind.MISSED: matches.kept(lesions=~kinds[ErrorKind.MISSED]),
         ErrorKind.LOCALISATION: _placed_well(matches, kinds[ErrorKind.LOCALISATION]),
         **{kind: matches.kept(candidates) for kind, candidates in gone.items()},
     }
     before = average_precision(matches, weights)
-    return {kind: np.maximum(average_precision(mended[kind], weights) - before, 0.0) for kind in ErrorKind}
+    return {kind: np.maximum(average_precision(corrected[kind], weights) - before, 0.0) for kind in ErrorKind}
 
 
 def _kinds(matches: Matches) -> dict[ErrorKind, NDArray[np.bool_]]:

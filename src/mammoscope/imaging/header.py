@@ -1,4 +1,4 @@
-"""A few attributes of a DICOM file, found in bounded memory: what a process may do that a stranger's file must not end.
+"""A few attributes of a DICOM file, found in bounded memory: what a process may do that an untrusted file must not end.
 
 Elements are stepped over, not read (PS3.5 section 7), and a sequence takes no memory, however deep it is nested; what
 is compressed (Deflated Explicit VR Little Endian, PS3.5 A.5) is inflated piece by piece. All else about a file is for

@@ -63,7 +63,7 @@ class ModelLostError(ModelError):
 class ModelPool:
     """A `mammoscope.reading.MammogramDetector` that runs a bundle in child processes.
 
-    A process that crashes or hangs ends the try of the one mammogram that it had; it is replaced, and the others go on.
+    A process that crashes or hangs ends the try of the one mammogram that it had; it is replaced, the others continue.
     Safe to use from several threads; as many mammograms are read at once as there are processes. This process itself
     does not load the model.
 
@@ -261,7 +261,7 @@ def main(bundle: str | None, threads: int) -> None:
 def _prepare(path: str | None, threads: int) -> tuple[Message, Callable[[Message], Message]]:
     cv2.setNumThreads(threads)
     limit_memory(machine_memory() * 3 // 4)
-    forbid_system_calls()  # before the bundle, which may be a stranger's too
+    forbid_system_calls()  # before the bundle, which may be untrusted too
     try:
         bundle = Bundle.open(None if path is None else Path(path), threads=threads)
     except BundleError as error:

@@ -406,7 +406,7 @@ class GuardedDimse(DIMSEServiceProvider):
         begun = self.message._data_set_file if self.message is not None else None
         try:
             super().receive_primitive(primitive)
-        except Exception as error:  # whatever pynetdicom stumbles over, or no room for a file at all
+        except Exception as error:  # whatever pynetdicom raises, or no room for a file at all
             log.warning("message not understood", caller=self.assoc.requestor.ae_title, error=type(error).__name__)
             self.discard()
             self.message = None

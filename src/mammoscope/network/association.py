@@ -55,7 +55,7 @@ def make_pausable(association: Association) -> None:
 
 
 def pause(association: Association) -> None:
-    """Wait until the serving thread has stopped; what sends next goes on with it afterwards."""
+    """Wait until the serving thread has stopped; what sends next uses it afterwards."""
     checkpoint = association._reactor_checkpoint
     if not isinstance(checkpoint, _Checkpoint):
         return

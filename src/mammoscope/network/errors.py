@@ -111,5 +111,5 @@ class WebStatusError(NetworkError):
 
     @property
     def worth_retrying(self) -> bool:  # type: ignore[override]
-        """Not where the request itself is at fault; a token that is refused may be mended."""
+        """Not where the request itself is at fault; a token that is refused may be replaced."""
         return self.status >= 500 or self.status in (401, 403, 404, 408, 429)

@@ -148,7 +148,7 @@ class StowService:
         except MultipartError as error:
             return _plain(str(error), 400)
         except TimeoutError:
-            return _plain("the body did not go on", 408)
+            return _plain("the body stopped arriving", 408)
         except ClientDisconnect:
             return _plain("the body was cut off", 400)
         except OSError as error:  # no room for even an empty file

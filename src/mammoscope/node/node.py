@@ -51,7 +51,7 @@ class Node:
 
     What it has promised lies under the storage folder: ``inbox`` (images), ``outbox`` (results), ``failed`` (images
     that gave no results), ``incoming`` (objects on their way in); and in the database, what became of all of it.
-    Whenever the process ends, the next start goes on from there.
+    Whenever the process ends, the next start resumes from there.
 
     Parameters
     ----------
@@ -163,7 +163,7 @@ class Node:
         log.info("node started", ae_title=node.ae_title, host=node.host, port=port, tls_port=self.tls_port)
 
     def stop(self) -> None:
-        """Take nothing new, finish the image and the deliveries in hand, leave the rest for the next start."""
+        """Take nothing new, finish the image and the deliveries under way, leave the rest for the next start."""
         self._open.close()
         log.info("node stopped")
 
@@ -300,7 +300,7 @@ def refuse_old(storage: Path) -> None:
     if any((storage / "records").glob("*.json")):
         raise ServiceError(
             f"the storage folder {storage} was made by an older Mammoscope (it has records/*.json), which this one"
-            " cannot go on from; let that one finish, then give this one a new folder"
+            " cannot resume from; let that one finish, then give this one a new folder"
         )
 
 

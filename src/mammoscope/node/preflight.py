@@ -106,7 +106,7 @@ class CheckError(MammoscopeError):
 
 
 def check_node(settings: NodeSettings) -> Iterator[Outcome]:
-    """Try everything, in the order in which a node needs it; goes on whatever is wrong."""
+    """Try everything, in the order in which a node needs it; continues whatever is wrong."""
     yield from check_machine(settings)
     yield from check_peers(settings)
 

@@ -226,7 +226,7 @@ class Worker:
             self._open = undo.pop_all()
 
     def stop(self) -> None:
-        """Finish the image and the deliveries in hand; the rest is resumed at the next start, or by another worker."""
+        """Finish the image and the deliveries under way; the rest is resumed at the next start or by another worker."""
         self._open.close()
 
     def __enter__(self) -> Self:

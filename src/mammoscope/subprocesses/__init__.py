@@ -2,7 +2,7 @@
 
 In comes the module whose ``main`` a child runs, and requests; out come its answers, or the word that it died, hung or
 does not start. Between them goes a plain schema of which nothing is executed (`mammoscope.subprocesses.protocol`); what
-a child gives up before it touches a stranger's bytes says `mammoscope.subprocesses.sandbox`.
+a child gives up before it touches untrusted bytes says `mammoscope.subprocesses.sandbox`.
 """
 
 from mammoscope.subprocesses.pool import (

@@ -1,4 +1,4 @@
-"""What a child process gives up before it touches what a stranger sent: memory, the network, other programs, writing.
+"""What a child process gives up before it touches what is not trusted: memory, the network, other programs, writing.
 
 The filter of system calls needs Linux on x86-64 or 64-bit Arm; where there is none, the limits of memory remain.
 """

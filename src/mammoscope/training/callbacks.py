@@ -42,7 +42,7 @@ class Watcher(Protocol):
         """That many mammograms are prepared."""
 
     def resumed(self, iteration: int) -> None:
-        """The run goes on after that many iterations."""
+        """The run resumes after that many iterations."""
 
     def stepped(self, step: Step) -> None:
         """An optimiser step is done."""

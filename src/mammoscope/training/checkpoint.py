@@ -34,7 +34,7 @@ class Checkpoint:
     Parameters
     ----------
     detector
-        The state that goes on learning.
+        The state that learns on.
     averaged
         The averaged state; ``None`` where the recipe asks for none.
     scale
@@ -125,7 +125,7 @@ class RunFolder:
 
     @property
     def has_checkpoint(self) -> bool:
-        """Whether there is something to go on with."""
+        """Whether there is something to resume from."""
         return (self.path / _CHECKPOINT).is_file()
 
     def description(self) -> dict[str, Any]:
@@ -161,7 +161,7 @@ class RunFolder:
             ) from error
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Write the checkpoint to go on from; the one before stays until this one is whole on disk.
+        """Write the checkpoint to resume from; the one before stays until this one is whole on disk.
 
         Raises
         ------
@@ -247,14 +247,14 @@ def write_atomically(file: Path, content: bytes) -> None:
 
 
 def _what_decides(recipe: Recipe) -> dict[str, Any]:
-    """A recipe without what changes only how a run is carried out: a killed run may go on with fewer workers.
+    """A recipe without what changes only how a run is carried out: a killed run may be resumed with fewer workers.
 
     Where the data set lies is not among it: its fingerprint tells whether it is the same.
     """
     described = recipe.model_dump(mode="json")
     described["run"] = {"seed": recipe.run.seed}
     described["data"].pop("dataset")
-    # A run may go on with more or less time than it began with: its schedule follows (`Course`).
+    # A run may be resumed with more or less time than it began with: its schedule follows (`Course`).
     del described["schedule"]["minutes"], described["schedule"]["iterations"]
     return described
 

@@ -88,7 +88,7 @@ def cross_validate(
     begins: Callable[[int, int], None] = lambda _fold, _of: None,
     progress: Progress = lambda _done, _total: None,
 ) -> CrossValidation | None:
-    """Train once a fold, or go on where that was killed; write ``folds.json`` and ``folds.md`` beside the runs.
+    """Train once a fold, or resume where that was killed; write ``folds.json`` and ``folds.md`` beside the runs.
 
     Parameters
     ----------

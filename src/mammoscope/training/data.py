@@ -237,7 +237,7 @@ def _fill_cache(
 class TrainingBatches:
     """Batches of augmented pictures on the device that learns, as a sampler asks for them.
 
-    Each picture is drawn by (draw, index): the pair seeds its augmentation, so that a run that goes on sees what an
+    Each picture is drawn by (draw, index): the pair seeds its augmentation, so that a resumed run sees what an
     unbroken one would have seen, and a batch shared among processes is the batch of one.
 
     Parameters

@@ -21,7 +21,7 @@ class Curves:
     folder
         The run's.
     iteration
-        Where the run begins or goes on: later records go, as the run will write them again.
+        Where the run begins or resumes: later records go, as the run will write them again.
     tensorboard
         Whether to write for TensorBoard, too: its folder is made anew from the records, so no point stands twice.
     trackers

@@ -50,7 +50,7 @@ def build_optimiser(detector: nn.Module, section: OptimiserSection) -> torch.opt
 class Course:
     """How far along its schedule a run is, by steps or by its budget of minutes, whichever is further on.
 
-    A run that goes on with another budget than it began with has a new course from there: what is left of the schedule
+    A run resumed with another budget than it began with has a new course from there: what is left of the schedule
     is stretched or pressed into what is left of the budget, so that the learning rate neither jumps nor ends high.
 
     Parameters

@@ -141,7 +141,7 @@ class ScheduleSection(_Section):
         Optimiser steps.
     minutes
         A budget of wall-clock time. The learning rate then falls by whichever is further on, steps or minutes, so
-        that a run on a shared or lent machine ends well; also if it goes on with another budget than it began with.
+        that a run on a shared or lent machine ends well; also if it is resumed with another budget than it began with.
     batch
         Images per optimiser step.
     accumulate
@@ -210,7 +210,7 @@ class SelectionSection(_Section):
 
     @property
     def decides(self) -> bool:
-        """Whether a validation changes how the run goes on."""
+        """Whether a validation changes how the run continues."""
         return self.keep == "best" or self.patience is not None
 
 

@@ -43,7 +43,7 @@ _SAVE_AFTER = 60.0
 
 
 def train(recipe: Recipe, watcher: Watcher) -> RunFolder:
-    """Train as a recipe says, or go on where a killed run of the same recipe left off.
+    """Train as a recipe says, or resume where a killed run of the same recipe left off.
 
     Returns
     -------

@@ -1,6 +1,6 @@
 """Random changes of prepared mammograms and their boxes, on the device that learns.
 
-What is random is drawn on the host, image by image, so that a run that goes on draws what an unbroken one would have;
+What is random is drawn on the host, image by image, so that a resumed run draws what an unbroken one would have;
 the pixels of a whole batch are then changed together. Boxes move by the matrices that move the pixels.
 
 Copy-paste (Ghiasi et al. 2021) for masses: one more mass in the breast, blended into its tissue.

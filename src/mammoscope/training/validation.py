@@ -160,7 +160,7 @@ class ValidationImages:
         return len(self._dataset)
 
     def figures(self, detector: MassDetector, model: str) -> dict[str, Any]:
-        """The few figures worth following while a run goes on; empty while the detector still finds nothing.
+        """The few figures worth following while a run is under way; empty while the detector still finds nothing.
 
         Returns
         -------

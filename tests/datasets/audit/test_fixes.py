@@ -102,7 +102,7 @@ def test_a_split_that_was_changed_is_not_locked_over(folder):
     (folder.path / "splits.json").write_text(json.dumps({"hash": "of something else"}))
     before = (folder.path / "annotations.json").read_bytes()
 
-    with pytest.raises(DatasetError, match="nothing was mended"):
+    with pytest.raises(DatasetError, match="nothing was repaired"):
         fix_dataset(folder.audit())
 
     assert (folder.path / "annotations.json").read_bytes() == before

@@ -148,7 +148,7 @@ def test_a_study_is_read_and_reported(bench: Bench, images: list[FileDataset]) -
     [delivery] = report.deliveries
     assert [o.sop_instance_uid for o in delivery.objects] == [r.sop_instance_uid for r in report.results]
     assert [r.kind for r in report.results] == ["cad-sr"]
-    assert bench.outbox.parcel(study, 1).file_of(report.results[0].sop_instance_uid) is not None
+    assert bench.outbox.stored_report(study, 1).file_of(report.results[0].sop_instance_uid) is not None
     assert [type(event) for event in bench.events] == [ImageRead, ImageRead, StudyRead]
     assert {e.scanner for e in bench.events if isinstance(e, ImageRead)} == {"Mammoscope Phantom"}
     assert bench.records.digest(study, str(images[0].SOPInstanceUID))
@@ -173,7 +173,7 @@ def test_a_late_view_makes_a_report_that_names_the_one_it_supersedes(bench: Benc
     assert len(second.images) == 2
     [event] = [e for e in bench.events if isinstance(e, StudyRead) and e.report == 2]
     assert event.supersedes == 1
-    report = dcmread(bench.outbox.parcel(study, 2).files[0])
+    report = dcmread(bench.outbox.stored_report(study, 2).files[0])
     [predecessor] = report.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence
     assert predecessor.ReferencedSOPInstanceUID == first.results[0].sop_instance_uid
 
@@ -318,7 +318,7 @@ def test_in_shadow_everything_is_made_and_nothing_is_to_be_sent(bench: Bench, im
     assert record.state is StudyState.DONE
     assert record.reports[0].deliveries[0].status is DeliveryStatus.WITHHELD
     assert bench.records.deliveries_to_make() == ()
-    assert len(bench.outbox.parcel(study, 1).files) == 1
+    assert len(bench.outbox.stored_report(study, 1).files) == 1
 
 
 def test_a_study_without_results_is_put_aside_and_read_again_when_a_person_asks(

@@ -13,15 +13,15 @@ def outbox(tmp_path: Path) -> Outbox:
 
 
 def test_the_outbox_keeps_objects_in_order(tmp_path: Path, outbox: Outbox, images: list[FileDataset]) -> None:
-    parcel = outbox.put("1.2", 1, images)
-    assert [dcmread(f).SOPInstanceUID for f in parcel.files] == [i.SOPInstanceUID for i in images]
-    assert list(Outbox(tmp_path / "outbox").parcels()) == [parcel]
-    assert parcel.file_of(str(images[1].SOPInstanceUID)) == parcel.files[1]
-    assert parcel.file_of("1.2.3") is None
+    stored = outbox.put("1.2", 1, images)
+    assert [dcmread(f).SOPInstanceUID for f in stored.files] == [i.SOPInstanceUID for i in images]
+    assert list(Outbox(tmp_path / "outbox").stored_reports()) == [stored]
+    assert stored.file_of(str(images[1].SOPInstanceUID)) == stored.files[1]
+    assert stored.file_of("1.2.3") is None
     outbox.discard("1.2", 1)
     assert list((tmp_path / "outbox").iterdir()) == []
     outbox.discard("1.2", 1)
-    assert outbox.parcel("1.2", 1).files == ()
+    assert outbox.stored_report("1.2", 1).files == ()
 
 
 def test_a_report_made_again_replaces_the_first(outbox: Outbox, images: list[FileDataset]) -> None:
@@ -33,7 +33,7 @@ def test_discarding_one_report_leaves_the_other(outbox: Outbox, images: list[Fil
     outbox.put("1.2", 1, images)
     second = outbox.put("1.2", 2, images)
     outbox.discard("1.2", 1)
-    assert list(outbox.parcels()) == [second]
+    assert list(outbox.stored_reports()) == [second]
 
 
 def test_what_was_half_written_is_swept_by_its_writer_alone(
@@ -44,7 +44,7 @@ def test_what_was_half_written_is_swept_by_its_writer_alone(
     for folder in (half, others):
         folder.mkdir()
         (folder / "001.dcm").write_bytes(b"half")
-    assert list(Outbox(tmp_path / "outbox").parcels()) == [whole]
+    assert list(Outbox(tmp_path / "outbox").stored_reports()) == [whole]
     assert not half.exists()
     assert others.exists()
 

@@ -105,7 +105,7 @@ def test_a_report_that_was_put_survives(disk: Disk, tmp_path: Path, images: list
     outbox.put("1.2", 2, images[:1])
     outbox.put("1.3", 1, images[:2])
     after = Outbox(disk.after_power_cut(tmp_path / "after") / "storage" / "outbox")
-    found = {(parcel.study, parcel.number): [dcmread(f) for f in parcel.files] for parcel in after.parcels()}
+    found = {(stored.study, stored.number): [dcmread(f) for f in stored.files] for stored in after.stored_reports()}
     assert found == {("1.2", 1): images, ("1.2", 2): images[:1], ("1.3", 1): images[:2]}
 
 
@@ -114,4 +114,4 @@ def test_a_report_that_replaces_another_survives_whole(disk: Disk, tmp_path: Pat
     outbox.put("1.2", 1, images)
     outbox.put("1.2", 1, images[:1])
     after = Outbox(disk.after_power_cut(tmp_path / "after") / "storage" / "outbox")
-    assert [dcmread(file) for file in after.parcel("1.2", 1).files] == images[:1]
+    assert [dcmread(file) for file in after.stored_report("1.2", 1).files] == images[:1]

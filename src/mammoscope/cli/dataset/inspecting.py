@@ -184,7 +184,7 @@ def audit(
 ) -> None:
     """Look for what spoils figures: leaks, duplicates, boxes that do not fit, wrong sides, damaged files.
 
-    Exit code 1 when there are errors (with --fix, errors that it did not mend).
+    Exit code 1 when there are errors (with --fix, errors that it did not repair).
     """
     from mammoscope.cluster import RayCluster
     from mammoscope.datasets.audit import audit_dataset, audit_html, fix_dataset
@@ -225,7 +225,7 @@ def _fixed(fix: "Fix") -> dict[str, object]:
 def _print(audit: "Audit", fixes: "tuple[Fix, ...]", report: Path | None) -> None:
     console = Console(highlight=False)
     for fix in fixes:
-        console.print(f"mended: {escape(fix.file_name)}: {fix.change}, {escape(fix.why)}", soft_wrap=True)
+        console.print(f"repaired: {escape(fix.file_name)}: {fix.change}, {escape(fix.why)}", soft_wrap=True)
     for check, findings in audit.by_check.items():
         colour = _COLOURS[check.severity]
         console.print(f"[{colour}]{check.severity}[/] [bold]{check.name}[/], {len(findings)}: {escape(check.matters)}")

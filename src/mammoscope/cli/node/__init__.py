@@ -41,7 +41,7 @@ app.command()(pull)
 def run(
     config: Annotated[Path, typer.Option("--config", "-c", help="The settings file (TOML).")],
 ) -> None:
-    """Run until SIGTERM or Ctrl-C; what is not done by then goes on at the next start."""
+    """Run until SIGTERM or Ctrl-C; what is not done by then is resumed at the next start."""
     from mammoscope.settings import load_node_settings
 
     settings = load_node_settings(config)  # before the slow imports, so that a typing mistake is told at once

@@ -84,7 +84,7 @@ def fix_dataset(audit: Audit) -> tuple[Fix, ...]:
         write_json(path, _mended(content, fixes))
         _lock_anew(folder, locks, audit.dataset.images, {fix.image_id for fix in fixes if fix.box is None})
     except OSError as error:
-        raise DatasetError(f"{folder} cannot be mended: {error.strerror or error}.") from None
+        raise DatasetError(f"{folder} cannot be repaired: {error.strerror or error}.") from None
     if (folder / INDEX).is_file():
         with suppress(DatasetError):  # what is still wrong keeps the folder from loading; an old index is not believed
             refresh_index(folder, read_folder(folder))
@@ -157,7 +157,7 @@ def _sound_locks(folder: Path, images: Sequence[AuditedImage]) -> dict[str, Mapp
         record = read_json(folder / name)
         if not isinstance(record, dict) or record.get("hash") != hashed:
             raise DatasetError(
-                f"nothing was mended: the images, patients or splits in {folder / ANNOTATIONS} are not those that "
+                f"nothing was repaired: the images, patients or splits in {folder / ANNOTATIONS} are not those that "
                 f"{name} locked; split it again with 'mammoscope dataset split --force' first."
             )
         records[name] = record

@@ -258,7 +258,7 @@ def measure_files(
 ) -> dict[int, Measures]:
     """Measures of every file, by image id.
 
-    What is measured is written at once, so that a pass that was ended goes on where it stood.
+    What is measured is written at once, so that a pass that was ended resumes where it stood.
 
     Parameters
     ----------

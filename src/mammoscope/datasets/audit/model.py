@@ -51,7 +51,7 @@ class Check:
     matters
         Why a finding matters, in one sentence.
     mends
-        What mends it, in one sentence.
+        How to repair it, in one sentence.
     """
 
     name: str

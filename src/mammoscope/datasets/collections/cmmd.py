@@ -37,10 +37,10 @@ def _read(source: Source) -> Collected:
                 (patient, side),
             )
     images = tuple(_image(header, breasts.get((header.patient, header.laterality), [])) for header in headers)
-    strangers = len(source.headers) - len(headers)
-    told = (f"{strangers} DICOM files are of patients whom the sheet does not name and were left out.",)
+    unknown = len(source.headers) - len(headers)
+    told = (f"{unknown} DICOM files are of patients whom the sheet does not name and were left out.",)
     notes = ("The collection has labels of breasts and no boxes: its images are marked 'unannotated'.",)
-    return Collected(images, (*missing.settle(), *(told if strangers else ()), *notes))
+    return Collected(images, (*missing.settle(), *(told if unknown else ()), *notes))
 
 
 def _image(header: Header, rows: list[Row]) -> ImportedImage:

@@ -29,7 +29,7 @@ class RetinaNet(nn.Module):
             spec.fpn_channels, classes, anchors.per_place, self._options.head_convolutions, norm, self._options.prior
         )
         self._coder = BoxCoder(self._options.box_weights)
-        # Detectron2 forgets it between runs; kept with the weights, a resumed run goes on like an unbroken one.
+        # Detectron2 forgets it between runs; kept with the weights, a resumed run continues like an unbroken one.
         self.register_buffer("loss_normaliser", torch.tensor(_EXPECTED_FOREGROUND))
         self.loss_normaliser: Tensor
 

@@ -58,7 +58,7 @@ def report_markdown(metrics: Metrics, results: Sequence[ImageResult] = (), subgr
         f"At the operating point {m.true_positives} boxes were found and {m.false_negatives} missed, with "
         f"{m.false_positives} false positives ({m.fppi:.2f} per image).",
         "",
-        "| kind of error | at the operating point | AP50 gained by mending | 95 % interval |",
+        "| kind of error | at the operating point | AP50 gained by correcting | 95 % interval |",
         "| --- | ---: | ---: | ---: |",
         *(
             f"| {kind} | {error.count} | {_value(error.dap50)} | {_interval(metrics, f'dap50_{kind}')} |"

@@ -30,7 +30,7 @@ class RunRecord:
     made_with
         Versions by program.
     steps, validations
-        The lines of ``curves.jsonl`` by iteration; of an iteration that stands there twice (a killed run goes on) the
+        The lines of ``curves.jsonl`` by iteration; of an iteration there twice (a killed run is resumed) the
         later line.
     """
 

@@ -120,7 +120,7 @@ def audit_line(event: Event) -> dict[str, Any]:
 class Collector:
     """Passes the trail on to a syslog collector, line by line; the trail itself keeps what it could not take yet.
 
-    How far it came is kept in the trail's folder, so that a restart goes on from there.
+    How far it came is kept in the trail's folder, so that a restart resumes from there.
 
     Parameters
     ----------

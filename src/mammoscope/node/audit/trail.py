@@ -21,7 +21,7 @@ FIRST = "0" * 64
 
 
 LARGEST_FILE = 2**26
-"""Bytes, after which the month goes on in another file: ``2026-11.jsonl``, ``2026-11_002.jsonl`` ..."""
+"""Bytes, after which the month continues in another file: ``2026-11.jsonl``, ``2026-11_002.jsonl`` ..."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,7 +121,7 @@ deliveries = sa.Table(
     sa.Column("number", sa.Integer, primary_key=True),
     sa.Column("destination", sa.String(256), primary_key=True),
     sa.Column("status", sa.String(16), nullable=False, index=True),
-    # A person's resend begins a new round; what an older round still had in hand is void.
+    # A person's resend begins a new round; what an older round still had under way is void.
     sa.Column("round", sa.Integer, nullable=False, default=1),
     sa.Column("tries", sa.Integer, nullable=False, default=0),
     # Seconds spent waiting between tries: by them it is given up, so that no leap of the clock gives up anything.

@@ -177,9 +177,9 @@ class DeliveryWork:
             return _all_parked(delivery, NO_DESTINATION), ()
         has = self._records.sent_to(order.study, order.destination) if order.round == 1 else frozenset()
         has |= self._unnoted.get(_key(order), frozenset())
-        parcel = self._outbox.parcel(order.study, order.number)
+        stored = self._outbox.stored_report(order.study, order.number)
         wanted = [o.sop_instance_uid for o in delivery.objects if o.status is DeliveryStatus.PENDING]
-        files = [parcel.file_of(uid) for uid in wanted if uid not in has]
+        files = [stored.file_of(uid) for uid in wanted if uid not in has]
         there = [file for file in files if file is not None]
         if len(there) < len(files):
             return _all_parked(delivery, GONE), ()

@@ -117,7 +117,7 @@ class DurableWork:
         return str(self._storage / SQLITE_FILE) if self._database is None else "in the database"
 
     def stop(self, timeout_seconds: float) -> None:
-        """Wait a while for what is in hand, and end; what is not done by then is resumed at the next start."""
+        """Wait a while for what is under way, and end; what is not done by then is resumed at the next start."""
         with self._changed:
             self._changed.wait_for(lambda: not self._in_hand, timeout_seconds)
         DBOS.destroy(destroy_registry=True)
@@ -137,7 +137,7 @@ class DurableWork:
             DBOS.enqueue_workflow(queue, self._registered[kind], *facts)
 
     def take_over(self, worker: str) -> int:
-        """Give what a dead worker had in hand to those who live; return how much it was."""
+        """Give what a dead worker had under way to those who live; return how much it was."""
         return self._give_back((work.workflow_id, work.queue_name) for work in _taken() if work.executor_id == worker)
 
     def holders(self) -> frozenset[str]:

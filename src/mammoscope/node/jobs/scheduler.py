@@ -42,7 +42,7 @@ class Scheduler:
     """A thread that looks into the records every second, and when it is woken.
 
     Whatever is due is enqueued under a name that follows from it, so that it is done once, however many workers look.
-    Every few seconds the records, the durable work and what is in hand are reconciled: work that ended by an error is
+    Every few seconds the records, the durable work and what is under way are reconciled: work that ended by an error is
     begun anew, and so is work that is noted as in hand and in nobody's.
 
     Parameters

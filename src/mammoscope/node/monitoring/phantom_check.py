@@ -226,7 +226,7 @@ class PhantomRounds:
         self._thread.start()
 
     def give_up(self) -> None:
-        """Send no more; a round in hand is given up."""
+        """Send no more; a round under way is abandoned."""
         self._stopping.set()
         if self._thread is not None:
             self._thread.join()
@@ -309,7 +309,7 @@ class PhantomRounds:
             except RoundGivenUpError:
                 return
             except Exception as error:  # the next round may fare better, and its being late is told
-                log.warning("phantom stumbled", error=where_raised(error))
+                log.warning("phantom round failed", error=where_raised(error))
             self._stopping.wait(max(1.0, self._health.every_minutes * 60 - (time.monotonic() - began)))
 
     def _one_of_many(self, node: RoundNode, began: float) -> None:

@@ -31,7 +31,7 @@ log = structlog.get_logger(__name__)
 class Notifier:
     """Tells by one channel what the trail says from now on.
 
-    How far it came is kept beside the trail, so that a restart goes on from there. A message may come twice after a
+    How far it came is kept beside the trail, so that a restart resumes from there. A message may come twice after a
     crash; none is left out.
 
     Parameters

@@ -99,7 +99,7 @@ class Puller:
         SOP Instance UIDs that this node received or made of a study: its results may well lie in the archive too, and
         are no news.
     stopping
-        Ends the work after the study in hand.
+        Ends the work after the study under way.
     """
 
     def __init__(
@@ -246,7 +246,7 @@ class Poller:
         self._thread.start()
 
     def stop(self, timeout_seconds: float = 60.0) -> None:
-        """Finish the study in hand and poll no more."""
+        """Finish the study under way and poll no more."""
         self._puller.stopping.set()
         if self._thread.is_alive():
             self._thread.join(timeout_seconds)

@@ -11,7 +11,7 @@ from mammoscope.node.storage.durable_files import make_folder, move_folder, sync
 
 
 @dataclass(frozen=True, slots=True)
-class Parcel:
+class StoredReport:
     """The result objects of one report of one study, in the order in which they are sent."""
 
     study: str
@@ -39,7 +39,7 @@ class Outbox:
         for partial in folder.glob(f"*/.*{self._suffix}"):
             shutil.rmtree(partial)
 
-    def put(self, study: str, number: int, objects: Sequence[FileDataset]) -> Parcel:
+    def put(self, study: str, number: int, objects: Sequence[FileDataset]) -> StoredReport:
         """Write a report's objects, all or none, synced to disk when this returns."""
         partial = self._folder / study / f".{number}{self._suffix}"
         if partial.exists():  # a try that a full disk ended
@@ -54,16 +54,16 @@ class Outbox:
         sync(partial)
         move_folder(partial, self._at(study, number))
         sync(self._folder)
-        return self.parcel(study, number)
+        return self.stored_report(study, number)
 
-    def parcel(self, study: str, number: int) -> Parcel:
+    def stored_report(self, study: str, number: int) -> StoredReport:
         """What lies here of a report; empty when nothing does."""
-        return Parcel(study, number, tuple(sorted(self._at(study, number).glob("*.dcm"))))
+        return StoredReport(study, number, tuple(sorted(self._at(study, number).glob("*.dcm"))))
 
-    def parcels(self) -> Iterator[Parcel]:
+    def stored_reports(self) -> Iterator[StoredReport]:
         """Yield all that lies here."""
         for folder in sorted(self._folder.glob("*/[0-9]*")):
-            yield self.parcel(folder.parent.name, int(folder.name))
+            yield self.stored_report(folder.parent.name, int(folder.name))
 
     def discard(self, study: str, number: int) -> None:
         """Delete a report's objects, if they are there."""

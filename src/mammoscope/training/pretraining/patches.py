@@ -79,7 +79,7 @@ def _largest_part(boxes: NDArray[np.float64], x: float, y: float, half: float) -
 class TrainingPatches(Dataset[tuple[Tensor, Tensor]]):
     """Endless patches by number, changed at random: even ones show a mass, odd ones none.
 
-    Number and seed decide everything, so that a resumed run goes on as if unbroken.
+    Number and seed decide everything, so that a resumed run continues as if unbroken.
     """
 
     def __init__(

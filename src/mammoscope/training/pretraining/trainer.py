@@ -59,7 +59,7 @@ class PretrainWatcher(Protocol):
         """That many mammograms of a split are prepared."""
 
     def resumed(self, iteration: int) -> None:
-        """The run goes on after that many iterations."""
+        """The run resumes after that many iterations."""
 
     def stepped(self, iteration: int, progress: float, loss: float, minutes_left: float) -> None:
         """An optimiser step is done."""
@@ -89,7 +89,7 @@ class PatchNetwork(nn.Module):
 
 
 def pretrain(recipe: PretrainRecipe, watcher: PretrainWatcher) -> Pretrained:
-    """Pretrain as a recipe says, or go on where a killed run of the same recipe left off.
+    """Pretrain as a recipe says, or resume where a killed run of the same recipe left off.
 
     Learns from the split ``train`` and is judged on patches of ``val``; it uses a GPU, with bfloat16, where there
     is one. The run's folder gets ``BACKBONE.pth`` and ``figures.json`` at the end.
