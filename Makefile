@@ -21,8 +21,8 @@ PACKAGE = $(PIP) install --no-compile --no-deps --no-build-isolation
 SOURCES = $(shell find src -type f -not -name '*.pyc')
 # How many processes test. By worksteal each takes half of the tests, in order, and the one that is done first some of
 # the other's; by loadgroup and loadfile a test that ends its process is begun again for ever (pytest-xdist 3.8).
-# Half of the time tests wait, for peers and quiet times: two for each core, as far as there are 3 GB of memory for each.
-JOBS ?= $(shell $(PYTHON) -c "import os; b = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES'); print(max(1, min(2 * os.cpu_count(), b // 3_000_000_000)))")
+# Tests wait now and then, for peers and quiet times: three for two cores, as far as there are 3 GB of memory for each.
+JOBS ?= $(shell $(PYTHON) -c "import os; b = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES'); print(max(1, min(3 * os.cpu_count() // 2, b // 3_000_000_000)))")
 PYTEST = $(VENV)/bin/python -m pytest --numprocesses $(JOBS) --dist worksteal
 
 # The development environment holds the core too, as an editable install: once it is there, the demo runs in it.

@@ -17,6 +17,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Several processes test on each core: threads of arithmetic would only wait for each other, and spin meanwhile.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import cv2
 import numpy as np
 import pytest

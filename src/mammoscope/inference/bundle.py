@@ -189,6 +189,8 @@ class Bundle:
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
+        # A thread that waits for another sleeps: one that spins costs twice the time as soon as anybody else works.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         threads = threads or (1 if _cores_are_busy() else None)
         if threads:
             options.intra_op_num_threads = threads
