@@ -35,13 +35,13 @@ def test_init_writes_settings_that_hold_the_defaults(tmp_path: Path) -> None:
 def test_what_the_example_leaves_out_may_be_put_in(tmp_path: Path) -> None:
     """Every line of it, section by section; a peer is spoken to by one protocol, so the other's keys stay out."""
     config = tmp_path / "node.toml"
-    of_the_web = ("url = ", "token = ")
+    of_other_protocols = ("url = ", "token = ", "application = ", "facility = ")
     said = [line.removeprefix("# ").removeprefix("for example: ") for line in EXAMPLE.split("\n")]
     config.write_text(
         "\n".join(
             line
             for line in said
-            if (" = " in line and line.split(" = ")[0].isidentifier() and not line.startswith(of_the_web))
+            if (" = " in line and line.split(" = ")[0].isidentifier() and not line.startswith(of_other_protocols))
             or line.startswith("[")
         )
     )
