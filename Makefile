@@ -28,6 +28,9 @@ PYTEST = $(VENV)/bin/python -m pytest --numprocesses $(JOBS) --dist worksteal
 # The development environment holds the core too, as an editable install: once it is there, the demo runs in it.
 CORE = $(if $(wildcard $(VENV)/.dev),$(VENV)/.dev,$(VENV)/.core)
 
+# Packages are installed without byte code, so whoever forbids to write it would compile them at every start: 7 s for a node.
+export PYTHONDONTWRITEBYTECODE =
+
 .DELETE_ON_ERROR:
 .PHONY: demo quick test lint docs dist licences lock oldest newest mutants bench clean
 
