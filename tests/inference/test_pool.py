@@ -152,7 +152,10 @@ def test_as_many_processes_as_threads_ask_but_no_more_than_set(bundle):
             barrier.wait(60)
             return pool.read(mammogram(f"1.{number}", 2000, 1500)).name
 
-        assert sorted(threads.map(read, range(4))) == ["1.0", "1.1", "1.2", "1.3"]
+        for _ in range(30):  # on a busy machine the first may be done before the next thread asks
+            assert sorted(threads.map(read, range(4))) == ["1.0", "1.1", "1.2", "1.3"]
+            if len(pool.process_ids) > 1:
+                break
         assert len(pool.process_ids) == 2
     assert pool.process_ids == ()
 
