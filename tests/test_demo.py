@@ -86,7 +86,7 @@ def test_the_demo_goes_the_whole_way(tmp_path: Path):
         p.name for p in (out / "pictures").iterdir()
     }
     modalities = [dcmread(path).Modality for path in (out / "objects").iterdir()]
-    assert modalities.count("SR") == 1
+    assert modalities.count("SR") == 2  # Mammography CAD SR and TID 1500
     sent = {dcmread(path, stop_before_pixels=True).StudyInstanceUID for path in (out / "study").iterdir()}
     assert {dcmread(path).StudyInstanceUID for path in (out / "objects").iterdir()} == sent
 

@@ -67,7 +67,9 @@ def test_phantoms_go_round_and_patients_are_served(operated, images, send, pacs,
         status, ready = get(node, "/readyz")
         assert (status, json.loads(ready)["parts"]) == (
             200,
-            dict.fromkeys(("storage", "disk", "database", "audit trail", "reading", "phantom"), "ok"),
+            dict.fromkeys(
+                ("storage", "disk", "database", "audit trail", "reading", "work", "waiting", "phantom"), "ok"
+            ),
         )
         assert get(node, "/healthz") == (200, "alive\n")
         page = get(node, "/metrics")[1].splitlines()

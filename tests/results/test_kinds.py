@@ -81,7 +81,7 @@ def test_where_nothing_asked_for_can_be_made_it_says_why(make_image, algorithm):
         study_results([other], algorithm, kinds=(ResultKind.CAD_SR,))
     with pytest.raises(ResultError, match=r"none can be made: there are no findings"):
         study_results([make_image()], algorithm, kinds=(ResultKind.PRESENTATION_STATE,))
-    assert kinds_of(study_results([other], algorithm).results) == ["sheet"]
+    assert kinds_of(study_results([other], algorithm).results) == ["ai-sr", "colour-sheet"]
 
 
 def test_an_object_that_cannot_be_made_is_named_and_costs_no_other(make_image, algorithm):

@@ -69,10 +69,14 @@ class StudyResults:
 
 
 def result_objects(
-    images: Sequence[ReadMammogram], algorithm: Algorithm, *, now: datetime | None = None
+    images: Sequence[ReadMammogram],
+    algorithm: Algorithm,
+    *,
+    kinds: Sequence[ResultKind] = DEFAULT_RESULTS,
+    now: datetime | None = None,
 ) -> list[FileDataset]:
     """The objects of `study_results`; its problems go to the log."""
-    results = study_results(images, algorithm, now=now)
+    results = study_results(images, algorithm, kinds=kinds, now=now)
     for problem in results.problems:
         log.warning("%s", problem)
     return list(results.objects)
