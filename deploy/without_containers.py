@@ -40,6 +40,7 @@ def main() -> None:
     parser.add_argument("--ports", type=json.loads, default={}, help='others than usual, as JSON: {"viewer": 3001}')
     chosen = parser.parse_args()
     ports = PORTS | chosen.ports
+    os.umask(0o022)  # PostgreSQL's own account must get into its folder; the node narrows its files by itself
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     folder: Path = chosen.folder.resolve()
     folder.mkdir(mode=0o755, parents=True, exist_ok=True)

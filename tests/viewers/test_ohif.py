@@ -91,7 +91,7 @@ def test_the_ai_report_marks_the_masses_as_measurements_that_can_be_edited(readi
     [(ResultKind.COLOUR_SHEET, 9006), (ResultKind.SHEET, 9003), (ResultKind.IMAGE_CAPTURE, 9007)],
 )
 def test_pictures_are_shown_with_their_marks_and_greys(reading, kind: ResultKind, number: int):
-    from viewer_marks import burned_in, colour, greys_off_by, offsets, on_screen, white_between_black
+    from viewer_marks import NOT_THERE, burned_in, colour, greys_off_by, offsets, on_screen, white_between_black
 
     assert reading.viewer.series(number)
     shown = reading.viewer.look()
@@ -103,7 +103,10 @@ def test_pictures_are_shown_with_their_marks_and_greys(reading, kind: ResultKind
     assert len(drawn) == sum(len(i.reading.findings) for i in reading.case.images if _is_about(result, i))
     ink = colour(shown.screen) if picture.ndim == 3 else white_between_black(shown.screen)
     for box in drawn:
-        assert max(map(abs, offsets(ink, on_screen(box, place, *picture.shape[:2])))) <= PIXELS
+        found = [by for by in offsets(ink, on_screen(box, place, *picture.shape[:2])) if by != NOT_THERE]
+        # A white line of less than a pixel of the screen is lost beside bright tissue, here and there.
+        assert len(found) >= (4 if picture.ndim == 3 else 3)
+        assert max(map(abs, found)) <= PIXELS
     assert not shown.errors
 
 
