@@ -91,7 +91,16 @@ def test_the_ai_report_marks_the_masses_as_measurements_that_can_be_edited(readi
     [(ResultKind.COLOUR_SHEET, 9006), (ResultKind.SHEET, 9003), (ResultKind.IMAGE_CAPTURE, 9007)],
 )
 def test_pictures_are_shown_with_their_marks_and_greys(reading, kind: ResultKind, number: int):
-    from viewer_marks import NOT_THERE, burned_in, colour, greys_off_by, offsets, on_screen, white_between_black
+    from viewer_marks import (
+        NOT_THERE,
+        burned_in,
+        colour,
+        greys_off_by,
+        offsets,
+        on_screen,
+        shifted_by,
+        white_between_black,
+    )
 
     assert reading.viewer.series(number)
     shown = reading.viewer.look()
@@ -107,6 +116,10 @@ def test_pictures_are_shown_with_their_marks_and_greys(reading, kind: ResultKind
         # A white line of less than a pixel of the screen is lost beside bright tissue, here and there.
         assert len(found) >= (4 if picture.ndim == 3 else 3)
         assert max(map(abs, found)) <= PIXELS
+        if picture.ndim == 2:  # so the whole is compared with what the object holds, too
+            right, down, alike = shifted_by(shown.screen, place, picture, on_screen(box, place, *picture.shape[:2]))
+            assert max(abs(right), abs(down)) <= PIXELS
+            assert alike > 0.9
     assert not shown.errors
 
 

@@ -81,6 +81,30 @@ def on_screen(box: Box, place: Box, rows: int, columns: int) -> Box:
     )
 
 
+def shifted_by(
+    screen: NDArray[np.uint8], place: Box, picture: NDArray[np.uint8], box: Box
+) -> tuple[float, float, float]:
+    """How far right and down the surroundings of a box lie from where they should be, and how alike they are, to 1.
+
+    Parameters
+    ----------
+    picture
+        Shape (rows, columns), as the object holds it.
+    box
+        On the screen.
+    """
+    left, top, right, bottom = (round(edge) for edge in place.as_tuple())
+    wanted = cv2.resize(picture, (right - left, bottom - top), interpolation=cv2.INTER_AREA).astype(np.float32)
+    x0, y0, x1, y1 = (round(edge) for edge in (box.x0 - left, box.y0 - top, box.x1 - left, box.y1 - top))
+    part = wanted[y0 - 4 : y1 + 4, x0 - 4 : x1 + 4]
+    there = screen.mean(axis=2).astype(np.float32)
+    there = there[top + y0 - 4 - REACH : top + y1 + 4 + REACH, left + x0 - 4 - REACH : left + x1 + 4 + REACH]
+    blur = (3, 3)  # viewers resample each in their own way
+    alike = cv2.matchTemplate(cv2.blur(there, blur), cv2.blur(part, blur), cv2.TM_CCOEFF_NORMED)
+    down, across = np.unravel_index(int(alike.argmax()), alike.shape)
+    return float(across) - REACH, float(down) - REACH, float(alike.max())
+
+
 def greys_off_by(screen: NDArray[np.uint8], place: Box, picture: NDArray[np.uint8]) -> float:
     """Mean difference, of 255, between what is on the screen and what should be there.
 
