@@ -131,7 +131,8 @@ def until(page: Any, expression: str, seconds: float = 60.0) -> None:
 
 
 def place_of(page: Any, place: int, x: float, y: float) -> tuple[float, float]:
-    """Where on the page a pixel of an image is."""
+    """Where on the page a pixel of an image is, as soon as the view's first frame was drawn: before, it is nowhere."""
+    until(page, f"mammoscope.views()[{place}].map.getPixelFromCoordinate([0, 0]) !== null")
     at = page.evaluate(
         """([place, x, y]) => { const view = mammoscope.views()[place];
         const [px, py] = view.map.getPixelFromCoordinate([x, -y]);

@@ -327,7 +327,9 @@ export class ImageView {
   featureAt(pixel) {
     /** @type {any[]} */
     const found = [];
-    const [x, y] = this.map.getCoordinateFromPixel(pixel);
+    const at = this.map.getCoordinateFromPixel(pixel);
+    if (!at) return null; // no frame was drawn yet
+    const [x, y] = at;
     const margin = EDGE_PX * (this.map.getView().getResolution() ?? 1);
     this.boxes.forEachFeatureInExtent([x - margin, y - margin, x + margin, y + margin], (/** @type {any} */ feature) => {
       if (feature.get('shown')) found.push(feature);
