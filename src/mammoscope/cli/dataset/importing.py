@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
+from mammoscope.cli.outputs import ForceDataset, Overwrite
 from mammoscope.errors import MammoscopeError
 
 if TYPE_CHECKING:
@@ -61,7 +62,8 @@ def _collection_command(name: str) -> Callable[..., None]:
             typer.Option("--each-image-a-patient", help="Where no patient is known, take each image for one."),
         ] = False,
         copy: Annotated[bool, typer.Option("--copy", help="Copy images instead of hard-linking them.")] = False,
-        overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a data set that is there.")] = False,
+        force: ForceDataset = False,
+        overwrite: Overwrite = False,
     ) -> None:
         from mammoscope.datasets import ImagesAs, collections
 
@@ -69,7 +71,7 @@ def _collection_command(name: str) -> Callable[..., None]:
             task = progress.add_task("reading", total=None)
             done = collections.import_collection(
                 name, folder, out, only=only, partial=partial, each_image_a_patient=each_image_a_patient,
-                images_as=ImagesAs.COPIED if copy else ImagesAs.LINKED, overwrite=overwrite,
+                images_as=ImagesAs.COPIED if copy else ImagesAs.LINKED, overwrite=force or overwrite,
                 progress=lambda doing, n, total: progress.update(task, description=doing, completed=n, total=total),
             )  # fmt: skip
         written, title = done.written, done.collection.title
@@ -139,7 +141,8 @@ def _format_command(kind: str) -> Callable[..., None]:
         citation: Annotated[str | None, typer.Option(help="What to cite.")] = None,
         copy: Annotated[bool, typer.Option("--copy", help="Copy images instead of hard-linking them.")] = False,
         symlink: Annotated[bool, typer.Option("--symlink", help="Link images symbolically; they must stay.")] = False,
-        overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a data set that is there.")] = False,
+        force: ForceDataset = False,
+        overwrite: Overwrite = False,
     ) -> None:
         from mammoscope.datasets.formats import ReadOptions, import_annotations
 
@@ -152,7 +155,7 @@ def _format_command(kind: str) -> Callable[..., None]:
             done = import_annotations(
                 kind, annotations, images, out, name=name, licence=licence, citation=citation,
                 patient_pattern=patient_pattern, table=table, options=options,
-                images_as=placed(copy=copy, symlink=symlink), overwrite=overwrite,
+                images_as=placed(copy=copy, symlink=symlink), overwrite=force or overwrite,
                 progress=lambda n, total: progress.update(task, completed=n, total=total),
             )  # fmt: skip
         written = done.written
@@ -219,6 +222,7 @@ def export(
     ] = False,
     copy: Annotated[bool, typer.Option("--copy", help="Copy images instead of hard-linking them.")] = False,
     symlink: Annotated[bool, typer.Option("--symlink", help="Link images symbolically; they must stay.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an export that is there.")] = False,
 ) -> None:
     """Write a data set for other programs, with its images."""
     from mammoscope.datasets.formats import WRITERS, export_dataset
@@ -229,6 +233,7 @@ def export(
         task = progress.add_task("exporting", total=None)
         done = export_dataset(
             folder, out, kind, split=split, images_as=placed(copy=copy, symlink=symlink), png=png,
+            overwrite=force,
             progress=lambda n, total: progress.update(task, completed=n, total=total),
         )  # fmt: skip
     typer.echo(f"{done.images} images with {done.boxes} boxes written to {out}.")
