@@ -33,7 +33,11 @@ def test_whatever_writes_has_force():
     writers = {}
     for name, command in commands(typer.main.get_command(app)):
         options = {option for parameter in command.params for option in parameter.opts}
-        if options & {"--out", "--export"} or name == "dataset audit" or "out" in {parameter.name for parameter in command.params}:
+        if (
+            options & {"--out", "--export"}
+            or name == "dataset audit"
+            or "out" in {parameter.name for parameter in command.params}
+        ):
             writers[name.rpartition(" ")[2]] = "--force" in options
     without = {name for name, force in writers.items() if not force}
     assert without == ADDS_TO_WHAT_IS_THERE | REPLACES_ITS_OWN_ALONE
@@ -72,7 +76,7 @@ def test_an_export_is_replaced_and_nothing_else_is(kind, tiny_dataset, tmp_path)
     assert run(*export).exit_code == 0
     assert "or replace it with --force" in str(run(*export).exception)
     assert run(*export, "--split", "val", "--force").exit_code == 0
-    assert len([path for path in out.rglob("*.png")]) == 4
+    assert len(list(out.rglob("*.png"))) == 4
     (out / "thesis.tex").write_text("x")
     assert "is there already and is not an export" in str(run(*export, "--force").exception)
     assert (out / "thesis.tex").is_file()

@@ -87,8 +87,9 @@ def test_a_disk_that_is_full_at_the_first_checkpoint_is_told_as_it_is(tiny_recip
         ("shedule.batch=3", "shedule: a recipe has no such key; did you mean schedule?"),
         ("input.rows=65", "input.rows: it has to be a multiple of 32, not 65"),
         ("schedule.batch=0", "schedule.batch: it has to be 1 or more, not 0"),
-        ("input.crop='all'", "input.crop: it is one of 'breast' or 'none', not 'all'"),
-        ("schedule.batch='many'", "schedule.batch: it is a whole number, not 'many'"),
+        ("input.crop='all'", "input.crop: it has to be one of 'breast' or 'none', not 'all'"),
+        ("name=''", "name: it has to be of the form ^[a-z0-9]"),
+        ("schedule.batch='many'", "schedule.batch: it has to be a whole number, not 'many'"),
     ],
 )
 def test_a_wrong_key_or_value_is_told_in_our_words(tiny_recipe, tmp_path, change, said):
