@@ -168,3 +168,22 @@ def test_a_report_as_ohif_writes_it(tmp_path, lay_mammogram):
         "1.2.3": ([("Mass", 10, 20, 70, 90)], "annotated"), "1.2.4": ([], "unannotated"),
     }  # fmt: skip
     assert dict(done.written.marks.passed_over) == {"a polyline without an area": 1}
+
+
+def test_a_segmentation_and_its_report_as_slicer_writes_them(tmp_path, lay_mammogram):
+    """By dcmqi, the library behind Slicer's export: the report measures a segment and marks no place of its own."""
+    folder = tmp_path / "archive"
+    folder.mkdir()
+    for kind in ("seg", "sr"):
+        shutil.copy(CORPUS / "dcmqi" / kind, folder / f"{kind}.dcm")
+    for number in (1, 2):
+        lay_mammogram(
+            folder / f"{number}.dcm", f"1.2.5.{number}", 100, 200, StudyInstanceUID="1.2.5",
+            SeriesInstanceUID=f"1.2.5.0.{number}", PatientID="P1",
+        )  # fmt: skip
+
+    import_collection("dicom", folder, tmp_path / "out", workers=1)
+
+    assert read(tmp_path / "out") == {
+        "1.2.5.1": ([], "unannotated"), "1.2.5.2": ([("Calcification", 120, 60, 160, 80), MASS], "annotated"),
+    }  # fmt: skip
