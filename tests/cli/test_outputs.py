@@ -95,7 +95,7 @@ def test_readings_make_room_for_their_own_alone(tmp_path: Path):
     (tmp_path / "input.dcm").write_text("x")
     new_parts(tmp_path, "readings.json", parts, force=False)
     (tmp_path / "pictures").mkdir()
-    with pytest.raises(MammoscopeError, match="holds pictures already, which is not ours"):
+    with pytest.raises(MammoscopeError, match=r"holds pictures and no readings\.json"):
         new_parts(tmp_path, "readings.json", parts, force=True)
     (tmp_path / "readings.json").write_text(json.dumps([]))
     (tmp_path / "pictures/old.png").write_text("x")

@@ -61,7 +61,10 @@ def new_parts(out: Path, mark: str, parts: tuple[str, ...], *, force: bool) -> N
     if not there:
         return
     if mark not in there:
-        raise MammoscopeError(f"{out} holds {there[0]} already, which is not ours: name another folder with --out.")
+        raise MammoscopeError(
+            f"{out} holds {there[0]} and no {mark} that would say what made it: name another folder with --out, or "
+            f"remove {there[0]} if a run that was killed left it."
+        )
     if not force:
         raise MammoscopeError(
             f"{out} holds {mark} already: name another folder with --out, or replace what is in it with --force."

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import torch
 from torch import Tensor
@@ -268,7 +268,7 @@ class _Stream:
 
 def _save_to(stream: _Stream, content: dict[str, Any]) -> None:
     try:
-        torch.save(content, stream)
+        torch.save(content, cast(IO[bytes], stream))
         stream.flush()
     except RuntimeError:
         if stream.failed is not None:
