@@ -9,7 +9,16 @@ from rich.progress import Progress
 
 from mammoscope.cli.dataset.archive import deidentify, pull
 from mammoscope.cli.dataset.editing import add_operations, review_app, split
-from mammoscope.cli.dataset.importing import UNMARKED, add_collections, add_formats, export, print_marks, silence_of
+from mammoscope.cli.dataset.importing import (
+    UNMARKED,
+    AsJSON,
+    add_collections,
+    add_formats,
+    export,
+    print_import_as_json,
+    print_marks,
+    silence_of,
+)
 from mammoscope.cli.dataset.inspecting import audit, card, show, write_index
 from mammoscope.cli.outputs import ForceDataset, Overwrite
 
@@ -61,6 +70,7 @@ def import_coco(
     crowds_are_lesions: Annotated[
         bool, typer.Option("--crowds-are-lesions", help="Take iscrowd regions for lesions: CVAT's masks and ellipses.")
     ] = False,
+    as_json: AsJSON = False,
 ) -> None:
     """Import COCO annotations with their images."""
     from mammoscope import datasets
@@ -74,6 +84,9 @@ def import_coco(
             overwrite=force or overwrite,
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )  # fmt: skip
+    if as_json:
+        print_import_as_json(out, summary, summary.notes, with_case=summary.with_case)
+        return
     if cases:
         typer.echo(f"The case tables say something of {summary.with_case} of {summary.images} images.")
     first, *others = _told(summary)

@@ -3,7 +3,8 @@
 `mammoscope dataset import FORMAT` and `dataset export`: annotations in the formats of other programs.
 """
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,10 +18,11 @@ from mammoscope.cli.outputs import ForceDataset, Overwrite
 from mammoscope.errors import MammoscopeError
 
 if TYPE_CHECKING:
-    from mammoscope.datasets import ImagesAs
+    from mammoscope.datasets import ImagesAs, ImportSummary, WrittenDataset
     from mammoscope.datasets.image_marks import MarkCounts, Silence
 
 
+AsJSON = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 _COLLECTIONS = {
     "auto": "Import the collection that the folder holds, whichever it is.",
     "cbis-ddsm": "CBIS-DDSM: DICOM tree of TCIA and its four case tables; boxes from the masks.",
@@ -64,6 +66,7 @@ def _collection_command(name: str) -> Callable[..., None]:
         copy: Annotated[bool, typer.Option("--copy", help="Copy images instead of hard-linking them.")] = False,
         force: ForceDataset = False,
         overwrite: Overwrite = False,
+        as_json: AsJSON = False,
     ) -> None:
         from mammoscope.datasets import ImagesAs, collections
 
@@ -75,6 +78,9 @@ def _collection_command(name: str) -> Callable[..., None]:
                 progress=lambda doing, n, total: progress.update(task, description=doing, completed=n, total=total),
             )  # fmt: skip
         written, title = done.written, done.collection.title
+        if as_json:
+            print_import_as_json(out, written, done.notes)
+            return
         typer.echo(
             f"{title}: {written.images} images of {written.patients} patients with {written.boxes} boxes; "
             f"{written.images_without_boxes} images have no box."
@@ -143,6 +149,7 @@ def _format_command(kind: str) -> Callable[..., None]:
         symlink: Annotated[bool, typer.Option("--symlink", help="Link images symbolically; they must stay.")] = False,
         force: ForceDataset = False,
         overwrite: Overwrite = False,
+        as_json: AsJSON = False,
     ) -> None:
         from mammoscope.datasets.formats import ReadOptions, import_annotations
 
@@ -159,6 +166,9 @@ def _format_command(kind: str) -> Callable[..., None]:
                 progress=lambda n, total: progress.update(task, completed=n, total=total),
             )  # fmt: skip
         written = done.written
+        if as_json:
+            print_import_as_json(out, written, done.notes, left_out=done.left_out)
+            return
         typer.echo(
             f"{written.images} images of {written.patients} patients with {written.boxes} boxes; "
             f"{written.images_without_boxes} images have no box."
@@ -190,6 +200,16 @@ def silence_of(unmarked: str | None) -> "Silence | None":
     if unmarked not in list(Silence):
         raise MammoscopeError(f"--unmarked {unmarked}: there are {', '.join(Silence)}.")
     return Silence(unmarked)
+
+
+def print_import_as_json(
+    out: Path, written: "WrittenDataset | ImportSummary", notes: Sequence[str], **more: int
+) -> None:
+    """What an import made, and what became of every mark, for a program to read."""
+    counted = ("images", "patients", "boxes", "crowds", "images_without_boxes", "clipped")
+    said = {name: getattr(written, name) for name in counted} | more
+    said_of_marks = {"marks": written.marks.to_json(), "notes": list(notes)}
+    typer.echo(json.dumps({"data set": str(out), **said, **said_of_marks}, indent=1, ensure_ascii=False))
 
 
 def print_marks(counts: "MarkCounts") -> None:
