@@ -9,7 +9,6 @@ import contextlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import cv2
@@ -55,6 +54,7 @@ from mammoscope.imaging.preprocessing import (
 )
 from mammoscope.imaging.pyramid import Display, TilePyramid, tile_count, tile_pyramid, turned
 from mammoscope.imaging.raster import read_picture
+from mammoscope.lifecycle import Closing
 from mammoscope.logging import where_raised
 from mammoscope.subprocesses import (
     Child,
@@ -117,7 +117,7 @@ class DecoderLostError(MammogramError):
         self.killed = killed
 
 
-class MammogramReader:
+class MammogramReader(Closing):
     """Reads mammograms in child processes, which it keeps for the next one and replaces when they die.
 
     Whole files are read in the child: parsing, decoding and display, compressed or not, DICOM and pictures alike. That
@@ -310,14 +310,6 @@ class MammogramReader:
     def close(self) -> None:
         """End the child processes."""
         self._pool.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def read_mammogram(path: Path | str, *, name: str | None = None) -> Mammogram:
