@@ -27,6 +27,7 @@ from pydicom.uid import (
     Comprehensive3DSRStorage,
     ExplicitVRLittleEndian,
     GrayscaleSoftcopyPresentationStateStorage,
+    KeyObjectSelectionDocumentStorage,
     MammographyCADSRStorage,
     SecondaryCaptureImageStorage,
     SegmentationStorage,
@@ -106,6 +107,7 @@ class ResultSeries(Enum):
     IMAGE_CAPTURE = _Series("image-capture", SecondaryCaptureImageStorage, "OT", 9007, "CAD pictures")
     COLOUR_IMAGE_CAPTURE = _Series("colour-image-capture", SecondaryCaptureImageStorage, "OT", 9008, "CAD pictures")
     SEGMENTATION = _Series("segmentation", SegmentationStorage, "SEG", 9009, "CAD boxes")
+    REJECTION_NOTE = _Series("rejection-note", KeyObjectSelectionDocumentStorage, "KO", 9010, "rejection note")
 
     @classmethod
     def of(cls, kind: ResultKind) -> "ResultSeries":
