@@ -13,12 +13,12 @@ from typing import Any, Self, TypeVar
 
 import cv2
 import numpy as np
-import structlog
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydicom import Dataset
 from pydicom.uid import UID
 
+from mammoscope.errors import where_raised
 from mammoscope.imaging.dicom import (
     MOST_HEADER_BYTES,
     DicomFile,
@@ -55,7 +55,6 @@ from mammoscope.imaging.preprocessing import (
 from mammoscope.imaging.pyramid import Display, TilePyramid, tile_count, tile_pyramid, turned
 from mammoscope.imaging.raster import read_picture
 from mammoscope.lifecycle import Closing
-from mammoscope.logging import where_raised
 from mammoscope.subprocesses import (
     Child,
     ChildDiedError,
@@ -80,8 +79,6 @@ MOST_DISPLAY_CHARACTERS = 256 * 1024
 LONGEST_SENTENCE = 600
 
 _Pixels = TypeVar("_Pixels", bound=np.generic)
-
-log = structlog.get_logger(__name__)
 
 
 class MammogramRefusedError(MammogramError):
@@ -398,7 +395,7 @@ class _Answer:
         except (ValidationError, ValueError) as error:
             raise _unbelievable(name) from error
         if fields.where:
-            log.warning("image not decoded", image=name, error=_printable(fields.where))
+            _note_not_decoded(name, _printable(fields.where))
         if fields.unavailable:
             raise MammogramUnavailableError(_printable(fields.problem or "the file cannot be opened."))
         try:
@@ -474,6 +471,12 @@ def _decoder() -> Child:
 
 _shared_reader = MammogramReader()
 atexit.register(_shared_reader.close)
+
+
+def _note_not_decoded(name: str, error: str) -> None:
+    import structlog  # which the decoding process has no use for and would start the slower
+
+    structlog.get_logger(__name__).warning("image not decoded", image=name, error=error)
 
 
 # In the child process ---------------------------------------------------------------------------------------------
