@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from mammoscope.findings import Box, Finding, ReadingStatus
 from mammoscope.imaging import Laterality, Mammogram, Placement, View
