@@ -86,9 +86,8 @@ def main() -> None:
     print(f"AP50 whole {one.ap50:.4f}, reduced {other.ap50:.4f}")
     print(f"boxes above the threshold: {len(moved)}, moved by {np.median(moved):.2f} (median) and"
           f" {np.percentile(moved, 95):.2f} (95 %) network pixels, {lost} lost")  # fmt: skip
-    print(
-        f"decoding and display: {seconds[0] / len(list(data)):.3f} s whole, {seconds[1] / len(list(data)):.3f} s reduced"
-    )
+    each = [total / len(list(data)) for total in seconds]
+    print(f"decoding and display: {each[0]:.3f} s whole, {each[1]:.3f} s reduced")
 
 
 if __name__ == "__main__":
