@@ -111,3 +111,14 @@ def _short(value: object) -> str:
 def _plain(limit: object) -> object:
     """1 for 1.0: whoever writes a setting knows no difference."""
     return int(limit) if isinstance(limit, float) and limit.is_integer() else limit
+
+
+def where_raised(error: BaseException) -> str:
+    """Name the type of an unexpected error and the line it came from, not its text, which may quote a patient."""
+    traceback = error.__traceback__
+    while traceback and traceback.tb_next:
+        traceback = traceback.tb_next
+    if traceback is None:
+        return type(error).__name__
+    module = traceback.tb_frame.f_globals.get("__name__", "?")
+    return f"{type(error).__name__} in {module} line {traceback.tb_lineno}"
