@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
 from mammoscope.cli.train import train
 from mammoscope.errors import MammoscopeError
@@ -85,6 +86,20 @@ def test_without_the_extra_the_commands_say_what_to_install(tmp_path: Path):
         sentence = " ".join(done.stderr.split())
         assert f"'mammoscope {arguments[0]}' needs torch, timm" in sentence
         assert "pip install '.[train]'" in sentence
+
+
+def test_a_recipe_for_a_gpu_says_on_a_cpu_that_it_is_one_and_ctrl_c_is_130(tiny_recipe, tmp_path, monkeypatch, capsys):
+    def interrupted(*_arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr(sys.modules[train.__module__], "_train_once", interrupted)
+    with pytest.raises(typer.Exit) as ended:
+        train(tiny_recipe(tmp_path / "run"), changes=["schedule.precision='bf16'"])
+    told = capsys.readouterr().err
+    assert "is for a GPU (precision bf16) and there is none: it trains on the CPU in fp32, many times slower" in told
+    assert "the same command resumes from the last checkpoint" in told
+    assert ended.value.exit_code == 130
 
 
 @pytest.mark.parametrize("fold", ["zero", "0", "-1", "1.5"])

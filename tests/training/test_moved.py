@@ -42,6 +42,8 @@ def test_results_of_a_run_keep_the_side(seeded_model, moved_set):
     data = load_dataset(moved_set, "val")
     results = results_on(seeded_model.detector, seeded_model.recipe.input.geometry, data)
     assert [result.laterality for result in results] == ["R", "L", "R", "L"]
+    # the very results that `evaluate` makes of these candidates, so that all figures are its figures
+    assert results == [case_of(image, result.candidates).result for image, result in zip(data, results, strict=True)]
     found = (Finding(Box(0, 0, 5, 5), 0.5),)
     assert case_of(data[0], found).result.laterality == Laterality.RIGHT
 
