@@ -1,4 +1,4 @@
-"""``mammoscope readers``, what ``mammoscope review`` refuses, and the way from a reader's boxes to a model's figures."""
+"""``mammoscope readers``, what ``mammoscope review`` refuses, and the way from readers to figures."""
 
 import json
 import shutil
@@ -85,7 +85,7 @@ def unread_copy(dataset: Path, folder: Path) -> tuple[Path, dict[int, list[float
 
 
 def read_all(client: httpx.Client, drawn: list[float], doubtful: tuple[int, ...]) -> None:
-    """Read every study: draw the mass that was missed, reject the false box on some images, accept what is above 50 %."""
+    """Read every study: draw the mass that was missed, reject the false box on some images, accept the others."""
     x, y, width, height = drawn
     while (study := client.get("/api/next").json()["study"]) is not None:
         for image in client.get(f"/api/studies/{study}").json()["images"]:

@@ -106,8 +106,8 @@ class AnnotatedImage:
             return tuple(Box.from_xywh(*map(float, one["bbox"])) for one in given)
         except (TypeError, ValueError, KeyError, AttributeError):
             raise DatasetError(
-                f"image {self.id} ({self.name}): its attribute {HARD_NEGATIVES} is no list of boxes, each with a bbox of"
-                " x, y, width and height: mend it or take it out."
+                f"image {self.id} ({self.name}): its attribute {HARD_NEGATIVES} is no list of boxes, each with a bbox"
+                " of x, y, width and height: mend it or take it out."
             ) from None
 
 

@@ -36,7 +36,7 @@ def session_of(request: Request) -> Session:
     """
     cookie = request.cookies.get(COOKIE)
     session = room_of(request).accounts.session(cookie) if cookie else None
-    if session is None or (room_of(request).accounts.exist() and not session.user.has_password):
+    if session is None or (room_of(request).accounts.exist() and not session.user.is_known):
         raise NotLoggedInError
     return session
 

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from mammoscope.network.tls import TLSConfig
 from mammoscope.node.audit.trail import AuditTrail
 from mammoscope.node.db.repository import Records
+from mammoscope.node.retrieve.archives import tls_of
+from mammoscope.review.accounts import ProviderLogin
 from mammoscope.review.out import PacsSender
 from mammoscope.review.room import ReadingRoom
 from mammoscope.review.service import ReviewService
@@ -46,6 +48,7 @@ def reading_room(settings: NodeSettings, records: Records) -> Iterator[ReviewSer
         audit=AuditTrail(storage / "audit"),
         second_reader=review.second_reader,
         viewer_url=review.viewer_url,
+        login=_login(settings),
     )
     room.send = PacsSender(
         room.store,
@@ -60,3 +63,21 @@ def reading_room(settings: NodeSettings, records: Records) -> Iterator[ReviewSer
     certificate = TLSConfig(tls.certificate, tls.key, tls.trusted) if tls is not None and review.tls else None
     with ReviewService(room, review.host, review.port, tls=certificate, behind_https=review.behind_https) as service:
         yield service
+
+
+def _login(settings: NodeSettings) -> ProviderLogin | None:
+    openid = settings.openid
+    if openid is None:
+        return None
+    from mammoscope.network.openid import OpenIDProvider  # authlib is loaded where it is wanted only
+
+    tls = tls_of(settings)
+    secret = openid.client_secret
+    provider = OpenIDProvider(
+        openid.issuer,
+        openid.client_id,
+        secret.get_secret_value() if secret else None,
+        scopes=openid.scopes,
+        tls=tls.calling_https() if tls else None,
+    )
+    return ProviderLogin(provider, openid)

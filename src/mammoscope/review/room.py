@@ -12,7 +12,7 @@ from mammoscope.errors import MammoscopeError
 from mammoscope.imaging import Laterality, MammogramError
 from mammoscope.logging import where_raised
 from mammoscope.node.audit.trail import AuditTrail
-from mammoscope.review.accounts import Accounts
+from mammoscope.review.accounts import Accounts, ProviderLogin
 from mammoscope.review.errors import ForbiddenError
 from mammoscope.review.sources import StudySource
 from mammoscope.review.store import ImageRow, Place, ReadState, ReviewStore, SecondReader, StudyRow
@@ -45,6 +45,8 @@ class ReadingRoom:
         How a reader's result gets to the PACS; ``None`` where there is none.
     viewer_url
         Address of the site's own viewer, with ``{study}`` for the Study Instance UID.
+    login
+        How people log in by a provider; ``None`` where they log in here.
 
     Examples
     --------
@@ -62,10 +64,12 @@ class ReadingRoom:
         second_reader: SecondReader = SecondReader.NONE,
         send: Send | None = None,
         viewer_url: str | None = None,
+        login: ProviderLogin | None = None,
     ) -> None:
         self.source = source
         self.store = ReviewStore(folder, second_reader)
-        self.accounts = Accounts(self.store.database)
+        self.accounts = Accounts(self.store.database, by_provider=login is not None)
+        self.login = login
         self.tiles = tiles or TileCache(folder / "tiles")
         self.send = send
         self.viewer_url = viewer_url
