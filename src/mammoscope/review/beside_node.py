@@ -8,6 +8,7 @@ from mammoscope.node.audit.trail import AuditTrail
 from mammoscope.node.db.repository import Records
 from mammoscope.node.retrieve.archives import tls_of
 from mammoscope.review.accounts import ProviderLogin
+from mammoscope.review.administration import NodeAdministration
 from mammoscope.review.out import PacsSender
 from mammoscope.review.room import ReadingRoom
 from mammoscope.review.service import ReviewService
@@ -41,14 +42,16 @@ def reading_room(settings: NodeSettings, records: Records) -> Iterator[ReviewSer
         return
     storage = settings.node.storage
     tiles = TileCache(storage / FOLDER / "tiles")
+    audit = AuditTrail(storage / "audit")
     room = ReadingRoom(
         NodeStudies(records, storage, tiles.reader, settings.node.ae_title),
         storage / FOLDER,
         tiles=tiles,
-        audit=AuditTrail(storage / "audit"),
+        audit=audit,
         second_reader=review.second_reader,
         viewer_url=review.viewer_url,
         login=_login(settings),
+        node=NodeAdministration(settings, records, audit),
     )
     room.send = PacsSender(
         room.store,

@@ -13,6 +13,7 @@ from mammoscope.imaging import Laterality, MammogramError
 from mammoscope.logging import where_raised
 from mammoscope.node.audit.trail import AuditTrail
 from mammoscope.review.accounts import Accounts, ProviderLogin
+from mammoscope.review.administration import NodeAdministration
 from mammoscope.review.errors import ForbiddenError
 from mammoscope.review.sources import StudySource
 from mammoscope.review.store import ImageRow, Place, ReadState, ReviewStore, SecondReader, StudyRow
@@ -47,6 +48,8 @@ class ReadingRoom:
         Address of the site's own viewer, with ``{study}`` for the Study Instance UID.
     login
         How people log in by a provider; ``None`` where they log in here.
+    node
+        The node beside it, to look after; ``None`` where there is none.
 
     Examples
     --------
@@ -65,11 +68,13 @@ class ReadingRoom:
         send: Send | None = None,
         viewer_url: str | None = None,
         login: ProviderLogin | None = None,
+        node: NodeAdministration | None = None,
     ) -> None:
         self.source = source
         self.store = ReviewStore(folder, second_reader)
         self.accounts = Accounts(self.store.database, by_provider=login is not None)
         self.login = login
+        self.node = node
         self.tiles = tiles or TileCache(folder / "tiles")
         self.send = send
         self.viewer_url = viewer_url

@@ -6,6 +6,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from mammoscope import __version__
+from mammoscope.review.access import administers, oversees
+from mammoscope.review.accounts import Session
+from mammoscope.review.room import ReadingRoom
 from mammoscope.untrusted_text import one_line
 
 
@@ -30,6 +33,15 @@ _environment = Environment(
 )
 _environment.filters.update(shown=_shown, moment=_moment, percent=_percent)
 _environment.globals.update(version=__version__)
+
+
+def frame(room: ReadingRoom, session: Session) -> dict[str, Any]:
+    """What every page of somebody who is logged in has around it."""
+    sees = oversees(room, session)
+    return {
+        "title": room.title, "session": session, "sees_audit": sees, "sees_node": sees and room.node is not None,
+        "administers": administers(room, session) and room.node is not None,
+    }  # fmt: skip
 
 
 def page(template: str, **values: Any) -> str:

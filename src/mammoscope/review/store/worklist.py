@@ -96,6 +96,7 @@ class WorklistRecords:
                 connection.execute(
                     sa.select(s.state, s.progress, s.gone, sa.func.count()).group_by(s.state, s.progress, s.gone)
                 ).all(),
+                connection.execute(sa.select(s.destinations, sa.func.count()).group_by(s.destinations)).all(),
                 connection.scalar(sa.select(sa.func.max(a.id))),
                 connection.execute(sa.select(sa.func.count(), sa.func.max(r.ended_at)).select_from(t.reads)).one(),
             ]
@@ -108,6 +109,13 @@ class WorklistRecords:
         with self._database.reading() as connection:
             found = {Progress(progress): count for progress, count in connection.execute(query)}
         return {progress: found.get(progress, 0) for progress in Progress}
+
+    def states(self) -> dict[str, int]:
+        """How many studies are in which state of the source's."""
+        s = t.studies.c
+        query = sa.select(s.state, sa.func.count().label("n")).where(~s.gone).group_by(s.state).order_by(s.state)
+        with self._database.reading() as connection:
+            return {str(row.state): int(row.n) for row in connection.execute(query)}
 
     def study(self, study: int) -> StudyRow:
         """One study.
@@ -198,6 +206,7 @@ def _put_study(connection: sa.Connection, study: SourceStudy) -> None:
         "findings": sum(len(image.proposals) for image in study.images),
         "highest": max(scores, default=None),
         "gone": False,
+        "destinations": [list(one) for one in study.destinations],
     }
     number = connection.scalar(sa.select(t.studies.c.id).where(t.studies.c.key == study.key))
     if number is None:
@@ -256,6 +265,7 @@ def _known(values: dict[str, Any]) -> dict[str, Any]:
 def _study(row: Any) -> StudyRow:
     values = {name: row[name] for name in StudyRow.__slots__}
     came_at: datetime = values["came_at"]
+    values["destinations"] = tuple((name, status) for name, status in values["destinations"] or ())
     return StudyRow(**{**values, "came_at": came_at, "progress": Progress(values["progress"])})
 
 
