@@ -10,7 +10,15 @@ import yaml
 from mammoscope.network.received import Receipt
 from mammoscope.node.events import _WORDS
 
-ROOMS = ("cli/node/*.py", "node/**/*.py", "network/**/*.py", "reading.py", "inference/pool.py", "imaging/reader.py")
+ROOMS = (
+    "cli/node/*.py",
+    "node/**/*.py",
+    "network/**/*.py",
+    "reading.py",
+    "inference/pool.py",
+    "imaging/reader.py",
+    "review/**/*.py",
+)
 LEVELS = {"info", "warning", "error"}
 
 

@@ -3,12 +3,15 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from prometheus_client import CollectorRegistry
+
 from mammoscope.network.tls import TLSConfig
 from mammoscope.node.audit.trail import AuditTrail
 from mammoscope.node.db.repository import Records
 from mammoscope.node.retrieve.archives import tls_of
 from mammoscope.review.accounts import ProviderLogin
 from mammoscope.review.administration import NodeAdministration
+from mammoscope.review.metrics import ReviewMetrics
 from mammoscope.review.out import PacsSender
 from mammoscope.review.room import ReadingRoom
 from mammoscope.review.service import ReviewService
@@ -21,13 +24,17 @@ FOLDER = "review"
 
 
 @contextmanager
-def reading_room(settings: NodeSettings, records: Records) -> Iterator[ReviewService | None]:
+def reading_room(
+    settings: NodeSettings, records: Records, registry: CollectorRegistry | None = None
+) -> Iterator[ReviewService | None]:
     """Serve the reading room of a running node; nothing where its settings have none.
 
     Parameters
     ----------
     records
         The node's.
+    registry
+        Of the node's metrics: the site's figures stand there, too.
 
     Raises
     ------
@@ -62,6 +69,8 @@ def reading_room(settings: NodeSettings, records: Records) -> Iterator[ReviewSer
         review.organisation,
         shadow=settings.node.shadow,
     )
+    if registry is not None:
+        registry.register(ReviewMetrics(room.store))
     tls = settings.tls
     certificate = TLSConfig(tls.certificate, tls.key, tls.trusted) if tls is not None and review.tls else None
     with ReviewService(room, review.host, review.port, tls=certificate, behind_https=review.behind_https) as service:

@@ -24,6 +24,10 @@ def _percent(value: float | None) -> str:
     return "" if value is None else f"{value * 100:.0f} %"
 
 
+def _interval(ends: tuple[float, float] | None) -> str:
+    return "" if ends is None else f"{ends[0]:.2f} to {ends[1]:.2f}"
+
+
 _environment = Environment(
     loader=PackageLoader("mammoscope.review", "templates"),
     autoescape=True,
@@ -31,7 +35,7 @@ _environment = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_environment.filters.update(shown=_shown, moment=_moment, percent=_percent)
+_environment.filters.update(shown=_shown, moment=_moment, percent=_percent, interval=_interval)
 _environment.globals.update(version=__version__)
 
 

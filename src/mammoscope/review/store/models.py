@@ -136,6 +136,22 @@ class ImageRow:
 
 
 @dataclass(frozen=True, slots=True)
+class ImageFacts:
+    """What figures of all images are made of.
+
+    Parameters
+    ----------
+    statistics
+        Highest score, mean grey, contrast, breast share; ``None`` where one is not known.
+    """
+
+    scanner: str
+    month: str
+    findings: int
+    statistics: tuple[float | None, float | None, float | None, float | None]
+
+
+@dataclass(frozen=True, slots=True)
 class Read:
     """One reader's reading of one study."""
 

@@ -51,6 +51,7 @@ images = sa.Table(
     sa.Column("columns", sa.Integer),
     sa.Column("reason", sa.Text),
     # Of its breast as displayed, for the drift of images: see `mammoscope.review.statistics`.
+    sa.Column("measured", sa.Boolean),
     sa.Column("mean_grey", sa.Float),
     sa.Column("contrast", sa.Float),
     sa.Column("breast_share", sa.Float),

@@ -13,7 +13,7 @@ from mammoscope.review.errors import NotFoundError
 from mammoscope.review.store import schema as t
 from mammoscope.review.store.database import Database
 from mammoscope.review.store.marks import Origin, Proposal
-from mammoscope.review.store.models import ImageRow, Progress, SourceImage, SourceStudy, StudyRow, Worklist
+from mammoscope.review.store.models import ImageFacts, ImageRow, Progress, SourceImage, SourceStudy, StudyRow, Worklist
 
 SORTS = {
     "suspicion": t.studies.c.highest,
@@ -157,6 +157,55 @@ class WorklistRecords:
         if row is None:
             raise NotFoundError("there is no such image.")
         return _image(row)
+
+    def proposals(self, study: int) -> dict[int, list[Proposal]]:
+        """The boxes on each image of a study that are proposed now, and those that were when a reader judged them."""
+        with self._database.reading() as connection:
+            return load_proposals(connection, study)
+
+    def image_facts(self) -> tuple[ImageFacts, ...]:
+        """What figures need of all images that a model read, those of studies that are gone too."""
+        s, i, p = t.studies.c, t.images.c, t.proposals.c
+        model = sa.and_(p.image == i.id, ~p.replaced, p.origin == Origin.MODEL)
+        query = (
+            sa.select(
+                s.scanner, s.taken_on, s.came_at, sa.func.count(p.id).label("findings"),
+                sa.func.max(p.score).label("highest"), i.mean_grey, i.contrast, i.breast_share,
+            )
+            .select_from(t.images)
+            .join(t.studies, s.id == i.study)
+            .outerjoin(t.proposals, model)
+            .where(i.reason.is_(None))
+            .group_by(i.id)
+        )  # fmt: skip
+        with self._database.reading() as connection:
+            return tuple(
+                ImageFacts(
+                    row.scanner, row.taken_on[:7] or f"{row.came_at:%Y-%m}", row.findings,
+                    (row.highest, row.mean_grey, row.contrast, row.breast_share),
+                )
+                for row in connection.execute(query)
+            )  # fmt: skip
+
+    def unmeasured(self) -> ImageRow | None:
+        """An image that nobody measured yet, the newest first; ``None`` when there is none."""
+        i, s = t.images.c, t.studies.c
+        query = (
+            sa.select(t.images)
+            .join(t.studies, s.id == i.study)
+            .where(i.reason.is_(None), i.measured.is_(None), ~s.gone)
+            .order_by(s.came_at.desc(), i.id)
+            .limit(1)
+        )
+        with self._database.reading() as connection:
+            row = connection.execute(query).mappings().first()
+        return None if row is None else _image(row)
+
+    def note_statistics(self, image: int, values: tuple[float, float, float] | None) -> None:
+        """Note an image's mean grey, contrast and breast share; ``None`` of one that cannot be measured."""
+        named = dict(zip(("mean_grey", "contrast", "breast_share"), values or (None, None, None), strict=True))
+        with self._database.writing() as connection:
+            connection.execute(sa.update(t.images).where(t.images.c.id == image).values(measured=True, **named))
 
     def earlier_studies(self, study: int) -> tuple[StudyRow, ...]:
         """Other studies of the same patient, the newest first."""

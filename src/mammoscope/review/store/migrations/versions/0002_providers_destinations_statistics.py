@@ -14,5 +14,6 @@ def upgrade() -> None:
         users.add_column(sa.Column("subject", sa.String(256)))
         users.create_unique_constraint("users_of_providers", ["issuer", "subject"])
     op.add_column("studies", sa.Column("destinations", sa.JSON))
+    op.add_column("images", sa.Column("measured", sa.Boolean))
     for name in ("mean_grey", "contrast", "breast_share"):
         op.add_column("images", sa.Column(name, sa.Float))
