@@ -13,7 +13,8 @@ from pydicom.uid import GrayscaleSoftcopyPresentationStateStorage, MammographyCA
 
 from mammoscope.network import Destination, NetworkError, ServiceError, StorageClient
 from mammoscope.node import Node, OperatedNode
-from mammoscope.results.verification import ai_sr_marks, cad_sr_marks
+from mammoscope.results.assessment import ASSESSED, ASSESSMENT
+from mammoscope.results.verification import ai_sr_marks, cad_sr_marks, concept_value, content_items
 from mammoscope.review import Accounts, ReviewStore, Role
 from mammoscope.review.beside_node import reading_room
 
@@ -78,7 +79,22 @@ def test_a_reader_sees_corrects_and_sends_what_the_node_received(
             wait_until(lambda: len(pacs.received) > by_model + 2)
             wait_until(lambda: str(node.records.study(study).state) == "done")
         by_reader = pacs.received[by_model:]
-    [verified] = [one for one in by_reader if one.get("VerificationFlag") == "VERIFIED"]
+    verified, assessment = sorted(
+        (one for one in by_reader if one.get("VerificationFlag") == "VERIFIED"), key=lambda one: one.SeriesNumber
+    )
+    reports = [one for one in pacs.received[:by_model] if one.SOPClassUID == verified.SOPClassUID]
+    said = {}
+    for group in content_items(assessment):
+        if concept_value(group) == "125007":
+            within = {concept_value(item): item for item in group.ContentSequence}
+            said[within["112040"].UID] = within[ASSESSMENT.value].ConceptCodeSequence[0].CodeValue
+    of_model = {item.UID for report in reports for item in content_items(report) if concept_value(item) == "112040"}
+    assert sorted(said.values()) == sorted(["rejected", "supplemented", *["accepted"] * (len(of_model) - 1)])
+    assert of_model == {uid for uid, verdict in said.items() if verdict != "supplemented"}
+    named = [item for item in content_items(assessment) if concept_value(item) == ASSESSED.value]
+    assert {one.ReferencedSOPSequence[0].ReferencedSOPInstanceUID for one in named} <= {
+        report.SOPInstanceUID for report in reports
+    }
     assert verified.VerifyingObserverSequence[0].VerifyingObserverName == "Dr Gr?n^"
     assert verified.VerifyingObserverSequence[0].VerifyingOrganization == "Clinic"
     assert (20.0, 30.0, 60.0, 90.0) in {

@@ -106,6 +106,7 @@ class ResultSeries(Enum):
     IMAGE_CAPTURE = _Series("image-capture", SecondaryCaptureImageStorage, "OT", 9007, "CAD pictures")
     COLOUR_IMAGE_CAPTURE = _Series("colour-image-capture", SecondaryCaptureImageStorage, "OT", 9008, "CAD pictures")
     SEGMENTATION = _Series("segmentation", SegmentationStorage, "SEG", 9009, "CAD boxes")
+    ASSESSMENT = _Series("assessment", Comprehensive3DSRStorage, "SR", 9010, "assessment of AI")
 
     @classmethod
     def of(cls, kind: ResultKind) -> "ResultSeries":
