@@ -233,13 +233,16 @@ def month_of(study: StudyRow) -> str:
 
 def _intakes(images: Sequence[ImageFacts]) -> tuple[Intake, tuple[Intake, ...], tuple[Intake, ...]]:
     total = Intake("all", len(images), sum(image.findings for image in images))
-    parts: list[tuple[Intake, ...]] = []
-    for of in (lambda image: image.scanner or "unknown", lambda image: image.month):
-        groups: dict[str, list[int]] = defaultdict(list)
-        for image in images:
-            groups[of(image)].append(image.findings)
-        parts.append(tuple(Intake(name, len(groups[name]), sum(groups[name])) for name in sorted(groups)))
-    return total, parts[0], parts[1]
+    scanners: dict[str, list[int]] = defaultdict(list)
+    months: dict[str, list[int]] = defaultdict(list)
+    for image in images:
+        scanners[image.scanner or "unknown"].append(image.findings)
+        months[image.month].append(image.findings)
+    return total, _counted(scanners), _counted(months)
+
+
+def _counted(groups: Mapping[str, Sequence[int]]) -> tuple[Intake, ...]:
+    return tuple(Intake(name, len(groups[name]), sum(groups[name])) for name in sorted(groups))
 
 
 def _in_order(groups: Mapping[str, Group]) -> tuple[Group, ...]:
