@@ -140,7 +140,10 @@ def test_an_administrator_sees_why_and_has_it_sent_and_read_again(
     for name, role in (("Olga", Role.ADMIN), ("Otto", Role.AUDITOR), ("Anna", Role.READER)):
         accounts.add(name, PASSWORD, role)
     pacs.status = 0xC000
-    with OperatedNode(settings, detector) as operated, reading_room(settings, operated.node.records) as service:
+    with (
+        OperatedNode(settings, detector) as operated,
+        reading_room(settings, operated.node.records, operated.metrics.registry) as service,
+    ):
         assert service is not None
         with pytest.raises(NetworkError):
             StorageClient("STRANGER").echo(Destination("node", "NODE", "127.0.0.1", operated.node.port))
@@ -183,3 +186,7 @@ def test_an_administrator_sees_why_and_has_it_sent_and_read_again(
             wait_until(lambda: "supersedes report 1" in olga.get(f"/node/studies/{study}").text)
             trail = [(line["event"], line["person"]) for line in service.room.audit_lines() if "person" in line]
             assert trail == [("StudyRetried", "Olga"), ("ReportResent", "Olga")]
+
+            # What the images are like is measured by and by, and stands on the node's page of metrics with the rest.
+            wait_until(lambda: any(facts.statistics[1] for facts in service.room.store.image_facts()))
+            assert b'mammoscope_review_images{scanner="Mammoscope Phantom"} 4.0' in operated.metrics.page()

@@ -69,12 +69,17 @@ def reading_room(
         review.organisation,
         shadow=settings.node.shadow,
     )
-    if registry is not None:
-        registry.register(ReviewMetrics(room.store))
     tls = settings.tls
     certificate = TLSConfig(tls.certificate, tls.key, tls.trusted) if tls is not None and review.tls else None
     with ReviewService(room, review.host, review.port, tls=certificate, behind_https=review.behind_https) as service:
-        yield service
+        figures = ReviewMetrics(room.store)
+        if registry is not None:
+            registry.register(figures)
+        try:
+            yield service
+        finally:
+            if registry is not None:
+                registry.unregister(figures)
 
 
 def _login(settings: NodeSettings) -> ProviderLogin | None:
