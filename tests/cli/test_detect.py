@@ -72,7 +72,7 @@ def test_all_read_is_exit_code_0_and_a_second_run_does_not_read_the_first_ones_p
     source = tmp_path / "cc.png"
     source.write_bytes((mixed / "left" / "cc.png").read_bytes())
 
-    codes = [run_detect(tmp_path, "--out", tmp_path).returncode for _ in range(2)]
+    codes = [run_detect(tmp_path, "--out", tmp_path, *more).returncode for more in ((), ("--force",))]
 
     assert codes == [0, 0]
     assert [entry["file"] for entry in json.loads((tmp_path / "readings.json").read_text())] == [str(source)]

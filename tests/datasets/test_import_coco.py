@@ -150,7 +150,7 @@ def test_no_patient_known(collection, tmp_path):
 def test_an_existing_data_set_is_replaced_only_when_asked(collection, tmp_path):
     out = tmp_path / "out"
     import_coco(collection.annotations, collection.images, out)
-    with pytest.raises(DatasetError, match="--overwrite"):
+    with pytest.raises(DatasetError, match="--force"):
         import_coco(collection.annotations, collection.images, out)
     collection.change(lambda coco: coco["annotations"].clear())
     import_coco(collection.annotations, collection.images, out, overwrite=True)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from mammoscope.evaluation import case_of
 from mammoscope.findings import Box, Finding
 from mammoscope.imaging import Laterality
 from mammoscope.training import RunFolder, TrainingError, load_recipe
-from mammoscope.training.checkpoint import Checkpoint
+from mammoscope.training.checkpoint import Checkpoint, _Stream
 from mammoscope.training.optim import MixedPrecision, precision_on
 from mammoscope.training.recipe import recipe_file, shipped_recipes
 from mammoscope.training.run_report import data_of
@@ -62,21 +63,51 @@ def test_a_run_follows_its_data_set(moved_set, tiny_recipe, tmp_path):
         data_of(resumed)
 
 
+class FullDisk:
+    """A file on a disk that is full after some bytes: torch turns what it raises into an error about its own count."""
+
+    def __init__(self, stream):
+        self.stream = stream
+
+    def __getattr__(self, name):
+        return getattr(self.stream, name)
+
+    def write(self, _content):
+        raise OSError(28, "No space left on device")
+
+
 def test_a_disk_that_is_full_at_the_first_checkpoint_is_told_as_it_is(tiny_recipe, tmp_path, monkeypatch):
     recipe = load_recipe(tiny_recipe(tmp_path / "run"))
     run = RunFolder.open(recipe.run_folder, recipe, "f")
-
-    def full(*_arguments):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("mammoscope.training.checkpoint.torch.save", full)
-    with pytest.raises(TrainingError, match="there is none before it"):
+    monkeypatch.setattr("mammoscope.training.checkpoint._Stream", lambda stream: _Stream(FullDisk(stream)))
+    nothing = r"could not be written \(No space left on device\): there is no checkpoint yet, so the run begins anew"
+    with pytest.raises(TrainingError, match=nothing):
         run.save(checkpoint())
+    with pytest.raises(TrainingError, match=nothing):
+        run.save_best({}, 1, 0.5)
     monkeypatch.undo()
     run.save(checkpoint())
-    monkeypatch.setattr("mammoscope.training.checkpoint.torch.save", full)
-    with pytest.raises(TrainingError, match="the one before is safe"):
+    monkeypatch.setattr("mammoscope.training.checkpoint._Stream", lambda stream: _Stream(FullDisk(stream)))
+    for save in (lambda: run.save(checkpoint()), lambda: run.save_best({}, 1, 0.5)):
+        with pytest.raises(TrainingError, match="the last checkpoint is safe"):
+            save()
+    assert [path.name for path in run.path.glob("*.p*t")] == ["checkpoint.pt"]
+
+
+def test_ctrl_c_while_a_checkpoint_is_written_is_no_full_disk(tiny_recipe, tmp_path, monkeypatch):
+    recipe = load_recipe(tiny_recipe(tmp_path / "run"))
+    run = RunFolder.open(recipe.run_folder, recipe, "f")
+    write = _Stream.write
+
+    def interrupted(self, content):
+        signal.raise_signal(signal.SIGINT)
+        return write(self, content)
+
+    monkeypatch.setattr(_Stream, "write", interrupted)
+    with pytest.raises(KeyboardInterrupt):
         run.save(checkpoint())
+    assert run.load().iteration == 1
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 @pytest.mark.parametrize(
@@ -87,8 +118,9 @@ def test_a_disk_that_is_full_at_the_first_checkpoint_is_told_as_it_is(tiny_recip
         ("shedule.batch=3", "shedule: a recipe has no such key; did you mean schedule?"),
         ("input.rows=65", "input.rows: it has to be a multiple of 32, not 65"),
         ("schedule.batch=0", "schedule.batch: it has to be 1 or more, not 0"),
-        ("input.crop='all'", "input.crop: it is one of 'breast' or 'none', not 'all'"),
-        ("schedule.batch='many'", "schedule.batch: it is a whole number, not 'many'"),
+        ("input.crop='all'", "input.crop: it has to be one of 'breast' or 'none', not 'all'"),
+        ("name=''", "name: it has to be of the form ^[a-z0-9]"),
+        ("schedule.batch='many'", "schedule.batch: it has to be a whole number, not 'many'"),
     ],
 )
 def test_a_wrong_key_or_value_is_told_in_our_words(tiny_recipe, tmp_path, change, said):

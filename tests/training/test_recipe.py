@@ -94,14 +94,14 @@ def test_changes_replace_what_the_file_says(file: Path):
     [
         ("schedule.iteration=7", "schedule.iteration: a recipe has no such key; did you mean schedule.iterations?"),
         ("shedule.iterations=7", "shedule: a recipe has no such key"),
-        ("schedule.iterations=many", "schedule.iterations: it is a whole number, not 'many'"),
+        ("schedule.iterations=many", "schedule.iterations: it has to be a whole number, not 'many'"),
         ("schedule.batch=0", "schedule.batch: it has to be 1 or more, not 0"),
         ("schedule.accumulate=3", "schedule: batch = 4 does not divide into accumulate = 3 parts"),
         ("input.rows=100", "input.rows: it has to be a multiple of 32, not 100"),
-        ("input.crop=chest", "input.crop: it is one of 'breast' or 'none', not 'chest'"),
+        ("input.crop=chest", "input.crop: it has to be one of 'breast' or 'none', not 'chest'"),
         ("detector.backbone=resnet1", "detector.backbone: there is no backbone resnet1; did you mean resnet18"),
         ("augmentation.zoom=[2.0, 1.0]", "augmentation: zoom is a smallest and a largest scale"),
-        ("name=My Model", "name: String should match pattern"),
+        ("name=My Model", "name: it has to be of the form ^[a-z0-9]"),
     ],
 )
 def test_what_a_recipe_cannot_say_is_refused_by_name(file: Path, change: str, sentence: str):

@@ -20,6 +20,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from mammoscope.cli.outputs import new_parts
 from mammoscope.errors import MammoscopeError
 from mammoscope.untrusted_text import one_line
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 
 INTERRUPTED = 130
+READINGS = "readings.json"
 
 
 def detect(
@@ -53,6 +55,7 @@ def detect(
         str | None,
         typer.Option(metavar="ADDRESS", help="Spread the work over this Ray cluster; one thread by default."),
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the readings that are there.")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the closing table as JSON; the readings are in readings.json.")
     ] = False,
@@ -68,6 +71,7 @@ def detect(
     configure_no_logging()  # what there is to tell is told in readings.json and at the end
     files = _mammogram_files(paths, out)
     detector = Detector(bundle, threads=threads)
+    new_parts(out, READINGS, ("pictures", "objects"), force=force)
     run = Run(out, detector, threshold, detector.bundle.metadata.input.intents)
     started = time.monotonic()
     with _written_to(out), _spread_over(ray, bundle, threads or 1) as elsewhere:
@@ -128,7 +132,7 @@ class Run:
         except KeyboardInterrupt:
             return True
         finally:
-            _write_json(self.out / "readings.json", [entry.to_json() for entry in self.entries])
+            _write_json(self.out / READINGS, [entry.to_json() for entry in self.entries])
         return False
 
     def read_study(

@@ -41,6 +41,7 @@ def review(
     export: Annotated[
         Path | None, typer.Option(help="Serve nothing: write what was read as a new data set's folder, and end.")
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="With --export: replace a data set that is there.")] = False,
 ) -> None:
     """Look at a data set's mammograms in a browser, and accept, reject, correct and draw boxes."""
     needs_review()
@@ -56,7 +57,7 @@ def review(
     room = ReadingRoom(source, dataset / FOLDER, second_reader=SecondReader(second_reader))
     if export is not None:
         with room:
-            written = export_dataset(room.store, source.dataset, export)
+            written = export_dataset(room.store, source.dataset, export, overwrite=force)
         typer.echo(
             f"Wrote {export}: {written.images} images, {written.validated} of them validated, {written.boxes} boxes,"
             f" {written.hard_negatives} rejected boxes as hard negatives."

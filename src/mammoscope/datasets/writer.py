@@ -50,6 +50,19 @@ def new_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
         If ``out`` is there and may not be replaced, or cannot be written.
     """
     check_target(out, overwrite)
+    with folder_in_place_of(out) as partial:
+        yield partial
+
+
+@contextmanager
+def folder_in_place_of(out: Path) -> Iterator[Path]:
+    """As `new_folder`, where the caller has seen to it that what is there may go.
+
+    Raises
+    ------
+    DatasetError
+        If it cannot be written.
+    """
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.partial-", dir=out.parent))
@@ -72,7 +85,7 @@ def check_target(out: Path, overwrite: bool) -> None:
     if not (out / ANNOTATIONS).is_file():
         raise DatasetError(f"{out} is there already and is not a data set's folder: choose another --out.")
     if not overwrite:
-        raise DatasetError(f"{out} is there already: choose another --out, or replace it with --overwrite.")
+        raise DatasetError(f"{out} is there already: choose another --out, or replace it with --force.")
 
 
 def bring_image(source: Path, target: Path, how: ImagesAs) -> bool:

@@ -16,6 +16,7 @@ from mammoscope.datasets.coco import CocoDocument, CocoImage
 from mammoscope.datasets.files import read_json
 from mammoscope.evaluation.matching import EvaluationError, ImageResult
 from mammoscope.findings import Box, Finding
+from mammoscope.inference import BundleMetadata, Calibration, KnownData
 
 UNKNOWN = "unknown"
 """The value of an attribute that an image or a lesion does not have."""
@@ -217,6 +218,7 @@ def read_report(folder: Path) -> Report:
         float(metrics["threshold"])
         dict(metrics["froc_means"])
         dict(metrics["intervals"])
+        _check_of_the_model(metrics)
     except DatasetError as error:
         raise EvaluationError(str(error)) from None
     except (KeyError, TypeError, ValueError, AttributeError):
@@ -224,6 +226,16 @@ def read_report(folder: Path) -> Report:
             f"the report in {folder} does not hold what this version writes: run 'mammoscope evaluate' again."
         ) from None
     return Report(folder, metrics, cases)
+
+
+def _check_of_the_model(metrics: Mapping[str, Any]) -> None:
+    """Raise `ValueError` where what is said of the bundle cannot be read back."""
+    if bundle := metrics.get("bundle"):
+        BundleMetadata.model_validate(bundle)
+    elif calibration := metrics.get("calibration"):
+        Calibration.model_validate(calibration)
+    for known in metrics.get("known_data") or ():
+        KnownData.model_validate(known)
 
 
 def _cases(document: CocoDocument, predictions: Any) -> tuple[Case, ...]:

@@ -13,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.staticfiles import StaticFiles
 
 from mammoscope import __version__
-from mammoscope.errors import MammoscopeError
+from mammoscope.errors import MammoscopeError, what_is_wrong
 from mammoscope.imaging import MammogramError, MammogramUnavailableError
 from mammoscope.logging import where_raised
 from mammoscope.review import api, pages
@@ -119,7 +119,7 @@ def _not_understood(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     where = ".".join(str(part) for part in first.get("loc", ())[1:])
-    return _told(request, 422, f"the request cannot be read: {where}: {first.get('msg')}.")
+    return _told(request, 422, f"the request cannot be read: {where}: {what_is_wrong(first, quoting=False)}.")
 
 
 def _unexpected(request: Request, error: Exception) -> Response:

@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from mammoscope.errors import MammoscopeError
+from mammoscope.errors import MammoscopeError, requirement, what_is_wrong
 from mammoscope.settings.reference import SECTIONS
 from mammoscope.settings.schema import (
     AuditSettings,
@@ -281,8 +281,16 @@ def _sentence(error: ErrorDetails) -> str:
         case "value_error":
             return _own_words(error)
         case _:
-            what = error["msg"].replace("Input should be ", "must be ").replace("Value ", "")
-            return f"'{key}'{place} {what[:1].lower()}{what[1:]}{_shown(error, ', not ')}"
+            return _demand(error, section, key)
+
+
+def _demand(error: ErrorDetails, section: list[Any], key: int | str) -> str:
+    """What a key's value has to be, and what it is."""
+    shown = "" if error["type"] in {"string_too_short", "too_short", "too_long"} else _shown(error, ", not ")
+    if isinstance(key, int) and section:
+        *section, name = section
+        return f"entry {key + 1} of '{name}'{_place(section)} {requirement(error)}{shown}"
+    return f"'{key}'{_place(section)} {requirement(error)}{shown}"
 
 
 def _shown(error: ErrorDetails, before: str = "") -> str:
@@ -303,7 +311,7 @@ def _may_hold_a_secret(place: Sequence[int | str]) -> bool:
 
 def _own_words(error: ErrorDetails) -> str:
     """What a check of our own says, and of which key or peer."""
-    what = error["msg"].removeprefix("Value error, ")
+    what = what_is_wrong(error)
     match error["loc"]:
         case ():
             return what

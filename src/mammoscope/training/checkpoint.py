@@ -6,12 +6,16 @@ Which code on which kind of machine made a run; no names of machines, people or 
 import json
 import os
 import platform
+import signal
 import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import torch
 from torch import Tensor
@@ -178,17 +182,15 @@ class RunFolder:
         file = self.path / name
         partial = file.with_suffix(".part")
         try:
-            with partial.open("wb") as stream:
-                torch.save(content, stream)
-                stream.flush()
-                os.fsync(stream.fileno())
-            partial.replace(file)
+            with partial.open("wb") as opened, _interrupts_wait():
+                _save_to(_Stream(opened), content)
+                os.fsync(opened.fileno())
+                partial.replace(file)
         except (OSError, RuntimeError) as error:
             partial.unlink(missing_ok=True)
-            kept = "the one before is safe" if file.is_file() else "there is none before it, so the run begins anew"
             raise TrainingError(
-                f"the checkpoint {file} could not be written ({error}): {kept}; free disk space and start the same "
-                "command again"
+                f"the checkpoint {file} could not be written ({getattr(error, 'strerror', None) or error}): "
+                f"{what_is_kept(self.path)}; free disk space and start the same command again"
             ) from error
 
     def load(self) -> Checkpoint:
@@ -231,6 +233,63 @@ class RunFolder:
             return best["state"], best["iteration"]
         except Exception as error:
             raise TrainingError(f"the checkpoint {file} is damaged: delete the run's folder and train again") from error
+
+
+def what_is_kept(folder: Path) -> str:
+    """What a run that cannot write any more leaves: for the sentence that says why."""
+    if (folder / _CHECKPOINT).is_file():
+        return "the last checkpoint is safe"
+    return "there is no checkpoint yet, so the run begins anew"
+
+
+class _Stream:
+    """A file that remembers why it could not be written: torch says of every error that its own count is off."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self.failed: OSError | None = None
+
+    def write(self, content: bytes) -> int:
+        with self._remembering():
+            return self._stream.write(content)
+
+    def flush(self) -> None:
+        with self._remembering():
+            self._stream.flush()
+
+    @contextmanager
+    def _remembering(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.failed = error
+            raise
+
+
+def _save_to(stream: _Stream, content: dict[str, Any]) -> None:
+    try:
+        torch.save(content, cast(IO[bytes], stream))
+        stream.flush()
+    except RuntimeError:
+        if stream.failed is not None:
+            raise stream.failed from None
+        raise
+
+
+@contextmanager
+def _interrupts_wait() -> Iterator[None]:
+    """Let Ctrl-C take effect when the block has ended: in the midst of `torch.save` it would look like a full disk."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _frame: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came:
+        raise KeyboardInterrupt
 
 
 def write_atomically(file: Path, content: bytes) -> None:

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from mammoscope.training.checkpoint import write_atomically
+from mammoscope.training.checkpoint import what_is_kept, write_atomically
 from mammoscope.training.errors import TrainingError
 from mammoscope.training.trackers import Trackers, numbers
 
@@ -73,8 +73,8 @@ class Curves:
 
     def _cannot_be_written(self, error: OSError) -> TrainingError:
         return TrainingError(
-            f"the curves of {self._folder} could not be written ({error.strerror}): the last checkpoint is safe; free "
-            "disk space and start the same command again"
+            f"the curves of {self._folder} could not be written ({error.strerror}): {what_is_kept(self._folder)}; "
+            "free disk space and start the same command again"
         )
 
 

@@ -52,6 +52,17 @@ def test_import_split_show(collection):
         assert fact in shown.output
 
 
+def test_an_import_tells_a_program_what_it_tells_a_person(collection):
+    source = ["--annotations", collection / "set.json", "--images", collection / "pictures", "--json", "--out"]
+    told = json.loads(run("import", "coco", *source, collection / "out").output)
+    assert (told["images"], told["patients"], told["boxes"], told["images_without_boxes"]) == (12, 6, 11, 1)
+    assert (told["clipped"], told["marks"]["taken"], told["marks"]["images"]["negative"]) == (1, 11, 1)
+    (collection / "boxes.csv").write_text("file_name,label,x,y,width,height\n00001_LEFT_CC.png,Mass,1,2,3,4\n")
+    source[1] = collection / "boxes.csv"
+    told = json.loads(run("import", "csv", *source, collection / "again").output)
+    assert (told["boxes"], told["left_out"], told["notes"]) == (1, 11, [])
+
+
 def test_errors_reach_the_user(collection):
     result = run("show", collection)
     assert isinstance(result.exception, DatasetError)

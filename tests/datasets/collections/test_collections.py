@@ -89,6 +89,6 @@ def test_an_unknown_name_is_refused(lay):
 
 def test_a_data_set_that_is_there_is_not_replaced_unasked(mias):
     mias.bring()
-    with pytest.raises(DatasetError, match="is there already: choose another --out, or replace it with --overwrite"):
+    with pytest.raises(DatasetError, match="is there already: choose another --out, or replace it with --force"):
         mias.bring()
     mias.bring(overwrite=True)

@@ -13,7 +13,7 @@ TABLE = ["anon_patientid", "exam_year", "x_age", "x_case", "x_cancer_laterality"
 
 
 def row(patient, name, side, view, *, case="1", cancer="Left", timing="1", recall="1"):
-    return [patient, "2012", "55", case, cancer, "1", "0", timing, "2", "2", recall, "", "", side, view, "HOLOGIC",
+    return [patient, "2012", "2", case, cancer, "1.0", "0", timing, "2", "2", recall, "", "", side, view, "HOLOGIC",
             "100", "20", "20.0", name]  # fmt: skip
 
 
@@ -46,6 +46,11 @@ def test_masks_are_boxes_and_silence_is_no_negative(laid):
     assert (first.boxes, first.labels) == ((Box(10, 20, 31, 45),), ("Cancer",))
     assert (first.patient, first.laterality, first.view) == ("p1", Laterality.LEFT, View.CC)
     assert first.facts["pathology"] == "malignant"
+    # the codebook's numbers in words: x_age is a band of ages, no age
+    assert first.facts["attributes"] == {
+        "age_band": "over 55", "type": "in situ", "timing": "screen-detected", "lymph_node_metastasis": "0",
+        "recalled": "1", "percent_density": "20",
+    }  # fmt: skip
     # the other breast of a woman with cancer, a cancer without a mask, a control, and one that was recalled
     assert [images[name].review for name in ("00001R", "00002L", "00003L", "00004L")] == [
         "unannotated", "unannotated", "annotated", "unannotated",

@@ -10,7 +10,7 @@ TRAIN = ["site_id", "patient_id", "image_id", "laterality", "view", "age", "canc
 ROWS = [
     ["2", "10006", "462822612", "L", "CC", "61.0", "0", "0", "0", "1.0", "0", "B", "29", "False"],
     ["2", "10006", "1459541791", "L", "MLO", "61.0", "0", "0", "0", "", "0", "B", "29", "False"],
-    ["1", "10011", "220375232", "R", "CC", "55.0", "1", "1", "1", "0.0", "0", "C", "21", "False"],
+    ["1", "10011", "220375232", "R", "AT", "55.0", "1.0", "1", "1", "0.0", "0", "C", "21", "False"],
 ]
 
 
@@ -35,6 +35,7 @@ def test_only_what_was_rated_negative_is(laid):
     assert (first.facts["density"], first.facts["attributes"]["birads"]) == (2, "1")
     assert images["1459541791"].review == "unannotated"
     assert (images["220375232"].review, images["220375232"].facts["pathology"]) == ("unannotated", "malignant")
+    assert images["220375232"].view == View.AT
     counts = done.written.marks
     assert (counts.with_boxes, counts.negative, counts.unannotated) == (0, 1, 2)
 

@@ -1,5 +1,6 @@
 """Exports that the programs themselves wrote (see ``corpus/README.md``), with boxes counted by hand."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -71,6 +72,18 @@ CASES = [
     ("labelme", "labelme", {}, {
         ONE: ([CALCIFICATION, MASS, ("Mass", 45, 65, 55, 75), ("Mass", 150, 50, 190, 80)], "annotated"),
         TWO: ([], "annotated")}),
+    # its files hold no mark also where nobody looked: "checked" says whether somebody did
+    ("labelme", "x_anylabeling/labels", {}, {
+        ONE: ([CALCIFICATION, MASS, ("Mass", 40, 50, 60, 70), ("Mass", 145, 65, 155, 75)], "annotated"),
+        TWO: ([], "annotated"), THREE: ([], "unannotated")}),
+    ("voc", "x_anylabeling/voc", {"counts_from": 0}, {ONE: ([CALCIFICATION, MASS], "annotated"), TWO: ([], "annotated"),
+                                                      THREE: ([], "annotated")}),
+    ("yolo", "x_anylabeling/yolo", {}, {ONE: ([MASS], "annotated"), TWO: ([], "annotated"), THREE: ([], "annotated")}),
+    ("coco", "x_anylabeling/coco_detection.json", {}, {
+        ONE: ([MASS], "annotated"), TWO: ([], "annotated"), THREE: ([], "annotated")}),
+    # the program's box of an outline ends behind the pixels of its corners
+    ("coco", "x_anylabeling/coco_instance_segmentation.json", {}, {
+        ONE: ([("Calcification", 100, 20, 141, 61)], "annotated"), TWO: ([], "annotated"), THREE: ([], "annotated")}),
     ("coco", "supervision/coco.json", {}, {ONE: ([CALCIFICATION, MASS], "annotated"), TWO: ([], "annotated")}),
     ("yolo", "supervision/yolo", {}, {ONE: ([CALCIFICATION, MASS], "annotated"), TWO: ([], "annotated"),
                                       THREE: ([], "unannotated")}),
@@ -95,6 +108,34 @@ def test_the_command_for_coco_reads_the_same(pictures, tmp_path):
     assert read(tmp_path / "out")[ONE][0] == [CALCIFICATION, MASS]
     # of the parts of two files only patients decide whether they are a split
     assert {image.split for image in load_dataset(tmp_path / "out")} == {"train", "val"}
+
+
+def test_what_x_anylabeling_holds_unchecked_and_cannot_say_in_voc_is_told(pictures, tmp_path):
+    images = as_png(pictures, tmp_path)
+    done = import_annotations(
+        "labelme", CORPUS / "x_anylabeling/labels", images, tmp_path / "out", patient_pattern=PATTERN
+    )
+    assert done.notes[0].startswith("1 files of X-AnyLabeling hold no mark and are not checked there")
+    assert dict(done.written.marks.passed_over) == {"a point, which has no area": 1}
+    first = next(image for image in load_dataset(tmp_path / "out") if image.path.stem == ONE)
+    assert [facts.get("attributes") for facts in first.box_facts] == [
+        {"margin": "spiculated"}, {"difficult": "yes"}, None, None,
+    ]  # fmt: skip
+    done = import_annotations(
+        "voc", CORPUS / "x_anylabeling/voc", images, tmp_path / "voc", patient_pattern=PATTERN,
+        options=ReadOptions(counts_from=0),
+    )  # fmt: skip
+    assert sum(done.written.marks.unknown.values()) == 3  # objects without a box: turned, round, a point
+
+
+def test_what_a_person_rejected_in_x_anylabeling_is_disputed(pictures, tmp_path):
+    content = json.loads((CORPUS / f"x_anylabeling/labels/{ONE}.json").read_text())
+    (tmp_path / "labels").mkdir()
+    (tmp_path / f"labels/{ONE}.json").write_text(json.dumps({**content, "checked": "failed"}))
+    import_annotations(
+        "labelme", tmp_path / "labels", as_png(pictures, tmp_path), tmp_path / "out", patient_pattern=PATTERN
+    )
+    assert read(tmp_path / "out")[ONE][1] == "disputed"
 
 
 def test_what_is_said_of_a_region_is_of_its_box(pictures, tmp_path):
@@ -127,3 +168,22 @@ def test_a_report_as_ohif_writes_it(tmp_path, lay_mammogram):
         "1.2.3": ([("Mass", 10, 20, 70, 90)], "annotated"), "1.2.4": ([], "unannotated"),
     }  # fmt: skip
     assert dict(done.written.marks.passed_over) == {"a polyline without an area": 1}
+
+
+def test_a_segmentation_and_its_report_as_slicer_writes_them(tmp_path, lay_mammogram):
+    """By dcmqi, the library behind Slicer's export: the report measures a segment and marks no place of its own."""
+    folder = tmp_path / "archive"
+    folder.mkdir()
+    for kind in ("seg", "sr"):
+        shutil.copy(CORPUS / "dcmqi" / kind, folder / f"{kind}.dcm")
+    for number in (1, 2):
+        lay_mammogram(
+            folder / f"{number}.dcm", f"1.2.5.{number}", 100, 200, StudyInstanceUID="1.2.5",
+            SeriesInstanceUID=f"1.2.5.0.{number}", PatientID="P1",
+        )  # fmt: skip
+
+    import_collection("dicom", folder, tmp_path / "out", workers=1)
+
+    assert read(tmp_path / "out") == {
+        "1.2.5.1": ([], "unannotated"), "1.2.5.2": ([("Calcification", 120, 60, 160, 80), MASS], "annotated"),
+    }  # fmt: skip

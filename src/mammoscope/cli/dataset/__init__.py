@@ -9,8 +9,18 @@ from rich.progress import Progress
 
 from mammoscope.cli.dataset.archive import deidentify, pull
 from mammoscope.cli.dataset.editing import add_operations, review_app, split
-from mammoscope.cli.dataset.importing import UNMARKED, add_collections, add_formats, export, print_marks, silence_of
+from mammoscope.cli.dataset.importing import (
+    UNMARKED,
+    AsJSON,
+    add_collections,
+    add_formats,
+    export,
+    print_import_as_json,
+    print_marks,
+    silence_of,
+)
 from mammoscope.cli.dataset.inspecting import audit, card, show, write_index
+from mammoscope.cli.outputs import ForceDataset, Overwrite
 
 if TYPE_CHECKING:
     from mammoscope.datasets import ImportSummary
@@ -54,11 +64,13 @@ def import_coco(
     licence: Annotated[str | None, typer.Option(help="Under which licence it may be used.")] = None,
     citation: Annotated[str | None, typer.Option(help="What to cite.")] = None,
     copy: Annotated[bool, typer.Option("--copy", help="Copy images instead of hard-linking them.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a data set that is there.")] = False,
+    force: ForceDataset = False,
+    overwrite: Overwrite = False,
     unmarked: Annotated[str | None, UNMARKED] = None,
     crowds_are_lesions: Annotated[
         bool, typer.Option("--crowds-are-lesions", help="Take iscrowd regions for lesions: CVAT's masks and ellipses.")
     ] = False,
+    as_json: AsJSON = False,
 ) -> None:
     """Import COCO annotations with their images."""
     from mammoscope import datasets
@@ -69,8 +81,12 @@ def import_coco(
             annotations, images, out, native_sizes=native_sizes, patient_pattern=patient_pattern,
             case_tables=cases or (), name=name, licence=licence, citation=citation, copy=copy,
             silence=silence_of(unmarked), crowds_are_lesions=crowds_are_lesions,
-            overwrite=overwrite, progress=lambda done, total: progress.update(task, completed=done, total=total),
+            overwrite=force or overwrite,
+            progress=lambda done, total: progress.update(task, completed=done, total=total),
         )  # fmt: skip
+    if as_json:
+        print_import_as_json(out, summary, summary.notes, with_case=summary.with_case)
+        return
     if cases:
         typer.echo(f"The case tables say something of {summary.with_case} of {summary.images} images.")
     first, *others = _told(summary)

@@ -17,6 +17,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from mammoscope.cli.dataset.importing import placed
+from mammoscope.cli.outputs import ForceDataset, Overwrite
 from mammoscope.errors import MammoscopeError
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ _Out = Annotated[Path, typer.Option(help="The data set's folder to make.")]
 _Copy = Annotated[bool, typer.Option("--copy", help="Copy images instead of hard-linking them.")]
 _Symlink = Annotated[bool, typer.Option("--symlink", help="Link images symbolically; they must stay.")]
 _AsJSON = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-_Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a data set that is there.")]
 
 
 def add_operations(app: typer.Typer) -> None:
@@ -44,13 +44,14 @@ def filter_images(
     out: _Out,
     copy: _Copy = False,
     symlink: _Symlink = False,
-    overwrite: _Overwrite = False,
+    force: ForceDataset = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Keep the images that meet a condition on the columns of the index."""
     from mammoscope.datasets import filter_dataset
 
     with Progress(console=Console(stderr=True), transient=True) as progress:
-        _tell(out, filter_dataset(folder, where, _output(progress, out, copy, symlink, overwrite)))
+        _tell(out, filter_dataset(folder, where, _output(progress, out, copy, symlink, force or overwrite)))
 
 
 def sample(
@@ -60,13 +61,14 @@ def sample(
     seed: Annotated[int, typer.Option(help="Draws the patients.")] = 1,
     copy: _Copy = False,
     symlink: _Symlink = False,
-    overwrite: _Overwrite = False,
+    force: ForceDataset = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Draw whole patients such that the sample looks like the whole."""
     from mammoscope.datasets import sample_dataset
 
     with Progress(console=Console(stderr=True), transient=True) as progress:
-        done = sample_dataset(folder, images, _output(progress, out, copy, symlink, overwrite), seed=seed)
+        done = sample_dataset(folder, images, _output(progress, out, copy, symlink, force or overwrite), seed=seed)
     if done.images != images:
         typer.echo(f"{done.images} images instead of {images}: patients stay whole.")
     _tell(out, done)
@@ -81,7 +83,8 @@ def remap(
     drop: Annotated[list[str] | None, typer.Option(help="Leave boxes of that label out (may be repeated).")] = None,
     copy: _Copy = False,
     symlink: _Symlink = False,
-    overwrite: _Overwrite = False,
+    force: ForceDataset = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Rename, join or drop classes. An image whose boxes are all dropped becomes one without a lesion."""
     from mammoscope.datasets import remap_dataset
@@ -92,7 +95,7 @@ def remap(
     if not pairs and not drop:
         raise MammoscopeError("nothing to do: say which classes change with --map OLD=NEW or --drop LABEL.")
     with Progress(console=Console(stderr=True), transient=True) as progress:
-        output = _output(progress, out, copy, symlink, overwrite)
+        output = _output(progress, out, copy, symlink, force or overwrite)
         done = remap_dataset(folder, {old: new for old, _, new in pairs}, output, drop=drop or ())
     _tell(out, done)
 
@@ -107,14 +110,15 @@ def merge(
     without_splits: Annotated[bool, typer.Option("--without-splits", help="Do not keep the splits.")] = False,
     copy: _Copy = False,
     symlink: _Symlink = False,
-    overwrite: _Overwrite = False,
+    force: ForceDataset = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Make one data set of several; splits stay where all have some, folds go."""
     from mammoscope.datasets import merge_datasets
 
     with Progress(console=Console(stderr=True), transient=True) as progress:
         done = merge_datasets(
-            folders, _output(progress, out, copy, symlink, overwrite), same_patients=same_patients,
+            folders, _output(progress, out, copy, symlink, force or overwrite), same_patients=same_patients,
             keep_splits=not without_splits,
         )  # fmt: skip
     _tell(out, done)

@@ -3,7 +3,8 @@
 `mammoscope dataset import FORMAT` and `dataset export`: annotations in the formats of other programs.
 """
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,13 +14,15 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
+from mammoscope.cli.outputs import ForceDataset, Overwrite
 from mammoscope.errors import MammoscopeError
 
 if TYPE_CHECKING:
-    from mammoscope.datasets import ImagesAs
+    from mammoscope.datasets import ImagesAs, ImportSummary, WrittenDataset
     from mammoscope.datasets.image_marks import MarkCounts, Silence
 
 
+AsJSON = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 _COLLECTIONS = {
     "auto": "Import the collection that the folder holds, whichever it is.",
     "cbis-ddsm": "CBIS-DDSM: DICOM tree of TCIA and its four case tables; boxes from the masks.",
@@ -61,7 +64,9 @@ def _collection_command(name: str) -> Callable[..., None]:
             typer.Option("--each-image-a-patient", help="Where no patient is known, take each image for one."),
         ] = False,
         copy: Annotated[bool, typer.Option("--copy", help="Copy images instead of hard-linking them.")] = False,
-        overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a data set that is there.")] = False,
+        force: ForceDataset = False,
+        overwrite: Overwrite = False,
+        as_json: AsJSON = False,
     ) -> None:
         from mammoscope.datasets import ImagesAs, collections
 
@@ -69,10 +74,13 @@ def _collection_command(name: str) -> Callable[..., None]:
             task = progress.add_task("reading", total=None)
             done = collections.import_collection(
                 name, folder, out, only=only, partial=partial, each_image_a_patient=each_image_a_patient,
-                images_as=ImagesAs.COPIED if copy else ImagesAs.LINKED, overwrite=overwrite,
+                images_as=ImagesAs.COPIED if copy else ImagesAs.LINKED, overwrite=force or overwrite,
                 progress=lambda doing, n, total: progress.update(task, description=doing, completed=n, total=total),
             )  # fmt: skip
         written, title = done.written, done.collection.title
+        if as_json:
+            print_import_as_json(out, written, done.notes)
+            return
         typer.echo(
             f"{title}: {written.images} images of {written.patients} patients with {written.boxes} boxes; "
             f"{written.images_without_boxes} images have no box."
@@ -139,7 +147,9 @@ def _format_command(kind: str) -> Callable[..., None]:
         citation: Annotated[str | None, typer.Option(help="What to cite.")] = None,
         copy: Annotated[bool, typer.Option("--copy", help="Copy images instead of hard-linking them.")] = False,
         symlink: Annotated[bool, typer.Option("--symlink", help="Link images symbolically; they must stay.")] = False,
-        overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a data set that is there.")] = False,
+        force: ForceDataset = False,
+        overwrite: Overwrite = False,
+        as_json: AsJSON = False,
     ) -> None:
         from mammoscope.datasets.formats import ReadOptions, import_annotations
 
@@ -152,10 +162,13 @@ def _format_command(kind: str) -> Callable[..., None]:
             done = import_annotations(
                 kind, annotations, images, out, name=name, licence=licence, citation=citation,
                 patient_pattern=patient_pattern, table=table, options=options,
-                images_as=placed(copy=copy, symlink=symlink), overwrite=overwrite,
+                images_as=placed(copy=copy, symlink=symlink), overwrite=force or overwrite,
                 progress=lambda n, total: progress.update(task, completed=n, total=total),
             )  # fmt: skip
         written = done.written
+        if as_json:
+            print_import_as_json(out, written, done.notes, left_out=done.left_out)
+            return
         typer.echo(
             f"{written.images} images of {written.patients} patients with {written.boxes} boxes; "
             f"{written.images_without_boxes} images have no box."
@@ -189,6 +202,16 @@ def silence_of(unmarked: str | None) -> "Silence | None":
     return Silence(unmarked)
 
 
+def print_import_as_json(
+    out: Path, written: "WrittenDataset | ImportSummary", notes: Sequence[str], **more: int
+) -> None:
+    """What an import made, and what became of every mark, for a program to read."""
+    counted = ("images", "patients", "boxes", "crowds", "images_without_boxes", "clipped")
+    said = {name: getattr(written, name) for name in counted} | more
+    said_of_marks = {"marks": written.marks.to_json(), "notes": list(notes)}
+    typer.echo(json.dumps({"data set": str(out), **said, **said_of_marks}, indent=1, ensure_ascii=False))
+
+
 def print_marks(counts: "MarkCounts") -> None:
     """The table that ends an import: what every image and every mark became."""
     table = Table(box=None, show_header=False, padding=(0, 2))
@@ -219,6 +242,7 @@ def export(
     ] = False,
     copy: Annotated[bool, typer.Option("--copy", help="Copy images instead of hard-linking them.")] = False,
     symlink: Annotated[bool, typer.Option("--symlink", help="Link images symbolically; they must stay.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an export that is there.")] = False,
 ) -> None:
     """Write a data set for other programs, with its images."""
     from mammoscope.datasets.formats import WRITERS, export_dataset
@@ -229,6 +253,7 @@ def export(
         task = progress.add_task("exporting", total=None)
         done = export_dataset(
             folder, out, kind, split=split, images_as=placed(copy=copy, symlink=symlink), png=png,
+            overwrite=force,
             progress=lambda n, total: progress.update(task, completed=n, total=total),
         )  # fmt: skip
     typer.echo(f"{done.images} images with {done.boxes} boxes written to {out}.")

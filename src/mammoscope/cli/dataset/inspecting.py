@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from mammoscope.cli.outputs import new_file
 from mammoscope.errors import MammoscopeError
 
 if TYPE_CHECKING:
@@ -143,6 +144,7 @@ def _in_words(counts: dict[str, int]) -> str:
 def card(
     folder: Annotated[Path, typer.Argument(help="The data set's folder.")],
     out: Annotated[Path, typer.Option(help="The file to write, .md or .html.")] = Path("card.md"),
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
 ) -> None:
     """Write a data card: counts, patients, views, sizes of lesions, density, pathology, splits, licence, citation."""
     from mammoscope.evaluation.reports.dataset_card import card_html, card_markdown, dataset_card
@@ -150,6 +152,7 @@ def card(
     writers = {".md": card_markdown, ".html": card_html}
     if out.suffix not in writers:
         raise MammoscopeError(f"--out {out}: a card is written as .md or .html.")
+    new_file(out, force=force)
     text = writers[out.suffix](dataset_card(folder))
     try:
         out.write_text(text, encoding="utf-8")
@@ -181,6 +184,7 @@ def audit(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     pictures: Annotated[int, typer.Option(min=0, help="How many cases of a check the page shows with pictures.")] = 24,
+    force: Annotated[bool, typer.Option("--force", help="Replace a report that is there.")] = False,
 ) -> None:
     """Look for what spoils figures: leaks, duplicates, boxes that do not fit, wrong sides, damaged files.
 
@@ -189,8 +193,10 @@ def audit(
     from mammoscope.cluster import RayCluster
     from mammoscope.datasets.audit import audit_dataset, audit_html, fix_dataset
 
-    if report is not None and (report.is_dir() or not report.absolute().parent.is_dir()):
-        raise MammoscopeError(f"{report} cannot be written: name a file in a folder that is there.")
+    if report is not None:
+        if not report.absolute().parent.is_dir():
+            raise MammoscopeError(f"{report} cannot be written: name a file in a folder that is there.")
+        new_file(report, force=force, option="--report")
     columns = TextColumn("measuring"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with (
         RayCluster(ray) if ray else nullcontext() as cluster,

@@ -26,9 +26,16 @@ _COLUMNS = (
 _OPTIONAL = ("x_age", "x_type", "x_lymphnode_met", "rad_recall", "rad_r1", "rad_r2", "dicom_manufacturer",
              "libra_percentdensity")  # fmt: skip
 _SAID = {
-    "x_age": "age", "x_type": "type", "x_lymphnode_met": "lymph_node_metastasis", "rad_timing": "timing",
-    "rad_recall": "recalled", "libra_percentdensity": "percent_density",
-}  # fmt: skip
+    "x_lymphnode_met": "lymph_node_metastasis",
+    "rad_recall": "recalled",
+    "libra_percentdensity": "percent_density",
+}
+_CODED = {
+    "x_age": ("age_band", {"1": "40-55", "2": "over 55"}),
+    "x_type": ("type", {"1": "in situ", "2": "invasive, up to 15 mm", "3": "invasive, over 15 mm"}),
+    "rad_timing": ("timing", {"1": "screen-detected", "2": "interval cancer", "3": "before"}),
+}
+"""What the codebook calls the numbers of a column: an age of "1" is a band of ages, no year."""
 _MASK = "_mask"
 
 
@@ -68,12 +75,20 @@ def _image(row: Row, shown: Shown, size: tuple[int, int], mask: Path | None) -> 
         scanner=(header.scanner if header else None) or row.get("dicom_manufacturer") or None,
         spacing_mm=spacing_of(header) if header else None,
         pathology="malignant" if sick else None,
-        attributes=row.said(_SAID),
+        attributes=_attributes(row),
         origin={
             **({"sop_instance_uid": header.sop_instance} if header else {}),
             "rows": [f"{row.path.name}:{row.line}"],
         },
     )
+
+
+def _attributes(row: Row) -> dict[str, str]:
+    said = {name: value.removesuffix(".0") for name, value in row.said(_SAID).items()}
+    for column, (name, words) in _CODED.items():
+        if code := row.said({column: name}).get(name, "").removesuffix(".0"):
+            said[name] = words.get(code, code)
+    return said
 
 
 def _marks(row: Row, size: tuple[int, int], mask: Path | None, *, sick: bool) -> ImageMarks:

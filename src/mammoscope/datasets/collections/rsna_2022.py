@@ -48,7 +48,7 @@ def _read(source: Source) -> Collected:
 
 def _image(row: Row, shown: Shown, size: tuple[int, int]) -> ImportedImage:
     header = shown.header
-    cancer = row.get("cancer")
+    cancer = row.get("cancer").removesuffix(".0")  # as pandas writes a column in which one value is missing
     negative = cancer == "0" and row.get("BIRADS").removesuffix(".0") == "1"
     return ImportedImage(
         path=shown.path,

@@ -20,7 +20,7 @@ from mammoscope.datasets.files import write_json
 from mammoscope.datasets.formats.coco import DICTS, METADATA
 from mammoscope.datasets.formats.csv import FACTS, TABLE, facts_of, write_facts
 from mammoscope.datasets.review_log import ReviewState
-from mammoscope.datasets.writer import ImagesAs, bring_image, new_folder
+from mammoscope.datasets.writer import ImagesAs, bring_image, folder_in_place_of
 from mammoscope.findings import Box
 from mammoscope.imaging import MammogramError, read_mammogram
 from mammoscope.untrusted_text import csv_cell
@@ -86,6 +86,7 @@ def export_dataset(
     split: str | None = None,
     images_as: ImagesAs = ImagesAs.LINKED,
     png: bool = False,
+    overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> ExportSummary:
     """Write a data set in a format of `WRITERS`, with its images and, where the format has boxes only, ``images.csv``.
@@ -98,6 +99,8 @@ def export_dataset(
         Only the images of that split.
     png
         Write images as 8-bit PNG, as they are displayed: for programs that read no DICOM.
+    overwrite
+        Replace an earlier export.
 
     Raises
     ------
@@ -105,14 +108,13 @@ def export_dataset(
         If the data set cannot be used, an image cannot be read, or ``out`` is there or cannot be written.
     """
     out = Path(out)
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise DatasetError(f"{out} is there already: choose another --out.")
+    _check_target(out, overwrite)
     dataset = load_dataset(Path(folder), split)
     names = {image.id: _name(image, png=png) for image in dataset}
     if len(set(names.values())) < len(names):
         raise DatasetError(f"two images of {folder} would have one name as PNG: export without --png.")
     export = _Export(dataset, Path(folder), names)
-    with new_folder(out) as new:
+    with folder_in_place_of(out) as new:
         for done, image in enumerate(dataset, start=1):
             target = new / (VOC_IMAGES if kind == "voc" else IMAGES) / names[image.id]
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -128,6 +130,17 @@ def export_dataset(
     crowds = 0 if kind in _WITH_CROWDS else sum(len(image.crowds) for image in dataset)
     unannotated = sum(image.review is ReviewState.UNANNOTATED for image in dataset)
     return ExportSummary(len(dataset), dataset.n_boxes, crowds, unannotated, _UNANNOTATED_AS[kind])
+
+
+def _check_target(out: Path, overwrite: bool) -> None:
+    """Refuse what is there, but for an earlier export that may be replaced."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    others = [] if not out.is_dir() else [path.name for path in out.iterdir() if path.name not in _WRITTEN]
+    if not out.is_dir() or [name for name in others if not name.endswith(".cache")]:  # Ultralytics leaves its caches
+        raise DatasetError(f"{out} is there already and is not an export: choose another --out.")
+    if not overwrite:
+        raise DatasetError(f"{out} is there already: choose another --out, or replace it with --force.")
 
 
 def _name(image: AnnotatedImage, *, png: bool) -> str:
@@ -280,6 +293,11 @@ def _text(value: float) -> str:
 
 
 _WITH_FACTS = {"coco", "csv"}
+_WRITTEN = {
+    ANNOTATIONS, BOXES, DICTS, IMAGES, METADATA, TABLE, VOC_IMAGES, "Annotations", "ImageSets", "labelmap.txt",
+    "classes.txt", "data.yaml", "labels", "train.txt", "val.txt", "test.txt",
+}  # fmt: skip
+"""All that an export may hold: only a folder with nothing else is one that may be replaced."""
 _UNANNOTATED_AS = {
     "coco": "their entries say so with 'review', which other programs take for images without a lesion",
     "csv": "their rows say so in the column 'review'",

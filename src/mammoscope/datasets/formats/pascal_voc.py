@@ -102,8 +102,14 @@ def _box(where: str, entry: ET.Element, options: ReadOptions) -> ImportedBox:
 
 
 def read_labelme(source: Path, images: ImageFolder, options: ReadOptions) -> Iterator[LabelledFile]:
-    """Read the JSON files of a folder and its folders, or one file."""
+    """Read the JSON files of a folder and its folders, or one file.
+
+    A file without a shape says that there is no lesion. X-AnyLabeling writes one also where a model found nothing, and
+    notes in ``checked`` whether a person agreed: without that such an image is unannotated, and what a person rejected
+    (``failed``) is disputed.
+    """
     check_unpacked(source)
+    unchecked = 0
     files = sorted(source.rglob("*.json")) if source.is_dir() else [source]
     if not files:
         raise DatasetError(f"{source} holds no JSON files.")
@@ -117,14 +123,22 @@ def read_labelme(source: Path, images: ImageFolder, options: ReadOptions) -> Ite
             value if isinstance(value := content.get(side), int) and value > 0 else None
             for side in ("imageHeight", "imageWidth")
         )
+        checked = content.get("checked", True)  # LabelMe has no such key: somebody saved the file
         marks = account(
             ((f"{path}, shape {n}", shape) for n, shape in enumerate(shapes, start=1)),
             partial(_labelme_box, options=options),
-            options.silence_or(Silence.NEGATIVE),  # somebody saved a file for it
+            options.silence_or(Silence.NEGATIVE if checked is True else Silence.UNANNOTATED),
+            disputed=checked == "failed",
         )
+        unchecked += not shapes and checked is not True
         flags = content.get("flags")
         attributes = {key: "yes" for key, is_set in flags.items() if is_set} if isinstance(flags, dict) else {}
         yield LabelledFile(images.find(names, str(path)), str(path), marks, rows, columns, attributes=attributes)
+    if unchecked and options.silence is None:
+        options.notes.append(
+            f"{unchecked} files of X-AnyLabeling hold no mark and are not checked there, so nobody said that their "
+            "images show no lesion: they are unannotated. --unmarked negative takes them for images without one."
+        )
 
 
 def _labelme_box(where: str, shape: Any, options: ReadOptions) -> ImportedBox:

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from mammoscope.detectors.backbones import WeightsError
 from mammoscope.detectors.detectron2 import defaults
 from mammoscope.detectors.spec import Architecture, Backbone, DetectorSpec, Detectron2Options, Layout
+from mammoscope.errors import what_is_wrong
 from mammoscope.untrusted_yaml import read_yaml
 
 _ARCHITECTURES = {"RetinaNet": Architecture.RETINANET, "GeneralizedRCNN": Architecture.FASTER_RCNN}
@@ -47,9 +48,15 @@ def read_configuration(path: Path) -> Configuration:
     try:
         spec = _spec(content)
     except (ValidationError, TypeError, ValueError, KeyError, IndexError) as error:
-        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-        raise WeightsError(f"the configuration {path} has a value that no such network has: {reason}") from error
+        raise WeightsError(f"the configuration {path} has a value that no such network has: {_why(error)}") from error
     return Configuration(spec, int(content["INPUT"]["MIN_SIZE_TEST"]), int(content["INPUT"]["MAX_SIZE_TEST"]))
+
+
+def _why(error: Exception) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error)
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc'])) or 'as a whole'}: {what_is_wrong(first)}"
 
 
 def _with_base(path: Path, depth: int) -> dict[str, Any]:

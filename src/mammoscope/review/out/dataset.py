@@ -32,7 +32,9 @@ class _Image:
     rejected: int
 
 
-def export_dataset(store: ReviewStore, dataset: AnnotatedDataset, out: Path) -> ExportedDataset:
+def export_dataset(
+    store: ReviewStore, dataset: AnnotatedDataset, out: Path, *, overwrite: bool = False
+) -> ExportedDataset:
     """Write a data set with the readers' boxes.
 
     An image that was read to its end is validated and has the boxes that were accepted, with what was said of them; the
@@ -45,6 +47,8 @@ def export_dataset(store: ReviewStore, dataset: AnnotatedDataset, out: Path) -> 
         What was read.
     out
         The folder to make.
+    overwrite
+        Replace ``out`` if it is a data set's folder.
 
     Raises
     ------
@@ -69,6 +73,7 @@ def export_dataset(store: ReviewStore, dataset: AnnotatedDataset, out: Path) -> 
         name=f"{dataset.name}, read",
         labels=dataset.labels,
         finish=note_states,
+        overwrite=overwrite,
     )
     states = [image.state for image in images]
     return ExportedDataset(
