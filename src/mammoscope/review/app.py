@@ -60,7 +60,7 @@ def make_app(room: ReadingRoom, *, secure: bool = False) -> FastAPI:
     app.state.secure = secure
     app.state.limiter = LoginLimiter()
     app.middleware("http")(_guard)
-    for router in (api.studies, api.images):
+    for router in (api.studies, api.images, api.figures):
         app.include_router(router, responses=_ANSWERS)
     app.include_router(pages.router, include_in_schema=False)
     app.mount("/static", StaticFiles(directory=str(files("mammoscope.review") / "static")), name="static")

@@ -9,17 +9,21 @@ from typing import Any
 import structlog
 
 from mammoscope.errors import MammoscopeError
-from mammoscope.imaging import Laterality, MammogramError
+from mammoscope.imaging import Laterality, MammogramError, MammogramUnavailableError
 from mammoscope.lifecycle import Running
 from mammoscope.logging import where_raised
 from mammoscope.node.audit.trail import AuditTrail
-from mammoscope.review.accounts import Accounts
+from mammoscope.review.accounts import Accounts, ProviderLogin
+from mammoscope.review.administration import NodeAdministration
 from mammoscope.review.errors import ForbiddenError
 from mammoscope.review.sources import StudySource
+from mammoscope.review.statistics import image_statistics
 from mammoscope.review.store import ImageRow, Place, ReadState, ReviewStore, SecondReader, StudyRow
 from mammoscope.review.tiles import StoredPyramid, TileCache
 
 SYNC_SECONDS = 2.0
+MEASURE_SECONDS = 2.0
+"""Between two images that are measured."""
 
 log = structlog.get_logger(__name__)
 
@@ -46,6 +50,10 @@ class ReadingRoom(Running):
         How a reader's result gets to the PACS; ``None`` where there is none.
     viewer_url
         Address of the site's own viewer, with ``{study}`` for the Study Instance UID.
+    login
+        How people log in by a provider; ``None`` where they log in here.
+    node
+        The node beside it, to look after; ``None`` where there is none.
 
     Examples
     --------
@@ -63,16 +71,21 @@ class ReadingRoom(Running):
         second_reader: SecondReader = SecondReader.NONE,
         send: Send | None = None,
         viewer_url: str | None = None,
+        login: ProviderLogin | None = None,
+        node: NodeAdministration | None = None,
     ) -> None:
         self.source = source
         self.store = ReviewStore(folder, second_reader)
-        self.accounts = Accounts(self.store.database)
+        self.accounts = Accounts(self.store.database, by_provider=login is not None)
+        self.login = login
+        self.node = node
         self.tiles = tiles or TileCache(folder / "tiles")
         self.send = send
         self.viewer_url = viewer_url
         self._audit = audit or AuditTrail(folder / "audit")
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._keep_in_step, name="reading room", daemon=True)
+        self._measuring = threading.Thread(target=self._measure_all, name="image statistics", daemon=True)
         self._ahead = threading.Semaphore(1)
 
     @property
@@ -93,12 +106,15 @@ class ReadingRoom(Running):
         """Take over what the source has now, and go on in the background."""
         self.sync()
         self._thread.start()
+        if self.node is not None:  # a data set's images are those of other scanners and times
+            self._measuring.start()
 
     def stop(self) -> None:
         """End."""
         self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        for thread in (self._thread, self._measuring):
+            if thread.is_alive():
+                thread.join()
         self.tiles.close()
         self.store.close()
 
@@ -177,6 +193,31 @@ class ReadingRoom(Running):
         if blind and not done:
             return {}
         return {read.reader: self.store.marks(study, read.reader) for read in reads if read.reader != reader}
+
+    def measure_one(self) -> bool:
+        """Measure one image that nobody measured yet, for the drift of images; return whether there was one."""
+        image = self.store.unmeasured()
+        if image is None:
+            return False
+        values = None
+        if image.path.is_file():
+            try:
+                found = image_statistics(self.tiles.reader.read_reduced(image.path, image.key).pixels)
+                values = found.mean_grey, found.contrast, found.breast_share
+            except MammogramUnavailableError:
+                return False
+            except MammogramError as error:
+                log.info("image not measured", image=image.key, reason=str(error))
+        self.store.note_statistics(image.id, values)
+        return True
+
+    def _measure_all(self) -> None:
+        """One image after another with pauses: whoever reads goes before."""
+        while not self._stopping.wait(MEASURE_SECONDS):
+            try:
+                self.measure_one()
+            except Exception as error:
+                log.warning("image statistics not known", error=where_raised(error))
 
     def _keep_in_step(self) -> None:
         trouble = ""

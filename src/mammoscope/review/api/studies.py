@@ -74,6 +74,7 @@ def worklist(
     _: LoggedIn,
     search: Annotated[str, Query(max_length=100)] = "",
     progress: Progress | None = None,
+    state: Annotated[str, Query(max_length=20)] = "",
     sort: Annotated[str, Query(max_length=20)] = "time",
     falling: bool = True,
     offset: Annotated[int, Query(ge=0, le=10**9)] = 0,
@@ -81,7 +82,7 @@ def worklist(
 ) -> dict[str, Any]:
     """One page of the studies."""
     found = room.store.worklist(
-        search=search, progress=progress, sort=sort, falling=falling, offset=offset, limit=limit
+        search=search, progress=progress, state=state, sort=sort, falling=falling, offset=offset, limit=limit
     )
     return {"total": found.total, "studies": [_study(row) for row in found.rows]}
 
@@ -259,6 +260,7 @@ def _study(row: StudyRow) -> dict[str, Any]:
         "findings": row.findings,
         "highest": row.highest,
         "progress": str(row.progress),
+        "destinations": dict(row.destinations),
     }
 
 

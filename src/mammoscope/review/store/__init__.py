@@ -7,6 +7,7 @@ Nothing that a reader did is ever changed or removed: what an image's boxes are 
 from mammoscope.review.store.agreement import Agreement, Comparison, compare
 from mammoscope.review.store.marks import DETAILS, Action, ActionKind, Mark, Origin, Proposal, Verdict
 from mammoscope.review.store.models import (
+    ImageFacts,
     ImageRow,
     Place,
     Progress,
@@ -19,7 +20,7 @@ from mammoscope.review.store.models import (
     Truth,
     Worklist,
 )
-from mammoscope.review.store.store import ReviewStore
+from mammoscope.review.store.store import ReviewStore, accepted
 from mammoscope.settings.schema import SecondReader
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "ActionKind",
     "Agreement",
     "Comparison",
+    "ImageFacts",
     "ImageRow",
     "Mark",
     "Origin",
@@ -45,5 +47,6 @@ __all__ = [
     "Truth",
     "Verdict",
     "Worklist",
+    "accepted",
     "compare",
 ]
