@@ -115,8 +115,8 @@ def _object(row: dict[str, Any]) -> ObjectRecord:
 
 
 def _image(row: dict[str, Any]) -> ImageRecord:
-    found = row["found"] or ()
-    return ImageRecord.model_validate({**row, "found": found, "sop_instance_uid": row["sop_instance"]})
+    boxes = {name: row[name] or () for name in ("found", "below")}
+    return ImageRecord.model_validate({**row, **boxes, "sop_instance_uid": row["sop_instance"]})
 
 
 def _result(row: dict[str, Any]) -> ResultRecord:
@@ -156,10 +156,9 @@ def insert_report(connection: sa.Connection, study: str, report: Report) -> bool
         {
             **of,
             "sop_instance": image.sop_instance_uid,
-            "status": image.status,
-            "findings": image.findings,
-            "reason": image.reason,
+            **image.model_dump(exclude={"sop_instance_uid", "found", "below"}),
             "found": [list(one) for one in image.found],
+            "below": [list(one) for one in image.below],
         }
         for image in report.images
     ]

@@ -174,7 +174,11 @@ class ReadingRecords(RecordStore):
                 return
             connection.execute(
                 sa.insert(t.failures).values(
-                    study=study, at=failure.at, reason=failure.reason, images=list(failure.images)
+                    study=study,
+                    at=failure.at,
+                    reason=failure.reason,
+                    reason_code=failure.reason_code,
+                    images=list(failure.images),
                 )
             )
             connection.execute(
