@@ -17,6 +17,7 @@ from mammoscope.node.db.models import (
     Failure,
     ImageRecord,
     ObjectRecord,
+    ReadImageRecord,
     Report,
     ResultRecord,
     SendingRecord,
@@ -115,8 +116,17 @@ def _object(row: dict[str, Any]) -> ObjectRecord:
 
 
 def _image(row: dict[str, Any]) -> ImageRecord:
+    return ImageRecord.model_validate(_of_image(row))
+
+
+def read_image(row: dict[str, Any]) -> ReadImageRecord:
+    """An image with what its report says of itself."""
+    return ReadImageRecord.model_validate(_of_image(row))
+
+
+def _of_image(row: dict[str, Any]) -> dict[str, Any]:
     boxes = {name: row[name] or () for name in ("found", "below")}
-    return ImageRecord.model_validate({**row, **boxes, "sop_instance_uid": row["sop_instance"]})
+    return {**row, **boxes, "sop_instance_uid": row["sop_instance"], "below_known": row["below"] is not None}
 
 
 def _result(row: dict[str, Any]) -> ResultRecord:

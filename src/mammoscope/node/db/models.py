@@ -88,6 +88,8 @@ class ImageRecord(_Record):
         ``None`` where it was read, or reported before 0.3.
     below
         What was proposed with lower scores than the threshold, as ``found``; the highest of it.
+    below_known
+        Whether ``below`` was kept: of an image read before 0.3 it was not.
     threshold
         Lowest score reported.
     scanner, station
@@ -105,6 +107,7 @@ class ImageRecord(_Record):
     found: tuple[FoundBox, ...] = ()
     reason_code: ReasonCode | None = None
     below: tuple[FoundBox, ...] = ()
+    below_known: bool = Field(default=True, exclude=True, repr=False)
     threshold: float | None = None
     laterality: str | None = None
     view: str | None = None
@@ -173,6 +176,20 @@ class DeliveryRecord(_Record):
     ended_at: datetime | None = None
     errors: tuple[str, ...] = ()
     objects: tuple[SendingRecord, ...] = ()
+
+
+class ReadImageRecord(ImageRecord):
+    """An image as of the last report that covers it.
+
+    Parameters
+    ----------
+    algorithm
+        Name and version of the model.
+    """
+
+    study: str
+    made_at: datetime
+    algorithm: str
 
 
 class ReadingOrder(_Record):

@@ -30,6 +30,11 @@ class AccessionDigests:
         self._file = storage / FILE
         self._key: bytes | None = None
 
+    @property
+    def has_key(self) -> bool:
+        """Whether there is a key; without one no digest was ever made."""
+        return self._file.exists()
+
     def digest(self, number: str) -> str | None:
         """The digest of an Accession Number, as 64 hexadecimal digits; ``None`` for an empty one.
 
