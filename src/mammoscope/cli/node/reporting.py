@@ -63,9 +63,9 @@ def report(
         told = site_report(images, threshold or THRESHOLDS)
         chosen = None
         if marks_per_image is not None:
-            chosen = threshold_for_marks(images.read, marks_per_image)
+            chosen = threshold_for_marks(images.with_lower_scores, marks_per_image)
         elif sensitivity is not None:
-            chosen = threshold_for_sensitivity(images.read, sensitivity)
+            chosen = threshold_for_sensitivity(images.with_lower_scores, sensitivity)
     if as_json:
         facts = {**asdict(told), "chosen": None if chosen is None else asdict(chosen)}
         typer.echo(json.dumps(facts, indent=2))

@@ -30,6 +30,8 @@ class SiteImages:
     ----------
     read
         Those that were processed.
+    with_lower_scores
+        Of these those of which lower scores than the threshold were kept: all but those that were read before 0.3.
     not_processed
         How many others, by code of the reason.
     thresholds
@@ -39,6 +41,7 @@ class SiteImages:
     """
 
     read: tuple[SiteImage, ...]
+    with_lower_scores: tuple[SiteImage, ...]
     not_processed: Mapping[str, int]
     thresholds: Mapping[float, int]
     algorithms: Mapping[str, int]
@@ -67,6 +70,7 @@ class SiteReport:
 def site_images(records: Records, since: datetime, until: datetime, confirmed: Confirmed | None = None) -> SiteImages:
     """The images that were read in a time; of one that was read again the last time."""
     read: list[SiteImage] = []
+    whole: list[SiteImage] = []
     not_processed, thresholds, algorithms = Counter[str](), Counter[float](), Counter[str]()
     for image in records.images_read(since, until):
         if image.status is ReadingStatus.NOT_PROCESSED:
@@ -75,8 +79,11 @@ def site_images(records: Records, since: datetime, until: datetime, confirmed: C
         algorithms[image.algorithm] += 1
         if image.threshold is not None:
             thresholds[image.threshold] += 1
-        read.append(_site_image(image, (confirmed or {}).get((image.study, image.sop_instance_uid))))
-    return SiteImages(tuple(read), not_processed, thresholds, algorithms)
+        made = _site_image(image, (confirmed or {}).get((image.study, image.sop_instance_uid)))
+        read.append(made)
+        if image.below_known:
+            whole.append(made)
+    return SiteImages(tuple(read), tuple(whole), dict(not_processed), dict(thresholds), dict(algorithms))
 
 
 def site_report(images: SiteImages, thresholds: Sequence[float] = THRESHOLDS) -> SiteReport:
