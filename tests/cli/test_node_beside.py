@@ -1,8 +1,10 @@
 """What a person asks of a node's database, with records made by hand."""
 
 import json
+import sqlite3
 import tomllib
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -265,6 +267,9 @@ def scored(kept: Path) -> Path:
                 results=(),
             )
             records.add_report(study, report)
+    with closing(sqlite3.connect(kept / "node.sqlite")) as database, database:
+        # One that was read before lower scores were kept
+        database.execute("UPDATE images_read SET below = NULL WHERE study = ?", (STUDY,))
     return kept
 
 
