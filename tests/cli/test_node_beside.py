@@ -280,7 +280,7 @@ def test_a_report_tells_what_each_threshold_marks(run):
     words = " ".join(result.output.split())
     # 20 with two scores each, and one image without any of before they were kept.
     assert "21 images of 21 studies were read by Blob 1.0 (21), at 0.5 (20)." in words
-    assert "0.7 10 0.48 47.6% 47.6% -" in words
+    assert "0.7 10 or more 0.48 47.6% 47.6% -" in words
     assert "Acme One 10 10 2.00" in words
     assert "ROOM1 20 20" in words
     assert "L CC 20 20" in words
