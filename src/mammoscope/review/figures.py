@@ -4,10 +4,12 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from mammoscope.evaluation.site import drifts
-from mammoscope.findings import Box
 from mammoscope.review.store import Mark, Origin, ReviewStore, StudyRow, Verdict
-from mammoscope.review.store.store import accepted
+
+DRIFT_IMAGES = 100
+"""Fewer images in a month say nothing of a change."""
+DRIFT_RATIO = 1.5
+"""A month that differs by more from the months before is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,19 +88,23 @@ def site_figures(store: ReviewStore) -> SiteFigures:
             for groups, name in ((scanners, study.scanner or "unknown"), (months, _month(study))):
                 groups[name] = replace(groups[name].with_image(marks), name=name)
     by_month = tuple(months[name] for name in sorted(months))
-    alarms = drifts([(month.name, month.images, month.rejected) for month in by_month], "false positives")
-    return SiteFigures(total, tuple(scanners[name] for name in sorted(scanners)), by_month, alarms)
+    return SiteFigures(total, tuple(scanners[name] for name in sorted(scanners)), by_month, _alarms(by_month))
 
 
 def _month(study: StudyRow) -> str:
     return study.taken_on[:7] or f"{study.came_at:%Y-%m}"
 
 
-def confirmed_lesions(store: ReviewStore) -> dict[tuple[str, str], tuple[Box, ...]]:
-    """The lesions of each image that readers have finished, by the keys of its study and of itself."""
-    confirmed = {}
-    for study in store.finished():
-        marks = store.truth(study.id).marks
-        for image in store.images(study.id):
-            confirmed[study.key, image.key] = tuple(mark.box for mark in accepted(marks.get(image.id, ())))
-    return confirmed
+def _alarms(months: Sequence[Group]) -> tuple[str, ...]:
+    told = []
+    before = Group("before")
+    for month in months:
+        now, then = month.false_positives, before.false_positives
+        if min(month.images, before.images) >= DRIFT_IMAGES and now is not None and then:
+            ratio = now / then
+            if ratio > DRIFT_RATIO or ratio < 1 / DRIFT_RATIO:
+                told.append(
+                    f"{month.name}: {now:.2f} false positives an image, after {then:.2f} before: look at what changed."
+                )
+        before = replace(before, images=before.images + month.images, rejected=before.rejected + month.rejected)
+    return tuple(told)

@@ -81,7 +81,7 @@ def _confirmed(storage: Path) -> "Mapping[tuple[str, str], Sequence[Box]] | None
     if not folder.is_dir():
         return None
     try:
-        from mammoscope.review.figures import confirmed_lesions
+        from mammoscope.review.confirmed import confirmed_lesions
         from mammoscope.review.store import ReviewStore
     except ImportError:  # its packages are not installed: nobody reads here
         return None
