@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mammoscope.imaging import Laterality, View
+from mammoscope.reasons import Reason, ReasonCode, known_code
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,10 @@ class Finding:
             raise ValueError(f"a score lies between 0 and 1, got {self.score}")
 
 
+MOST_BELOW_THRESHOLD = 30
+"""Findings under the threshold that a reading keeps: many times what anybody would want marked on one image."""
+
+
 @dataclass(frozen=True, slots=True)
 class Algorithm:
     """The model that read, by the name and version in its bundle."""
@@ -118,6 +123,11 @@ class Reading:
         By falling score; empty unless the status is ``FOUND``.
     reason
         One sentence, only when not processed.
+    reason_code
+        Its kind, for counting.
+    below_threshold
+        What the detector proposed with lower scores, by falling score, at most `MOST_BELOW_THRESHOLD`. No result shows
+        it; it tells what another threshold would have marked.
     rows, columns
         Size of the mammogram in pixels; ``None`` when it could not be read.
     threshold
@@ -137,12 +147,21 @@ class Reading:
     algorithm: Algorithm | None = None
     threshold: float | None = None
     picture: Callable[["Reading"], bytes] | None = field(default=None, compare=False)
+    reason_code: ReasonCode | None = None
+    below_threshold: tuple[Finding, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         if (self.status is ReadingStatus.FOUND) != bool(self.findings):
             raise ValueError(f"a reading with {len(self.findings)} findings cannot have the status '{self.status}'")
         if (self.status is ReadingStatus.NOT_PROCESSED) != (self.reason is not None):
             raise ValueError("a reason is given exactly when the mammogram was not processed")
+        if self.reason is not None and self.reason_code is None:
+            object.__setattr__(self, "reason_code", ReasonCode.OTHER)
+
+    @property
+    def why(self) -> Reason | None:
+        """Why it was not processed: code and sentence; ``None`` if it was."""
+        return None if self.reason is None else Reason(self.reason_code or ReasonCode.OTHER, self.reason)
 
     @property
     def boxes(self) -> NDArray[np.float64]:
@@ -177,23 +196,32 @@ class Reading:
         return None if self.picture is None else self.picture(self)
 
     @classmethod
-    def not_processed(cls, name: str, reason: str, **facts: Any) -> Self:
-        """The reading of a mammogram that could not be processed, with the reason in one sentence."""
-        return cls(name, ReadingStatus.NOT_PROCESSED, reason=reason, **facts)
+    def not_processed(cls, name: str, reason: Reason | str, **facts: Any) -> Self:
+        """The reading of a mammogram that could not be processed, with the reason or a sentence that says it."""
+        why = Reason.of(reason)
+        return cls(name, ReadingStatus.NOT_PROCESSED, reason=why.sentence, reason_code=why.code, **facts)
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON types; `from_json` turns them back into an equal reading."""
+    def to_json(self, *, below_threshold: bool = False) -> dict[str, Any]:
+        """Plain JSON types; `from_json` turns them back into an equal reading.
+
+        Parameters
+        ----------
+        below_threshold
+            Whether to give those of lower scores, too.
+        """
         return {
             "name": self.name,
             "status": str(self.status),
-            "findings": [{"box": list(f.box.as_tuple()), "score": f.score, "label": f.label} for f in self.findings],
+            "findings": [_finding_to_json(finding) for finding in self.findings],
             "reason": self.reason,
+            "reason_code": self.reason_code and str(self.reason_code),
             "rows": self.rows,
             "columns": self.columns,
             "laterality": self.laterality and str(self.laterality),
             "view": self.view and str(self.view),
             "algorithm": self.algorithm and {"name": self.algorithm.name, "version": self.algorithm.version},
             "threshold": self.threshold,
+            **({"below_threshold": [_finding_to_json(f) for f in self.below_threshold]} if below_threshold else {}),
         }
 
     @classmethod
@@ -208,12 +236,22 @@ class Reading:
         return cls(
             name=data["name"],
             status=ReadingStatus(data["status"]),
-            findings=tuple(Finding(Box(*f["box"]), f["score"], f["label"]) for f in data["findings"]),
+            findings=tuple(_finding_from_json(finding) for finding in data["findings"]),
             reason=data["reason"],
+            reason_code=None if data["reason"] is None else known_code(data.get("reason_code")),
             rows=data["rows"],
             columns=data["columns"],
             laterality=data["laterality"] and Laterality(data["laterality"]),
             view=data["view"] and View(data["view"]),
             algorithm=data["algorithm"] and Algorithm(**data["algorithm"]),
             threshold=data["threshold"],
+            below_threshold=tuple(_finding_from_json(finding) for finding in data.get("below_threshold", ())),
         )
+
+
+def _finding_to_json(finding: Finding) -> dict[str, Any]:
+    return {"box": list(finding.box.as_tuple()), "score": finding.score, "label": finding.label}
+
+
+def _finding_from_json(data: Mapping[str, Any]) -> Finding:
+    return Finding(Box(*data["box"]), data["score"], data["label"])

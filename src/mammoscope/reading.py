@@ -30,10 +30,13 @@ from mammoscope.imaging import (
 from mammoscope.inference import BundleError
 from mammoscope.inference.pool import ModelLostError, ModelUnavailableError
 from mammoscope.logging import where_raised
+from mammoscope.reasons import Reason, ReasonCode
 from mammoscope.results import ReadMammogram, StudyResults, study_results
 
 Outcome = ReadMammogram | Reading
 """What became of one image; a bare `Reading`, not processed, of one that no object can refer to."""
+
+_DETECTOR_FAILED = Reason(ReasonCode.MODEL_FAILED, "The detector failed on this image.")
 
 log = structlog.get_logger(__name__)
 
@@ -116,13 +119,15 @@ class ImageReader:
         """What reads."""
         return self._detector.algorithm
 
-    def read(self, file: Path, name: str | None = None) -> Outcome:
+    def read(self, file: Path, name: str | None = None, *, threshold: float | None = None) -> Outcome:
         """Read one file.
 
         Parameters
         ----------
         name
             What messages call it; by default what the file is named after, its SOP Instance UID.
+        threshold
+            Lowest score reported of this one; ``None`` as of all.
 
         Returns
         -------
@@ -141,19 +146,19 @@ class ImageReader:
         except MammogramError as error:
             return self._not_decoded(file, name, error)
         try:
-            reading = self._detect(mammogram)
+            reading = self._detect(mammogram, self._threshold if threshold is None else threshold)
             return ReadMammogram(self._kept(mammogram), reading)
         except (BundleError, ModelUnavailableError) as error:
             raise MachineTroubleError("model", str(error)) from error
         except MachineTroubleError:
             raise
         except MammoscopeError as error:
-            return not_processed(mammogram.header, str(error), name)
+            return not_processed(mammogram.header, Reason(ReasonCode.MODEL_FAILED, str(error)), name)
         except (MemoryError, OSError) as error:
             raise MachineTroubleError("memory", f"this process is in trouble ({where_raised(error)})") from error
         except Exception as error:
             log.warning("detector failed", image=name, error=where_raised(error))
-            return not_processed(mammogram.header, "The detector failed on this image.", name)
+            return not_processed(mammogram.header, _DETECTOR_FAILED, name)
 
     def restore(self, file: Path, reading: Reading) -> Outcome:
         """An image with the reading that it was given before a crash.
@@ -164,14 +169,14 @@ class ImageReader:
             As `read`.
         """
         if reading.status is ReadingStatus.NOT_PROCESSED:
-            return self.answer(file, reading.reason or "", reading.name)
+            return self.answer(file, reading.why or Reason.of(""), reading.name)
         try:
             mammogram = self._source.read_reduced(file, reading.name)
         except MammogramError as error:
             return self._not_decoded(file, reading.name, error)
         return ReadMammogram(self._kept(mammogram), reading)
 
-    def answer(self, file: Path, reason: str, name: str | None = None) -> Outcome:
+    def answer(self, file: Path, reason: Reason, name: str | None = None) -> Outcome:
         """An image that is not read, with the reason; of its file only the header is touched."""
         name = name or file.stem
         header: Dataset | None = None
@@ -187,16 +192,16 @@ class ImageReader:
         if isinstance(error, DecoderLostError):
             if error.killed:  # what the file takes beyond its own limit is refused before: somebody else needs memory
                 raise MachineTroubleError("memory", str(error)) from error
-            return self.answer(file, str(error), name)
-        return not_processed(error.header if isinstance(error, MammogramRefusedError) else None, str(error), name)
+            return self.answer(file, error.reason, name)
+        return not_processed(error.header if isinstance(error, MammogramRefusedError) else None, error.reason, name)
 
-    def _detect(self, mammogram: ReducedMammogram) -> Reading:
+    def _detect(self, mammogram: ReducedMammogram, threshold: float | None) -> Reading:
         try:
-            return self._detector.read(mammogram, self._threshold)
+            return self._detector.read(mammogram, threshold)
         except ModelLostError as error:  # killed for want of memory, say: alone it may have enough
             log.warning("model lost, tried once more", image=mammogram.name, reason=str(error))
         try:
-            return self._detector.read(mammogram, self._threshold)
+            return self._detector.read(mammogram, threshold)
         except ModelLostError as error:
             if error.killed:
                 raise MachineTroubleError("memory", str(error)) from error
@@ -257,7 +262,7 @@ def read_study(
         try:
             outcome = reader.read(file, name)
         except MachineTroubleError as error:
-            outcome = Reading.not_processed(name, str(error))
+            outcome = Reading.not_processed(name, Reason(ReasonCode.MACHINE, str(error)))
         outcomes.append(outcome)
         on_read(file, outcome)
     try:
@@ -293,7 +298,7 @@ def results_of(
     return results, problems + [(study, problem) for problem in results.problems]
 
 
-def not_processed(header: Dataset | None, reason: str, name: str) -> Outcome:
+def not_processed(header: Dataset | None, reason: Reason, name: str) -> Outcome:
     """An image that was not read, with the reason; a bare reading where its header does not do to refer to it."""
     if header is not None:
         try:

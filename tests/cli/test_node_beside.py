@@ -1,7 +1,10 @@
 """What a person asks of a node's database, with records made by hand."""
 
 import json
+import sqlite3
+import tomllib
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,7 +12,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from mammoscope.cli import app
+from mammoscope.cli import app, refuse_windows
 from mammoscope.errors import MammoscopeError
 from mammoscope.findings import ReadingStatus
 from mammoscope.node.db.repository import (
@@ -23,6 +26,7 @@ from mammoscope.node.db.repository import (
     SendingRecord,
 )
 from mammoscope.node.events import Origin
+from mammoscope.node.storage.accessions import AccessionDigests
 
 STUDY, FAILED, PHANTOM = "1.2.3", "1.2.4", "1.2.5"
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
@@ -100,7 +104,7 @@ def test_before_a_node_ran_there_is_nothing_to_ask(run, config: Path, command: l
     assert not (config.parent / "storage").exists()
 
 
-@pytest.mark.parametrize("command", ["check", "status", "show", "retry", "resend", "audit"])
+@pytest.mark.parametrize("command", ["check", "status", "show", "report", "retry", "resend", "audit"])
 def test_help(command: str):
     assert CliRunner().invoke(app, ["node", command, "--help"]).exit_code == 0
 
@@ -228,3 +232,118 @@ def test_a_person_s_wish_on_a_full_disk_gets_one_sentence(config: Path, tmp_path
         f"the database {tmp_path / 'storage' / 'node.sqlite'} does not do it (database or disk is full; make room on"
         " its disk)"
     )
+
+
+@pytest.fixture
+def scored(kept: Path) -> Path:
+    """The same, and studies of two scanners with the scores of what was and was not marked."""
+    with Records.open(kept) as records:
+        for number in range(20):
+            study = f"1.7.{number}"
+            digest = AccessionDigests(kept).digest(f"A{number // 2}")
+            records.add_object(study, f"{study}.1", "1.8", peer="MODALITY", at=NOON, accession=digest)
+            found = (10.0, 20.0, 30.0, 40.0, 0.6 + number / 100, "Mass")
+            image = ImageRecord(
+                sop_instance_uid=f"{study}.1",
+                status=ReadingStatus.FOUND,
+                findings=1,
+                found=(found,),
+                below=((50.0, 60.0, 70.0, 80.0, 0.3, "Mass"),),
+                threshold=0.5,
+                laterality="L",
+                view="CC",
+                scanner="Acme One" if number % 2 else "Other\x1b[2J",
+                station="ROOM1",
+                month="2026-01",
+                rule="north" if number == 0 else None,
+            )
+            report = Report(
+                number=1,
+                made_at=NOON,
+                algorithm="Blob 1.0",
+                seconds=1.0,
+                waited_seconds=1.0,
+                images=(image,),
+                results=(),
+            )
+            records.add_report(study, report)
+    with closing(sqlite3.connect(kept / "node.sqlite")) as database, database:
+        # One that was read before lower scores were kept
+        database.execute("UPDATE images_read SET below = NULL WHERE study = ?", (STUDY,))
+    return kept
+
+
+@pytest.mark.usefixtures("scored")
+def test_a_report_tells_what_each_threshold_marks(run):
+    result = run("report", "--since", "2026-01-01", "--threshold", "0.2", "--threshold", "0.7")
+    assert result.exit_code == 0, result.output
+    words = " ".join(result.output.split())
+    # 20 with two scores each, and one image without any of before they were kept.
+    assert "21 images of 21 studies were read by Blob 1.0 (21), at 0.5 (20)." in words
+    assert "0.7 10 or more 0.48 47.6% 47.6% -" in words
+    assert "Acme One 10 10 2.00" in words
+    assert "ROOM1 20 20" in words
+    assert "L CC 20 20" in words
+    assert "\x1b" not in result.output
+    nothing = run("report", "--since", "2026-02-01")
+    assert "0 images of 0 studies were read" in nothing.output
+    assert "--until 2025-01-01 lies before" in said(run("report", "--since", "2026-01-01", "--until", "2025-01-01"))
+
+
+@pytest.mark.usefixtures("scored")
+def test_a_threshold_is_chosen_and_printed_as_a_setting(run):
+    result = run("report", "--since", "2026-01-01", "--marks-per-image", "0.5")
+    settings = tomllib.loads(result.output.partition("restart the node:")[2])
+    assert settings == {"model": {"threshold": 0.7}}
+    assert "95 % interval" in result.output
+    chosen = json.loads(run("report", "--since", "2026-01-01", "--marks-per-image", "0.5", "--json").output)["chosen"]
+    low, high = chosen["interval"]
+    assert low <= chosen["threshold"] == 0.7 <= high
+    assert "no lesion was confirmed" in said(run("report", "--since", "2026-01-01", "--sensitivity", "0.9"))
+    chosen = json.loads(run("report", "--since", "2026-01-01", "--marks-per-image", "9", "--json").output)["chosen"]
+    assert (chosen["threshold"], chosen["images"], chosen["reached"]) == (0.3, 20, 2)
+
+
+def test_a_sensitivity_is_reached_by_what_readers_confirmed(run, scored: Path):
+    pytest.importorskip("fastapi", reason="the reading room is not installed")
+    from mammoscope.review.store import ActionKind, ProposedBox, ReadState, ReviewStore, SourceImage, SourceStudy
+    from mammoscope.review.store import Origin as Whose
+
+    store = ReviewStore(scored / "review")
+    for number in range(4):
+        box = ProposedBox(Whose.MODEL, (10.0, 20.0, 30.0, 40.0), "Mass", 0.6 + number / 100)
+        image = SourceImage(f"1.7.{number}.1", Path("x.dcm"), rows=100, columns=100, proposals=(box,))
+        store.put([SourceStudy(f"1.7.{number}", "P", NOON, (image,), version="1")])
+    for row in store.worklist().rows:
+        [image] = store.images(row.id)
+        if row.key == "1.7.3":
+            [proposal] = store.marks(row.id, "anna")[image.id][1]
+            reject = {"expected": 0, "token": "t", "kind": ActionKind.REJECT, "mark": proposal.id, "content": {}}
+            store.act(image.id, "anna", **reject)
+        store.finish(row.id, "anna", ReadState.DONE)
+    store.close()
+    result = run("report", "--since", "2026-01-01", "--sensitivity", "0.6", "--json")
+    assert result.exit_code == 0, result.exception
+    chosen = json.loads(result.output)["chosen"]
+    assert (chosen["threshold"], chosen["lesions"], chosen["reached"]) == (0.61, 3, pytest.approx(2 / 3))
+
+
+def test_show_finds_studies_by_accession_number_and_tells_scores_and_places(run, scored: Path):
+    words = run("show", "--accession", "A0").output
+    assert "Study 1.7.0: done (sent)" in words
+    assert "Study 1.7.1: done (sent)" in words
+    assert "image 1.7.0.1 L CC: 1 finding, rule north" in words
+    assert "Mass 0.600 at x 10 to 30, y 20 to 40" in words
+    assert "read at 0.5; marks at other thresholds: 0.1: 2, 0.2: 2, 0.3: 2, 0.4: 1, 0.5: 1, 0.6: 1, 0.7: 0" in words
+    both = json.loads(run("show", "--accession", "A0", "--json").output)
+    assert sorted(study["study_instance_uid"] for study in both) == ["1.7.0", "1.7.1"]
+    assert both[0]["reports"][0]["images"][0]["below"] == [[50.0, 60.0, 70.0, 80.0, 0.3, "Mass"]]
+    assert "that accession number is not known here" in said(run("show", "--accession", "B1"))
+    assert "name one study" in said(run("show"))
+    assert b"A0" not in (scored / "node.sqlite").read_bytes()
+
+
+def test_nothing_runs_on_windows_and_that_is_said():
+    with pytest.raises(MammoscopeError, match="does not run on Windows: use Linux"):
+        refuse_windows("win32")
+    refuse_windows("linux")

@@ -1,6 +1,10 @@
+import math
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +18,7 @@ from mammoscope.network import (
     ConnectionLostError,
     ContextNotAcceptedError,
     Destination,
+    NetworkError,
     PeerUnreachableError,
     StatusError,
     StorageClient,
@@ -115,6 +120,8 @@ def test_an_encoding_not_taken(peer, make_object: MakeObject) -> None:
     [
         (0xA700, "status 0xA700: it is out of resources", True),
         (0xA900, "status 0xA900: the data set does not match its SOP class", False),
+        (0x0124, "status 0x0124: it does not allow it; give our AE title the right to store there", False),
+        (0x0211, "status 0x0211: it does not do this service for us; give our AE title the right to it there", False),
         (0xC123, "status 0xC123: it cannot understand it", False),
     ],
 )
@@ -195,3 +202,59 @@ def test_files_are_sent_too(tmp_path: Path, peer, make_object: MakeObject) -> No
 
 def test_nothing_to_send_needs_no_peer(free_port: int) -> None:
     assert CLIENT.send([], Destination("pacs", "PACS", "127.0.0.1", free_port)) == ()
+
+
+@contextmanager
+def dripping_from(port: int, freely: int, every_seconds: float = 0.2) -> Iterator[int]:
+    """A way to a port that lets so many bytes of its answers through at once, and then one at a time."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        ended = threading.Event()
+
+        def forward(source: socket.socket, target: socket.socket, freely: float) -> None:
+            try:
+                while not ended.is_set() and (said := source.recv(4096 if freely > 0 else 1)):
+                    if freely <= 0:
+                        ended.wait(every_seconds)
+                    freely -= len(said)
+                    target.sendall(said)
+            except OSError:
+                return
+
+        def serve() -> None:
+            try:
+                ours, _ = server.accept()
+            except OSError:
+                return
+            with ours, socket.create_connection(("127.0.0.1", port)) as theirs:
+                back = threading.Thread(target=forward, args=(theirs, ours, freely))
+                back.start()
+                forward(ours, theirs, math.inf)
+                ended.set()
+                theirs.shutdown(socket.SHUT_RDWR)
+                back.join()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield server.getsockname()[1]
+        finally:
+            ended.set()
+            server.close()
+            thread.join()
+
+
+@pytest.mark.parametrize("freely", [0, 150], ids=["the association", "an answer"])
+def test_a_peer_that_drips_its_answer_is_not_waited_for(peer, make_object: MakeObject, freely: int) -> None:
+    """A byte now and then is no answer: the time for one runs until it is whole."""
+    there = peer(lambda _: 0x0000)
+    with dripping_from(there.port, freely) as port:
+        started = time.monotonic()
+        try:
+            sendings = StorageClient("NODE", 1.0).send([make_object()], replace(there, port=port))
+            errors: list[object] = [sending.error for sending in sendings]
+        except NetworkError as error:
+            errors = [error]
+        assert time.monotonic() - started < 8
+    assert len(errors) == 1
+    assert isinstance(errors[0], NetworkError)
+    assert errors[0].worth_retrying

@@ -132,11 +132,12 @@ def test_files_that_cannot_be_sent(tmp_path: Path, peer, file: Path) -> None:
 @pytest.mark.parametrize(
     ("status", "words", "worth_retrying"),
     [
-        (400, "Bad Request", False),
+        (400, "it cannot understand it; its own log says which attribute or rule", False),
         (403, "it does not allow us this; check our token and what it permits", True),
         (404, "there is no such thing; check the address", True),
-        (415, "Unsupported Media Type", False),
-        (503, "Service Unavailable", True),
+        (413, "it is larger than it takes; raise the limit there", False),
+        (415, "it does not take this transfer syntax; allow it there", False),
+        (503, "it is busy or being restarted", True),
     ],
 )
 def test_an_http_status_in_words(peer, file: Path, status: int, words: str, worth_retrying: bool) -> None:

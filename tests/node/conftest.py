@@ -158,27 +158,52 @@ def wait_until() -> Callable[[Callable[[], object]], None]:
     return wait
 
 
-@pytest.fixture
-def postgresql(free_port: int) -> Iterator[str]:
-    """A PostgreSQL server of the test's own, on the loopback interface."""
-    if os.geteuid() != 0 or not _POSTGRESQL or shutil.which("setpriv") is None:
-        pytest.skip("needs root, to start a PostgreSQL server of its own as another user, and Debian's postgresql")
-    folder = Path("/tmp") / f"mammoscope-postgres-{os.getpid()}-{free_port}"
-    folder.mkdir()
-    shutil.chown(folder, _NOBODY, _NOBODY)
-    run_as = ["setpriv", f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups"]
-    data = folder / "data"
+class PostgreSQL:
+    """A server of the test's own, on the loopback interface."""
 
-    def run(*command: str | Path) -> None:
-        done = subprocess.run([*run_as, *command], capture_output=True, text=True, cwd=folder, check=False)
+    def __init__(self, folder: Path, port: int) -> None:
+        self.url = f"postgresql://node@127.0.0.1:{port}/postgres"
+        self._folder, self._data, self._runs = folder, folder / "data", False
+        self._run_as = ["setpriv", f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups"]
+        self._options = f"-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories={folder} -c fsync=off"
+        self._run("initdb", "-D", self._data, "-U", "node", "--auth=trust", "--no-sync", "-E", "UTF8", "--locale=C")
+
+    def start(self) -> None:
+        options = ("-w", "-t", "120", "-l", self._folder / "log", "-o", self._options)
+        self._run("pg_ctl", "-D", self._data, *options, "start")
+        self._runs = True
+
+    def stop(self) -> None:
+        if self._runs:
+            self._run("pg_ctl", "-D", self._data, "-w", "-m", "immediate", "stop")
+        self._runs = False
+
+    def _run(self, program: str, *options: str | Path) -> None:
+        command = [*self._run_as, _POSTGRESQL[-1] / program, *options]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=self._folder, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
 
-    programs = _POSTGRESQL[-1]
-    run(programs / "initdb", "-D", data, "-U", "node", "--auth=trust", "--no-sync", "-E", "UTF8", "--locale=C")
-    options = f"-c listen_addresses=127.0.0.1 -c port={free_port} -c unix_socket_directories={folder} -c fsync=off"
-    run(programs / "pg_ctl", "-D", data, "-w", "-t", "120", "-l", folder / "log", "-o", options, "start")
+
+@pytest.fixture
+def postgresql_server() -> Iterator[PostgreSQL]:
+    if os.geteuid() != 0 or not _POSTGRESQL or shutil.which("setpriv") is None:
+        pytest.skip("needs root, to start a PostgreSQL server of its own as another user, and Debian's postgresql")
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = int(s.getsockname()[1])
+    folder = Path("/tmp") / f"mammoscope-postgres-{os.getpid()}-{port}"
+    folder.mkdir()
+    shutil.chown(folder, _NOBODY, _NOBODY)
+    server = PostgreSQL(folder, port)
+    server.start()
     try:
-        yield f"postgresql://node@127.0.0.1:{free_port}/postgres"
+        yield server
     finally:
-        run(programs / "pg_ctl", "-D", data, "-w", "-m", "immediate", "stop")
+        server.stop()
         shutil.rmtree(folder)
+
+
+@pytest.fixture
+def postgresql(postgresql_server: PostgreSQL) -> str:
+    """The address of one."""
+    return postgresql_server.url

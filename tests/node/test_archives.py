@@ -11,7 +11,11 @@ from pathlib import Path
 
 import pytest
 from pydicom import dcmread
-from pydicom.uid import BreastTomosynthesisImageStorage, SegmentationStorage
+from pydicom.uid import (
+    BreastTomosynthesisImageStorage,
+    DigitalMammographyXRayImageStorageForPresentation,
+    SegmentationStorage,
+)
 
 from mammoscope.network import ObjectRefusedError, PeerUnreachableError, Receipt, ReceivedObject
 from mammoscope.node.db.repository import Records, Report, ResultRecord
@@ -168,6 +172,18 @@ def test_an_archive_is_read_once_whatever_it_speaks(archive, node, tmp_path):
     assert all("1 studies with 6 objects fetched" in output for _, output in again[:3]), again
     assert [output.splitlines()[0] for _, output in again[3:]] == [f"0 studies to fetch from {s}" for s in sources]
     assert sum(uid == "1.2.99" for *_, uid in received(config)) == 3
+
+    # An object is deleted there and another comes, so that there are as many as before: it is fetched all the same.
+    [gone] = json.loads(archive.ask("POST", "/tools/lookup", "1.2.98"))
+    archive.ask("DELETE", f"/instances/{gone['ID']}")
+    late.SOPClassUID = late.file_meta.MediaStorageSOPClassUID = DigitalMammographyXRayImageStorageForPresentation
+    late.SOPInstanceUID = late.file_meta.MediaStorageSOPInstanceUID = "1.2.97"
+    late.save_as(tmp_path / "other.dcm")
+    archive.run("storescu", "-R", "-aec", "ORTHANC", "127.0.0.1", str(archive.orthanc), tmp_path / "other.dcm")
+    last = pull(archive, config, *((*mammograms, source) for source in (*sources, *sources)))
+    assert all("1 studies with 6 objects fetched" in output for _, output in last[:3]), last
+    assert [output.splitlines()[0] for _, output in last[3:]] == [f"0 studies to fetch from {s}" for s in sources]
+    assert sum(uid == "1.2.97" for *_, uid in received(config)) == 3
 
 
 @pytest.mark.pacs

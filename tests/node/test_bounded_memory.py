@@ -30,12 +30,16 @@ SIDE = 11_000
 
 
 @pytest.fixture
-def node(peers: ModuleType, destination, tmp_path: Path) -> Iterator[Any]:
+def node(
+    peers: ModuleType, destination, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> Iterator[Any]:
+    """A node; its peak goes into pytest's ``--junitxml``, from where docs/soak.md has its figures."""
     sections = {"destinations": [peers.destination_section(destination.port)], "node": {"quiet_seconds": 1}}
     node = peers.NodeProcess(tmp_path / "node", sections)
     node.start()
     node.wait_until_it_listens()
     yield node
+    record_property("peak_megabytes", round(peak_megabytes(node.pid)))
     node.kill()
 
 

@@ -28,7 +28,9 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
     generate_uid,
 )
+from typer.testing import CliRunner
 
+from mammoscope.cli import app
 from mammoscope.node.db.repository import Records, StudyRecord
 
 pytestmark = pytest.mark.pacs
@@ -143,14 +145,18 @@ def orthanc(network: Network, tmp_path: Path, wait_until) -> Iterator[Network]:
 
 
 @pytest.fixture
-def node(network: Network, tmp_path: Path, wait_until) -> Iterator[Path]:
-    """A node that sends to Orthanc; yields its folder, with ``storage`` and ``log`` in it."""
+def node(request: pytest.FixtureRequest, network: Network, tmp_path: Path, wait_until) -> Iterator[Path]:
+    """A node that sends to Orthanc; yields its folder, with ``storage`` and ``log`` in it.
+
+    A test may give it more of a settings file.
+    """
     folder = tmp_path / "node"
     folder.mkdir()
     (folder / "node.toml").write_text(
         f'[node]\nae_title = "NODE"\nport = {network.node}\nstorage = "storage"\nquiet_seconds = 3\n'
         'allowed_callers = ["ORTHANC", "MODALITY"]\n'
         f'[[destinations]]\nname = "orthanc"\nae_title = "ORTHANC"\nhost = "127.0.0.1"\nport = {network.orthanc}\n'
+        + getattr(request, "param", "")
     )
     script = Path(__file__).with_name("run_node.py")
     process = network.start(sys.executable, script, folder / "node.toml", log=folder / "log")
@@ -221,6 +227,55 @@ def test_dcmtk_reaches_the_node(
     wait_until(lambda: "results sent" in (node / "log").read_text(), 120)
     [report] = _record(node, images).reports
     assert {str(image.status) for image in report.images} == {"found"}
+
+
+RULES = """
+[[rules]]
+name = "spare"
+where = { StationName = "spare*" }
+read = false
+[[rules]]
+name = "back"
+callers = ["ORTHANC"]
+threshold = 0.95
+back_to_sender = true
+results = ["cad-sr"]
+"""
+
+
+@pytest.mark.parametrize("node", [RULES], indirect=True)
+def test_rules_decide_by_station_and_sender(
+    orthanc: Network, node: Path, images: list[FileDataset], study: list[Path], wait_until: Callable[..., None]
+) -> None:
+    orthanc.run("storescu", "-aet", "MODALITY", "-aec", "ORTHANC", "127.0.0.1", str(orthanc.orthanc), *study)
+    wait_until(lambda: "results sent" in (node / "log").read_text(), 120)
+    kept = _objects_of(orthanc, images[0].StudyInstanceUID).values()
+    [report] = [d for d in kept if d.SOPClassUID != DigitalMammographyXRayImageStorageForPresentation]
+    assert report.SOPClassUID == MammographyCADSRStorage
+    assert "threshold=0.95" in report.to_json()
+    [told] = _record(node, images).reports
+    assert {(image.rule, image.threshold, image.findings) for image in told.images} == {("back", 0.95, 0)}
+
+    # One of a station that is not read: recorded, and nothing of it sent.
+    for number, file in enumerate(study):
+        spare = dcmread(file)
+        spare.StationName, spare.StudyInstanceUID, spare.SOPInstanceUID = "SPARE ROOM", "1.2.7", f"1.2.7.{number}"
+        spare.AccessionNumber, spare.file_meta.MediaStorageSOPInstanceUID = "NORTH-7", spare.SOPInstanceUID
+        spare.save_as(file)
+    orthanc.run("storescu", "-aet", "MODALITY", "-aec", "NODE", "127.0.0.1", str(orthanc.node), *study)
+    command = ("node", "show", "--accession", "NORTH-7", "--json", "--config", str(node / "node.toml"))
+
+    def shown() -> list[dict[str, Any]]:
+        result = CliRunner().invoke(app, command)
+        return json.loads(result.output) if result.exit_code == 0 else []
+
+    wait_until(lambda: shown() and shown()[0]["reports"], 120)
+    [unread] = shown()
+    assert (unread["study_instance_uid"], unread["state"]) == ("1.2.7", "done")
+    assert unread["reports"][0]["deliveries"] == []
+    assert {image["reason_code"] for image in unread["reports"][0]["images"]} == {"rule"}
+    assert json.loads(orthanc.ask("POST", "/tools/lookup", "1.2.7")) == []
+    assert b"NORTH-7" not in (node / "storage" / "node.sqlite").read_bytes() + (node / "log").read_bytes()
 
 
 @pytest.mark.parametrize("place", [0, 2])

@@ -1,6 +1,7 @@
 import copy
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -57,6 +58,15 @@ def record_of(storage: Path, images: list[FileDataset]) -> StudyRecord:
 def delivered(storage: Path, images: list[FileDataset], reports: int = 1) -> bool:
     record = record_of(storage, images)
     return len(record.reports) == reports and not any(r.pending for r in record.reports)
+
+
+def relabelled(images: list[FileDataset], study: str) -> list[FileDataset]:
+    """The same images as another study's."""
+    copies = [copy.deepcopy(image) for image in images]
+    for number, image in enumerate(copies):
+        image.StudyInstanceUID, image.SOPInstanceUID = study, f"{study}.{number}"
+        image.file_meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID
+    return copies
 
 
 def files_in(folder: Path) -> list[Path]:
@@ -199,6 +209,36 @@ def test_what_could_not_be_delivered_goes_out_after_a_restart(
         wait_until(lambda: delivered(storage, images))
     assert len(pacs.received) == len(FULL_ANSWER)
     assert len(record_of(storage, images).reports) == 1
+
+
+def test_a_lost_machine_is_restored_from_a_backup(
+    make_settings, storage: Path, pacs, detector, images, send, wait_until, tmp_path: Path
+) -> None:
+    """As docs/node.md says it: stop, copy; later put the copy back, start, have what came since sent again."""
+    settings = make_settings(pacs.port)
+    pacs.status = 0xA700
+    with Node(settings, detector) as node:
+        send(images, node)
+        wait_until(lambda: record_of(storage, images).reports and pacs.requests)
+    subprocess.run(["cp", "-a", storage, tmp_path / "backup"], check=True)
+
+    pacs.status = 0x0000
+    since = relabelled(images, "1.2.826.0.1.77")
+    with Node(settings, detector) as node:
+        wait_until(lambda: delivered(storage, images))
+        send(since, node)
+        wait_until(lambda: delivered(storage, since))
+    had = pacs.uids()
+
+    shutil.rmtree(storage)  # the machine is lost
+    subprocess.run(["cp", "-a", tmp_path / "backup", storage], check=True)
+    assert not record_of(storage, since).objects
+    with Node(settings, detector) as node:
+        wait_until(lambda: delivered(storage, images))  # what the backup knew as waiting
+        send([*images, *since], node)
+        wait_until(lambda: delivered(storage, since))
+        assert len(record_of(storage, images).reports) == 1
+    assert pacs.uids() == had  # the same objects again, which an archive has already, and no others
 
 
 def test_a_destination_taken_out_of_the_settings_does_not_hold_results_for_ever(

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from cryptography.x509.oid import NameOID
 from pydicom.uid import MammographyCADSRStorage, SecondaryCaptureImageStorage
 from pynetdicom import AE, evt
 
-from mammoscope.node.preflight import SOP_CLASSES, Outcome, check_machine, check_peers
+from mammoscope.node.preflight import SOP_CLASSES, Outcome, _outcome, _rule, check_machine, check_peers
 from mammoscope.settings import NodeSettings, ResultKind
 
 VERIFICATION = "1.2.840.10008.1.1"
@@ -114,6 +115,25 @@ def test_a_ris_and_the_channels_of_notices_are_tried_and_told_nothing(settings, 
     assert "no-such-host.invalid cannot be resolved" in outcomes["notices by webhook"][1]
     assert "secret" not in outcomes["notices by webhook"][1]
     assert got == []
+
+
+def test_a_rule_that_can_do_nothing_is_told(settings):
+    rules = [
+        {"name": "strict", "where": {"StationName": "MG1"}, "threshold": 0.6, "destinations": ["nobody"]},
+        {"name": "late", "where": {"StationName": "mg1", "Manufacturer": "Acme"}},
+        {"name": "film", "where": {"PresentationIntentType": "FOR FILM"}},
+        {"name": "stranger", "callers": ["NORTH"], "back_to_sender": True},
+        {"name": "rest", "read": False},
+    ]
+    by_web = {"name": "nobody", "transport": "dicomweb", "url": "http://127.0.0.1:1"}
+    made = settings(rules=rules, destinations=[by_web])
+    outcomes = {rule.name: _outcome("", partial(_rule, rule, made)) for rule in made.rules}
+    assert outcomes["strict"].words == "such images are read, and findings at 0.6 or more sent to nobody"
+    assert "the rule 'strict' before it applies to whatever it does" in outcomes["late"].words
+    assert "no image has such a PresentationIntentType" in outcomes["film"].words
+    assert "add each sender to [[destinations]]" in outcomes["stranger"].words
+    assert [name for name, outcome in outcomes.items() if not outcome.well] == ["late", "film", "stranger"]
+    assert outcomes["rest"].words == "such images are not read"
 
 
 def test_what_is_wrong_with_a_peer_is_told_apart(settings, free_port: int):

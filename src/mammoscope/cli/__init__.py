@@ -64,9 +64,25 @@ def root(
     """Find masses in mammograms and put them where a radiologist reads. Research use only; not a medical device."""
 
 
+def refuse_windows(platform: str) -> None:
+    """Say at once that nothing runs on Windows, in the stead of what its first missing part would say.
+
+    Raises
+    ------
+    MammoscopeError
+        On Windows.
+    """
+    if platform == "win32":
+        raise MammoscopeError(
+            "Mammoscope does not run on Windows: use Linux, the Windows Subsystem for Linux (WSL 2), or the container"
+            " (docs/node.md, 'What it runs on')"
+        )
+
+
 def main() -> None:
     """Run the command line; errors meant for the user become one sentence and exit code 2."""
     try:
+        refuse_windows(sys.platform)
         app()
     except MammoscopeError as error:
         Console(stderr=True).print(f"[bold red]error:[/] {escape(lines(str(error)))}", highlight=False, soft_wrap=True)

@@ -41,6 +41,7 @@ from mammoscope.imaging.mammogram import WHITE, Laterality, Mammogram, Mammogram
 from mammoscope.imaging.pixel_data import WAVELETS, PixelFormat, reduced_values, stored_values
 from mammoscope.imaging.pyramid import TilePyramid, curve_of, tile_pyramid, turned
 from mammoscope.imaging.voi_lut import displayed, holds_padding, indices, ways_to_display
+from mammoscope.reasons import ReasonCode
 
 _MAMMOGRAPHY = frozenset(
     (DigitalMammographyXRayImageStorageForPresentation, DigitalMammographyXRayImageStorageForProcessing)
@@ -306,11 +307,15 @@ def decoded_header(encoded: EncodedHeader) -> Dataset:
         If they are more than it makes, or no data set.
     """
     if len(encoded.data) > MOST_HEADER_BYTES:
-        raise MammogramError("the header is larger than any that is taken: send the file again from its source.")
+        raise MammogramError(
+            "the header is larger than any that is taken: send the file again from its source.", ReasonCode.SIZE
+        )
     try:
         return read_dataset(io.BytesIO(encoded.data), encoded.implicit, encoded.little_endian)
     except Exception as error:
-        raise MammogramError("the header is damaged: send the file again from its source.") from error
+        raise MammogramError(
+            "the header is damaged: send the file again from its source.", ReasonCode.HEADER
+        ) from error
 
 
 def read_header(path: Path, name: str, keywords: Sequence[str] = ()) -> Dataset:
@@ -360,41 +365,52 @@ def _parsed(file: BinaryIO, name: str, *, pixels: bool, keywords: Sequence[str] 
         raise
     except (zlib.error, struct.error, EOFError) as error:
         raise MammogramError(
-            f"{name} is a cut or damaged DICOM file: copy or send it again from its source."
+            f"{name} is a cut or damaged DICOM file: copy or send it again from its source.", ReasonCode.DAMAGED
         ) from error
     except Exception as error:
         raise MammogramError(
-            f"{name} cannot be parsed as DICOM, it is damaged: copy or send it again from its source."
+            f"{name} cannot be parsed as DICOM, it is damaged: copy or send it again from its source.",
+            ReasonCode.DAMAGED,
         ) from error
 
 
 def _check_kind(header: Dataset, sop_class: UID, name: str) -> None:
     """Refuse everything that is not one mammogram, from its header alone."""
     if sop_class == MediaStorageDirectoryStorage:
-        raise MammogramError(f"{name} is a DICOMDIR, the index of a disc: name the image files beside it.")
+        raise MammogramError(
+            f"{name} is a DICOMDIR, the index of a disc: name the image files beside it.", ReasonCode.NOT_A_MAMMOGRAM
+        )
     if sop_class in _VOLUMES:
         raise MammogramError(
             f"{name} is breast tomosynthesis ({sop_class.name}), which is not read: "
-            "send the 2D or synthesised 2D mammogram of the same view."
+            "send the 2D or synthesised 2D mammogram of the same view.",
+            ReasonCode.TOMOSYNTHESIS,
         )
     if not sop_class:
         raise MammogramError(
-            f"{name} has no SOP Class UID, so it is no complete DICOM image: copy or send it again from its source."
+            f"{name} has no SOP Class UID, so it is no complete DICOM image: copy or send it again from its source.",
+            ReasonCode.HEADER,
         )
     if sop_class not in _MAMMOGRAPHY and sop_class not in _MAYBE_MAMMOGRAPHY:
         raise MammogramError(
-            f"{name} is no mammogram but of the class {_class_name(sop_class)}: send mammography (MG) images only."
+            f"{name} is no mammogram but of the class {_class_name(sop_class)}: send mammography (MG) images only.",
+            ReasonCode.NOT_A_MAMMOGRAM,
         )
     if sop_class not in _MAMMOGRAPHY and not says_mammogram(header):
         raise MammogramError(
             f"{name} is of the class {_class_name(sop_class)} and does not say that it is a mammogram: "
-            "send mammography (MG) images, or set its Modality to MG or its Body Part Examined to BREAST."
+            "send mammography (MG) images, or set its Modality to MG or its Body Part Examined to BREAST.",
+            ReasonCode.NOT_A_MAMMOGRAM,
         )
     if attributes.is_specimen(header):
-        raise MammogramError(f"{name} is a radiograph of a tissue specimen: send mammograms of the breast only.")
+        raise MammogramError(
+            f"{name} is a radiograph of a tissue specimen: send mammograms of the breast only.", ReasonCode.SPECIMEN
+        )
     frames = attributes.number(header, "NumberOfFrames")
     if frames is not None and frames > 1:
-        raise MammogramError(f"{name} holds {int(frames)} frames: send each mammogram as an image of its own.")
+        raise MammogramError(
+            f"{name} holds {int(frames)} frames: send each mammogram as an image of its own.", ReasonCode.MULTI_FRAME
+        )
 
 
 def says_mammogram(header: Dataset) -> bool:
@@ -406,13 +422,19 @@ def _check_pixel_data(dataset: Dataset, data: bytes, name: str) -> None:
     if dataset.get_item(_PIXEL_DATA) is not None and dataset.get("PixelData"):
         return
     if "EncryptedAttributesSequence" in dataset:
-        raise MammogramError(f"{name} is encrypted: decrypt it, or send it again without encryption.")
+        raise MammogramError(
+            f"{name} is encrypted: decrypt it, or send it again without encryption.", ReasonCode.ENCRYPTED
+        )
     if any(keyword in dataset for keyword in _PIXEL_KEYWORDS[1:]):
-        raise MammogramError(f"{name} holds floating-point pixels: convert it to 16-bit unsigned integers.")
+        raise MammogramError(
+            f"{name} holds floating-point pixels: convert it to 16-bit unsigned integers.", ReasonCode.PIXEL_DATA
+        )
     _check_vrs(dataset, name)
     if _PIXEL_DATA.to_bytes(4, "big") in data or b"\xe0\x7f\x10\x00" in data:
-        raise MammogramError(f"{name} is cut short within its pixel data: copy or send it again from its source.")
-    raise MammogramError(f"{name} holds no pixel data: copy or send it again from its source.")
+        raise MammogramError(
+            f"{name} is cut short within its pixel data: copy or send it again from its source.", ReasonCode.PIXEL_DATA
+        )
+    raise MammogramError(f"{name} holds no pixel data: copy or send it again from its source.", ReasonCode.PIXEL_DATA)
 
 
 def _check_vrs(dataset: Dataset, name: str) -> None:
@@ -426,7 +448,8 @@ def _check_vrs(dataset: Dataset, name: str) -> None:
             raise MammogramError(
                 f"{name} has an element ({tag >> 16:04X},{tag & 0xFFFF:04X}) of the unknown value representation "
                 f"'{vr if vr.isalnum() else '?'}', beyond which nothing can be read: send or convert it as Implicit VR "
-                "Little Endian."
+                "Little Endian.",
+                ReasonCode.HEADER,
             )
 
 
@@ -437,7 +460,8 @@ def _transfer_syntax(dataset: Dataset, name: str) -> UID:
     if dataset["PixelData"].is_undefined_length:
         raise MammogramError(
             f"{name} holds compressed pixel data and no Transfer Syntax UID to tell how: "
-            "send it again with its file header."
+            "send it again with its file header.",
+            ReasonCode.TRANSFER_SYNTAX,
         )
     implicit, little = dataset.original_encoding
     syntax = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian

@@ -19,6 +19,7 @@ from pydicom.uid import (
 from mammoscope.imaging import attributes
 from mammoscope.imaging.mammogram import PresentationIntent
 from mammoscope.imaging.pixel_data import MAX_PIXELS
+from mammoscope.reasons import Reason, ReasonCode
 
 if TYPE_CHECKING:  # the dictionaries of codes take a tenth of the time in which a decoding process starts
     from pydicom.sr.coding import Code
@@ -47,27 +48,32 @@ _HOLOGIC_PAYLOAD = 0x7E01
 
 
 class Ineligibility(StrEnum):
-    """Why an image is not read."""
+    """Why an image is not read; each is a `mammoscope.reasons.ReasonCode` too."""
 
-    TOMOSYNTHESIS = "tomosynthesis"
-    SYNTHESISED_IN_TOMOSYNTHESIS = "synthesised 2D in a tomosynthesis object"
-    SPECIMEN = "specimen"
-    BIOPSY = "biopsy"
-    CONTRAST = "contrast"
-    SIZE = "size"
-    FOR_PROCESSING = "for processing"
-    FOR_PRESENTATION = "for presentation"
-    IMPLANT = "implant"
-    MAGNIFICATION = "magnification"
-    SPOT_COMPRESSION = "spot compression"
-    PARTIAL_VIEW = "partial view"
-    NO_LATERALITY = "no laterality"
-    NO_VIEW = "no view"
+    TOMOSYNTHESIS = ReasonCode.TOMOSYNTHESIS
+    SYNTHESISED_IN_TOMOSYNTHESIS = ReasonCode.SYNTHESISED_IN_TOMOSYNTHESIS
+    SPECIMEN = ReasonCode.SPECIMEN
+    BIOPSY = ReasonCode.BIOPSY
+    CONTRAST = ReasonCode.CONTRAST
+    SIZE = ReasonCode.SIZE
+    FOR_PROCESSING = ReasonCode.FOR_PROCESSING
+    FOR_PRESENTATION = ReasonCode.FOR_PRESENTATION
+    IMPLANT = ReasonCode.IMPLANT
+    MAGNIFICATION = ReasonCode.MAGNIFICATION
+    SPOT_COMPRESSION = ReasonCode.SPOT_COMPRESSION
+    PARTIAL_VIEW = ReasonCode.PARTIAL_VIEW
+    NO_LATERALITY = ReasonCode.NO_LATERALITY
+    NO_VIEW = ReasonCode.NO_VIEW
 
     @property
     def sentence(self) -> str:
         """What the log and the results say."""
         return _SENTENCES[self]
+
+    @property
+    def reason(self) -> Reason:
+        """Code and sentence."""
+        return Reason(ReasonCode(self), self.sentence)
 
     @property
     def code(self) -> "Code | None":

@@ -8,6 +8,7 @@ from enum import Enum, auto
 from pathlib import Path
 
 from mammoscope.imaging.mammogram import MammogramError
+from mammoscope.reasons import ReasonCode
 
 SNIFFED_BYTES = 512
 """How many bytes `sniff` wants to see."""
@@ -78,7 +79,7 @@ def find_files(paths: Iterable[Path | str]) -> list[Path]:
         elif path.exists():
             found[path] = None
         else:
-            raise MammogramError(f"{path} does not exist: check the path.")
+            raise MammogramError(f"{path} does not exist: check the path.", ReasonCode.NOT_AN_IMAGE)
     return list(found)
 
 
@@ -95,7 +96,9 @@ def files_below(folder: Path) -> Iterator[Path]:
     visited: set[Path] = set()
 
     def refuse(error: OSError) -> None:
-        raise MammogramError(f"the folder {error.filename} cannot be read: check its permissions.") from error
+        raise MammogramError(
+            f"the folder {error.filename} cannot be read: check its permissions.", ReasonCode.NOT_AN_IMAGE
+        ) from error
 
     for root, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
         real = Path(root).resolve()

@@ -24,6 +24,7 @@ from pydicom.uid import (
 )
 
 from mammoscope.imaging.mammogram import MammogramError
+from mammoscope.reasons import ReasonCode
 
 MOST_ELEMENTS = 200_000
 """Elements stepped over; a mammogram has some hundred, an enhanced multi-frame object some ten thousand."""
@@ -91,7 +92,7 @@ def find_attributes(path: Path, keywords: Collection[str], *, prefixed: bool = F
     """
     with path.open("rb") as file:
         if prefixed and file.read(132)[128:] != b"DICM":
-            raise MammogramError("the file is no DICOM file: send it again from its source.")
+            raise MammogramError("the file is no DICOM file: send it again from its source.", ReasonCode.NOT_AN_IMAGE)
         scan = _Scan(file)
         return FoundHeader(scan.transfer_syntax, scan.find(keywords))
 
@@ -168,10 +169,12 @@ def inflated(data: bytes, name: str) -> bytes:
         body = inflater.decompress(memoryview(data)[start:], MOST_INFLATED_FILE)
     except zlib.error as error:
         raise MammogramError(
-            f"{name} is a cut or damaged DICOM file: copy or send it again from its source."
+            f"{name} is a cut or damaged DICOM file: copy or send it again from its source.", ReasonCode.DAMAGED
         ) from error
     if inflater.unconsumed_tail:
-        raise MammogramError(f"{name} inflates to more than any mammogram has: check the file at its source.")
+        raise MammogramError(
+            f"{name} inflates to more than any mammogram has: check the file at its source.", ReasonCode.SIZE
+        )
     deflated, plain = str(DeflatedExplicitVRLittleEndian).encode(), str(ExplicitVRLittleEndian).encode()
     return data[:start].replace(deflated, plain.ljust(len(deflated), b"\0")) + body
 
@@ -273,7 +276,9 @@ class _Inflated:
                 return False
             self._left -= len(self._piece)
             if self._left < 0:
-                raise MammogramError("the file inflates to more than any header has: send it again from its source.")
+                raise MammogramError(
+                    "the file inflates to more than any header has: send it again from its source.", ReasonCode.SIZE
+                )
         return True
 
 
@@ -310,7 +315,7 @@ class _Scan:
                 else:
                     found[keyword] = self._value(keyword, length)
         except (zlib.error, struct.error) as error:
-            raise MammogramError("the file is damaged: send it again from its source.") from error
+            raise MammogramError("the file is damaged: send it again from its source.", ReasonCode.DAMAGED) from error
         return found
 
     def rest(self) -> Iterator[bytes]:
@@ -376,4 +381,6 @@ class _Scan:
     def _step(self) -> None:
         self._steps -= 1
         if self._steps < 0:
-            raise MammogramError("the file has more elements than any image: send it again from its source.")
+            raise MammogramError(
+                "the file has more elements than any image: send it again from its source.", ReasonCode.HEADER
+            )

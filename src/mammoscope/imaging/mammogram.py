@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from mammoscope.errors import MammoscopeError
+from mammoscope.reasons import Reason, ReasonCode
 
 WHITE = 65535
 """The brightest pixel of a `Mammogram`, whatever the bit depth of its file."""
@@ -149,8 +150,26 @@ class Placement:
 
 
 class MammogramError(MammoscopeError):
-    """A mammogram that cannot be read."""
+    """A mammogram that cannot be read.
+
+    Parameters
+    ----------
+    code
+        What kind of reason it is, for counting.
+    """
+
+    def __init__(self, sentence: str, code: ReasonCode) -> None:
+        super().__init__(sentence)
+        self.code = code
+
+    @property
+    def reason(self) -> Reason:
+        """Code and sentence."""
+        return Reason(self.code, str(self))
 
 
 class MammogramUnavailableError(MammogramError):
     """The machine's trouble, not the file's: the file cannot be opened, or no process starts to read it in."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(sentence, ReasonCode.MACHINE)

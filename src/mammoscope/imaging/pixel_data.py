@@ -41,6 +41,7 @@ from pydicom.uid import (
 
 from mammoscope.imaging.attributes import number, word
 from mammoscope.imaging.mammogram import MammogramError
+from mammoscope.reasons import ReasonCode
 
 _J2K_START = b"\xff\x4f\xff\x51"
 _JP2_SIGNATURE = b"\x00\x00\x00\x0cjP  "
@@ -226,27 +227,33 @@ class PixelFormat:
         columns = _required_count(header, "Columns", name)
         if rows * columns > MAX_PIXELS:
             raise MammogramError(
-                f"{name} claims {rows} x {columns} pixels, more than any mammogram has: check the file at its source."
+                f"{name} claims {rows} x {columns} pixels, more than any mammogram has: check the file at its source.",
+                ReasonCode.SIZE,
             )
         allocated = _required_count(header, "BitsAllocated", name)
         if allocated not in (8, 16):
             raise MammogramError(
                 f"{name} stores {allocated} bits per sample where mammograms have 8 or 16: "
-                "convert it to 16-bit unsigned integers."
+                "convert it to 16-bit unsigned integers.",
+                ReasonCode.PIXEL_DATA,
             )
         samples = _count(header, "SamplesPerPixel") or 1
         if samples not in (1, 3):
-            raise MammogramError(f"{name} has {samples} samples per pixel: convert it to a single grey channel.")
+            raise MammogramError(
+                f"{name} has {samples} samples per pixel: convert it to a single grey channel.", ReasonCode.PIXEL_DATA
+            )
         photometric = word(header, "PhotometricInterpretation")
         if photometric not in _PHOTOMETRIC[samples]:
             raise MammogramError(
                 f"{name} has no usable Photometric Interpretation, so black cannot be told from white: "
-                "correct it to MONOCHROME1 or MONOCHROME2."
+                "correct it to MONOCHROME1 or MONOCHROME2.",
+                ReasonCode.PIXEL_DATA,
             )
         stored = _count(header, "BitsStored") or allocated
         if not 1 <= stored <= allocated:
             raise MammogramError(
-                f"{name} claims {stored} stored bits in {allocated} allocated ones: correct its Bits Stored."
+                f"{name} claims {stored} stored bits in {allocated} allocated ones: correct its Bits Stored.",
+                ReasonCode.PIXEL_DATA,
             )
         high = _count(header, "HighBit")
         if high is None or not stored - 1 <= high < allocated:
@@ -287,22 +294,29 @@ def stored_values(
         if encapsulated:
             raise MammogramError(
                 f"{name} holds compressed pixel data under the uncompressed transfer syntax {transfer_syntax.name}: "
-                f"{_AGAIN}, or correct its Transfer Syntax UID."
+                f"{_AGAIN}, or correct its Transfer Syntax UID.",
+                ReasonCode.TRANSFER_SYNTAX,
             )
         needed = _native_length(pixel_format)
         if len(data) < needed:
-            raise MammogramError(f"{name} is cut short, with {len(data)} of {needed} bytes of pixel data: {_AGAIN}.")
+            raise MammogramError(
+                f"{name} is cut short, with {len(data)} of {needed} bytes of pixel data: {_AGAIN}.",
+                ReasonCode.PIXEL_DATA,
+            )
         try:
             decoded = _decode(dataset, transfer_syntax, "")
         except (AttributeError, ValueError, RuntimeError) as error:
-            raise MammogramError(f"{name} holds pixel data that does not fit its header: {_AGAIN}.") from error
+            raise MammogramError(
+                f"{name} holds pixel data that does not fit its header: {_AGAIN}.", ReasonCode.PIXEL_DATA
+            ) from error
         return _within_bits_stored(decoded, pixel_format, whole_words=True, lossy=False)
 
     decoder = _DECODERS.get(transfer_syntax)
     if decoder is None:
         raise MammogramError(
             f"{name} has the transfer syntax {_syntax_name(transfer_syntax)}, for which there is no decoder: "
-            f"{_UNCOMPRESSED}."
+            f"{_UNCOMPRESSED}.",
+            ReasonCode.TRANSFER_SYNTAX,
         )
     frame = _only_frame(data, encapsulated, transfer_syntax, name)
     stream = _checked_stream(frame, decoder, transfer_syntax, pixel_format, name)
@@ -316,7 +330,8 @@ def stored_values(
     except BaseException as error:  # pylibjpeg-rle panics with a BaseException
         raise MammogramError(
             f"{name} holds {_syntax_name(transfer_syntax)} pixel data that its decoder rejects: "
-            f"{_AGAIN}, or {_UNCOMPRESSED}."
+            f"{_AGAIN}, or {_UNCOMPRESSED}.",
+            ReasonCode.NOT_DECODABLE,
         ) from error
     whole_words = stream is None or stream.precision == pixel_format.bits_allocated
     decoded = _checked_shape(decoded, pixel_format, name)
@@ -394,7 +409,10 @@ def _count(header: Dataset, keyword: str) -> int | None:
 def _required_count(header: Dataset, keyword: str, name: str) -> int:
     value = _count(header, keyword)
     if value is None or value < 1:
-        raise MammogramError(f"{name} has no usable {keyword} attribute, so its pixels cannot be laid out: {_AGAIN}.")
+        raise MammogramError(
+            f"{name} has no usable {keyword} attribute, so its pixels cannot be laid out: {_AGAIN}.",
+            ReasonCode.PIXEL_DATA,
+        )
     return value
 
 
@@ -413,12 +431,15 @@ def _only_frame(data: bytes, encapsulated: bool, transfer_syntax: UID, name: str
     if not encapsulated:
         raise MammogramError(
             f"{name} holds plain pixel data under the compressed transfer syntax {_syntax_name(transfer_syntax)}: "
-            f"{_AGAIN}, or correct its Transfer Syntax UID."
+            f"{_AGAIN}, or correct its Transfer Syntax UID.",
+            ReasonCode.TRANSFER_SYNTAX,
         )
     try:
         return next(generate_frames(data, number_of_frames=1))
     except Exception as error:
-        raise MammogramError(f"{name} holds damaged or cut compressed pixel data: {_AGAIN}.") from error
+        raise MammogramError(
+            f"{name} holds damaged or cut compressed pixel data: {_AGAIN}.", ReasonCode.NOT_DECODABLE
+        ) from error
 
 
 def _checked_stream(
@@ -429,11 +450,14 @@ def _checked_stream(
         return None
     stream = parse_codestream(frame)
     if stream is None:
-        raise MammogramError(f"{name} holds pixel data that is no {decoder.coding} stream: {_AGAIN}.")
+        raise MammogramError(
+            f"{name} holds pixel data that is no {decoder.coding} stream: {_AGAIN}.", ReasonCode.NOT_DECODABLE
+        )
     if stream.coding is not decoder.coding:
         raise MammogramError(
             f"{name} holds a {stream.coding} stream under the transfer syntax {_syntax_name(transfer_syntax)}: "
-            f"{_AGAIN}, or correct its Transfer Syntax UID."
+            f"{_AGAIN}, or correct its Transfer Syntax UID.",
+            ReasonCode.TRANSFER_SYNTAX,
         )
     if (stream.rows, stream.columns, stream.components) != (
         pixel_format.rows,
@@ -442,15 +466,19 @@ def _checked_stream(
     ):
         raise MammogramError(
             f"{name} holds a stream of {stream.rows} x {stream.columns} pixels with {stream.components} components, "
-            f"its header says {pixel_format.rows} x {pixel_format.columns} with {pixel_format.samples}: {_AGAIN}."
+            f"its header says {pixel_format.rows} x {pixel_format.columns} with {pixel_format.samples}: {_AGAIN}.",
+            ReasonCode.NOT_DECODABLE,
         )
     if stream.precision > pixel_format.bits_allocated:
         raise MammogramError(
             f"{name} holds a stream of {stream.precision} bits where its header allocates "
-            f"{pixel_format.bits_allocated}: {_AGAIN}."
+            f"{pixel_format.bits_allocated}: {_AGAIN}.",
+            ReasonCode.NOT_DECODABLE,
         )
     if not stream.complete:
-        raise MammogramError(f"{name} is cut short: its compressed pixel data has no end; {_AGAIN}.")
+        raise MammogramError(
+            f"{name} is cut short: its compressed pixel data has no end; {_AGAIN}.", ReasonCode.NOT_DECODABLE
+        )
     return stream
 
 
@@ -501,7 +529,9 @@ def _checked_shape(decoded: NDArray[np.integer[Any]], pixel_format: PixelFormat,
     if pixel_format.samples > 1:
         shape = (*shape, pixel_format.samples)
     if decoded.shape != shape or decoded.dtype.itemsize * 8 > pixel_format.bits_allocated:
-        raise MammogramError(f"{name} decodes to {decoded.shape} instead of {shape} samples: {_AGAIN}.")
+        raise MammogramError(
+            f"{name} decodes to {decoded.shape} instead of {shape} samples: {_AGAIN}.", ReasonCode.NOT_DECODABLE
+        )
     return decoded
 
 
@@ -515,7 +545,8 @@ def _check_unused_bits(
     if int(np.bitwise_or.reduce(decoded, axis=None)) & ~used:
         raise MammogramError(
             f"{name} is damaged: its compressed pixel data holds values of more than {pixel_format.bits_stored} bits; "
-            f"{_AGAIN}."
+            f"{_AGAIN}.",
+            ReasonCode.NOT_DECODABLE,
         )
 
 

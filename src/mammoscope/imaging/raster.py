@@ -10,6 +10,7 @@ from PIL import Image, ImageMode
 
 from mammoscope.imaging.mammogram import WHITE, Acquisition, Laterality, Mammogram, MammogramError, View
 from mammoscope.imaging.pixel_data import MAX_PIXELS
+from mammoscope.reasons import ReasonCode
 
 _FORMATS = ("PNG", "JPEG", "TIFF", "PPM")
 _EXPORT = "export it as an 8 or 16-bit grey PNG"
@@ -49,7 +50,9 @@ def read_picture(path: Path, name: str) -> Mammogram:
     except MammogramError:
         raise
     except Exception as error:  # Pillow's plugins raise what the damaged bytes lead to
-        raise MammogramError(f"{name} is a damaged or cut picture: copy it again from its source.") from error
+        raise MammogramError(
+            f"{name} is a damaged or cut picture: copy it again from its source.", ReasonCode.DAMAGED
+        ) from error
     side, view = laterality_and_view_of_name(path.stem)
     return Mammogram(
         pixels=pixels, name=name, laterality=side, view=view, acquisition=Acquisition(bits_stored=bits), path=path
@@ -79,10 +82,13 @@ def _check(image: Image.Image, name: str) -> None:
     columns, rows = image.size
     if rows * columns > MAX_PIXELS:
         raise MammogramError(
-            f"{name} has {rows} x {columns} pixels, more than any mammogram has: export the mammogram at its own size."
+            f"{name} has {rows} x {columns} pixels, more than any mammogram has: export the mammogram at its own size.",
+            ReasonCode.SIZE,
         )
     if getattr(image, "n_frames", 1) != 1:
-        raise MammogramError(f"{name} holds several pictures: save each mammogram as a file of its own.")
+        raise MammogramError(
+            f"{name} holds several pictures: save each mammogram as a file of its own.", ReasonCode.MULTI_FRAME
+        )
 
 
 def _grey(image: Image.Image, data: bytes, name: str) -> tuple[NDArray[np.uint16], int]:
@@ -101,7 +107,10 @@ def _grey(image: Image.Image, data: bytes, name: str) -> tuple[NDArray[np.uint16
     if mode in _EIGHT_BIT_COLOUR | _EIGHT_BIT_GREY:
         return _deep_colour(data, name), 16
     depth = ImageMode.getmode(mode).typestr
-    raise MammogramError(f"{name} has pixels of the type {mode} ({depth}), which no grey picture needs: {_EXPORT}.")
+    raise MammogramError(
+        f"{name} has pixels of the type {mode} ({depth}), which no grey picture needs: {_EXPORT}.",
+        ReasonCode.PIXEL_DATA,
+    )
 
 
 def _is_deeper(image: Image.Image) -> bool:
@@ -116,7 +125,7 @@ def _deep_colour(data: bytes, name: str) -> NDArray[np.uint16]:
 
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.dtype != np.uint16:
-        raise MammogramError(f"{name} has colours of a depth that cannot be read: {_EXPORT}.")
+        raise MammogramError(f"{name} has colours of a depth that cannot be read: {_EXPORT}.", ReasonCode.PIXEL_DATA)
     deep = pixels.astype(np.uint16, copy=False)
     return _luminance(deep[..., :3], WHITE) if deep.ndim == 3 else deep
 

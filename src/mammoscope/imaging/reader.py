@@ -55,6 +55,7 @@ from mammoscope.imaging.preprocessing import (
 from mammoscope.imaging.pyramid import Display, TilePyramid, tile_count, tile_pyramid, turned
 from mammoscope.imaging.raster import read_picture
 from mammoscope.lifecycle import Closing
+from mammoscope.reasons import ReasonCode, known_code
 from mammoscope.subprocesses import (
     Child,
     ChildDiedError,
@@ -86,6 +87,8 @@ class MammogramRefusedError(MammogramError):
 
     Parameters
     ----------
+    code
+        As of `MammogramError`.
     header
         Its attributes; ``None`` where they cannot be had either.
     ineligibility
@@ -93,9 +96,13 @@ class MammogramRefusedError(MammogramError):
     """
 
     def __init__(
-        self, sentence: str, header: Dataset | None = None, ineligibility: Ineligibility | None = None
+        self,
+        sentence: str,
+        code: ReasonCode,
+        header: Dataset | None = None,
+        ineligibility: Ineligibility | None = None,
     ) -> None:
-        super().__init__(sentence)
+        super().__init__(sentence, code)
         self.header = header
         self.ineligibility = ineligibility
 
@@ -110,7 +117,7 @@ class DecoderLostError(MammogramError):
     """
 
     def __init__(self, sentence: str, *, killed: bool = False) -> None:
-        super().__init__(sentence)
+        super().__init__(sentence, ReasonCode.DECODER_LOST)
         self.killed = killed
 
 
@@ -354,6 +361,7 @@ class _Fields(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, strict=True)
 
     problem: str | None = None
+    code: str | None = None
     unavailable: bool = False
     where: str = ""
     ineligibility: str | None = None
@@ -401,12 +409,14 @@ class _Answer:
         try:
             header = _header_of(message, fields)
         except MammogramError as error:
-            header, fields.problem = None, fields.problem or str(error)
+            header = None
+            if fields.problem is None:
+                fields.problem, fields.code = str(error), error.code
         answer = cls(name, fields, dict(message.arrays), header)
         if ineligibility is not None:
-            raise MammogramRefusedError(ineligibility.sentence, answer.header, ineligibility)
+            raise MammogramRefusedError(ineligibility.sentence, ReasonCode(ineligibility), answer.header, ineligibility)
         if fields.problem is not None:
-            raise MammogramRefusedError(_printable(fields.problem), answer.header)
+            raise MammogramRefusedError(_printable(fields.problem), known_code(fields.code), answer.header)
         if needs_header and answer.header is None:
             raise _unbelievable(name)
         return answer
@@ -452,7 +462,8 @@ def _header_of(message: Message, fields: _Fields) -> Dataset | None:
 def _unbelievable(name: str) -> MammogramError:
     return MammogramRefusedError(
         f"the decoder gave an answer for {name} that cannot be: the file is probably damaged, "
-        "copy or send it again from its source."
+        "copy or send it again from its source.",
+        ReasonCode.DAMAGED,
     )
 
 
@@ -501,18 +512,24 @@ def read_file(path: Path, name: str) -> Mammogram:
         if kind is FileKind.PICTURE:
             return _not_blank(read_picture(path, name))
     if kind is FileKind.EMPTY:
-        raise MammogramError(f"{name} is empty: copy or send it again from its source.")
+        raise MammogramError(f"{name} is empty: copy or send it again from its source.", ReasonCode.NOT_AN_IMAGE)
     if kind is FileKind.ENCRYPTED:
-        raise MammogramError(f"{name} is encrypted as a whole (CMS): decrypt it first.")
+        raise MammogramError(f"{name} is encrypted as a whole (CMS): decrypt it first.", ReasonCode.ENCRYPTED)
     if kind is FileKind.OTHER_PICTURE:
-        raise MammogramError(f"{name} is a picture in a format that is not read: save it as PNG, JPEG, TIFF or PGM.")
-    raise MammogramError(f"{name} is no image: give a DICOM file or a PNG, JPEG, TIFF or PGM picture.")
+        raise MammogramError(
+            f"{name} is a picture in a format that is not read: save it as PNG, JPEG, TIFF or PGM.",
+            ReasonCode.NOT_AN_IMAGE,
+        )
+    raise MammogramError(
+        f"{name} is no image: give a DICOM file or a PNG, JPEG, TIFF or PGM picture.", ReasonCode.NOT_AN_IMAGE
+    )
 
 
 def _not_blank(mammogram: Mammogram) -> Mammogram:
     if mammogram.pixels.min() == mammogram.pixels.max():
         raise MammogramError(
-            f"{mammogram.name} is blank, all its pixels show one grey value: send or export it again from its source."
+            f"{mammogram.name} is blank, all its pixels show one grey value: send or export it again from its source.",
+            ReasonCode.BLANK,
         )
     return mammogram
 
@@ -529,13 +546,15 @@ def _openable(name: str) -> Iterator[None]:
 
 def _kind(path: Path, name: str) -> FileKind:
     if path.is_dir():
-        raise MammogramError(f"{name} is a folder: name the image files in it.")
+        raise MammogramError(f"{name} is a folder: name the image files in it.", ReasonCode.NOT_AN_IMAGE)
     if not path.exists():
         raise MammogramUnavailableError(f"{name} does not exist: check the path.")
     if not path.is_file():
-        raise MammogramError(f"{name} is no regular file: give a DICOM file or a picture.")
+        raise MammogramError(f"{name} is no regular file: give a DICOM file or a picture.", ReasonCode.NOT_AN_IMAGE)
     if path.stat().st_size > MAX_FILE_BYTES:
-        raise MammogramError(f"{name} is larger than 1 GiB, which no single mammogram is: check the file.")
+        raise MammogramError(
+            f"{name} is larger than 1 GiB, which no single mammogram is: check the file.", ReasonCode.SIZE
+        )
     with path.open("rb") as file:
         return sniff(file.read(SNIFFED_BYTES))
 
@@ -572,10 +591,12 @@ def _answer(request: Message) -> Message:
 
 def _problem(error: BaseException, name: str) -> dict[str, Any]:
     if isinstance(error, MammogramError):
-        return {"problem": str(error), "unavailable": isinstance(error, MammogramUnavailableError)}
+        unavailable = isinstance(error, MammogramUnavailableError)
+        return {"problem": str(error), "code": str(error.code), "unavailable": unavailable}
     if isinstance(error, MemoryError):
-        return {"problem": _TOO_LARGE.format(name=name)}
-    return {"problem": _DAMAGED.format(name=name), "where": where_raised(error)}
+        return {"problem": _TOO_LARGE.format(name=name), "code": str(ReasonCode.SIZE)}
+    damaged = {"problem": _DAMAGED.format(name=name), "code": str(ReasonCode.DAMAGED)}
+    return {**damaged, "where": where_raised(error)}
 
 
 _TOO_LARGE = "{name} needs more memory than there is to read it: check the file at its source."
@@ -587,7 +608,7 @@ def _answer_header(path: Path, name: str, keywords: Sequence[str]) -> Message:
         if _kind(path, name) is FileKind.DICOM:
             header = read_header(path, name, keywords)
             return _header_message(encoded_header(header), UID(""))
-    raise MammogramError(f"{name} is no DICOM file.")
+    raise MammogramError(f"{name} is no DICOM file.", ReasonCode.NOT_AN_IMAGE)
 
 
 def _answer_reduced(path: Path, name: str, fields: Any) -> Message:

@@ -17,6 +17,7 @@ from pydicom import Dataset
 from mammoscope.imaging.attributes import items, number, numbers, text, texts, word
 from mammoscope.imaging.mammogram import WHITE, MammogramError, PresentationIntent
 from mammoscope.imaging.pixel_data import PixelFormat
+from mammoscope.reasons import ReasonCode
 
 _Values = NDArray[np.float64]
 _LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601, as DICOM's own YBR_FULL
@@ -363,7 +364,9 @@ def _luminance(
         try:
             stored = apply_color_lut(stored, header)[..., :3]
         except Exception as error:
-            raise MammogramError(f"{name} has a broken colour palette: convert it to a grey image.") from error
+            raise MammogramError(
+                f"{name} has a broken colour palette: convert it to a grey image.", ReasonCode.PIXEL_DATA
+            ) from error
         white = int(np.iinfo(stored.dtype).max)
     grey = stored @ np.asarray(_LUMINANCE, dtype=np.float32)
     return np.asarray(np.rint(np.clip(grey * np.float32(WHITE / white), 0, WHITE)), dtype=np.uint16)
@@ -412,7 +415,8 @@ class LookupTable:
         if not readable:
             raise MammogramError(
                 f"{name} has a lookup table (LUT) that cannot be read: "
-                "send the image without it, or correct it at its source."
+                "send the image without it, or correct it at its source.",
+                ReasonCode.PIXEL_DATA,
             )
         first = first - 65536 if signed and first > 32767 else first
         data = data[:entries]

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mammoscope.errors import MammoscopeError
-from mammoscope.findings import Algorithm, Box, Finding, Reading, ReadingStatus
+from mammoscope.findings import MOST_BELOW_THRESHOLD, Algorithm, Box, Finding, Reading, ReadingStatus
 from mammoscope.imaging import Mammogram, Placement, PreparedImage, Preprocessing, ReducedMammogram, prepare
 from mammoscope.inference.bundle import Bundle, BundleMetadata
 
@@ -138,6 +138,7 @@ def reading_at(
         view=mammogram.view,
         algorithm=algorithm,
         threshold=threshold,
+        below_threshold=tuple(candidates[len(findings) : len(findings) + MOST_BELOW_THRESHOLD]),
     )
 
 

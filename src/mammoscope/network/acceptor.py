@@ -351,6 +351,33 @@ class _GuardedACSE(ACSE):
         self.assoc.kill()
 
 
+def receive_whole(connection: socket.socket, nr_bytes: int, deadline: float) -> bytearray:
+    """So many bytes, or as many as there are before the connection ends.
+
+    Parameters
+    ----------
+    deadline
+        By the clock that never goes back: when all must be there, however they drip.
+
+    Raises
+    ------
+    OSError
+        If they are not, or the connection breaks.
+    """
+    buffer = bytearray(nr_bytes)
+    view, got = memoryview(buffer), 0
+    while got < nr_bytes:
+        count = connection.recv_into(view[got:])
+        if count == 0:
+            break
+        got += count
+        if got < nr_bytes and time.monotonic() > deadline:
+            raise TimeoutError("a PDU took too long to arrive")
+    view.release()
+    del buffer[got:]
+    return buffer
+
+
 class _GuardedSocket(AssociationSocket):
     """Reads PDUs, each of which must be whole in time; so must all that comes before the association request is."""
 
@@ -365,19 +392,7 @@ class _GuardedSocket(AssociationSocket):
             raise OSError(f"a PDU of {nr_bytes} bytes is longer than agreed")
         connection = self.socket
         assert connection is not None
-        deadline = self._deadline(connection)
-        buffer = bytearray(nr_bytes)
-        view, got = memoryview(buffer), 0
-        while got < nr_bytes:
-            count = connection.recv_into(view[got:])
-            if count == 0:
-                break
-            got += count
-            if got < nr_bytes and time.monotonic() > deadline:
-                raise TimeoutError("a PDU took too long to arrive")
-        view.release()
-        del buffer[got:]
-        return buffer
+        return receive_whole(connection, nr_bytes, self._deadline(connection))
 
     def _deadline(self, connection: socket.socket) -> float:
         now = time.monotonic()

@@ -10,6 +10,7 @@ response. The sender then waits in vain, and sends again what the peer has alrea
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -18,7 +19,7 @@ from pynetdicom import AE, evt
 from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
 
-from mammoscope.network.acceptor import MAX_PDU
+from mammoscope.network.acceptor import LONGEST_READ, MAX_PDU, receive_whole
 from mammoscope.network.errors import (
     AssociationRejectedError,
     CertificateError,
@@ -135,6 +136,11 @@ class Caller:
             If the association is rejected, or of no use, or there is no answer.
         """
         connected: list[bool] = []
+
+        def on_connection(event: evt.Event) -> None:
+            connected.append(True)
+            _want_whole_answers(event.assoc, self._timeout)
+
         context = self._tls_context(peer)
         try:
             association = self._ae.associate(
@@ -143,7 +149,7 @@ class Caller:
                 contexts=list(contexts),
                 ae_title=peer.ae_title,
                 ext_neg=list(roles),
-                evt_handlers=[(evt.EVT_CONN_OPEN, lambda _: connected.append(True)), *handlers],
+                evt_handlers=[(evt.EVT_CONN_OPEN, on_connection), *handlers],
                 tls_args=(context, peer.host) if context is not None else None,
             )
         except OSError as error:
@@ -176,7 +182,9 @@ class Caller:
                 f"{peer} rejected the association: {reason}; check both AE titles and that it knows {self.ae_title}"
             )
         if association.rejected_contexts:
-            return ContextNotAcceptedError(f"{peer} accepts none of the SOP classes offered")
+            return ContextNotAcceptedError(
+                f"{peer} accepts none of the SOP classes offered; give {self.ae_title} the right to store there"
+            )
         if context is not None:  # pynetdicom does not tell why a handshake failed: have another one
             trouble = why_no_tls(peer, context, self._timeout)
             if trouble is not None:
@@ -202,6 +210,30 @@ def _close_when_not(may_send: MaySend, association: Association) -> None:
             transport.close()
 
     transport.send = send_if_allowed  # type: ignore[method-assign]
+
+
+def _want_whole_answers(association: Association, seconds: float) -> None:
+    """Have each PDU of the peer be whole so long after its first byte, and no longer than agreed.
+
+    pynetdicom's own time-outs end the waiting for an answer, and not the reading of one that drips.
+    """
+    transport = association.dul.socket
+    if transport is None:
+        return
+
+    def recv(nr_bytes: int) -> bytearray:
+        if nr_bytes > LONGEST_READ:
+            raise OSError(f"a PDU of {nr_bytes} bytes is longer than agreed")
+        connection = transport.socket
+        if connection is None:
+            raise ConnectionError("the connection is closed")
+        connection.settimeout(seconds)
+        try:
+            return receive_whole(connection, nr_bytes, time.monotonic() + seconds)
+        finally:
+            connection.settimeout(None)
+
+    transport.recv = recv  # type: ignore[method-assign]
 
 
 def why_no_tls(peer: DimsePeer, context: ssl.SSLContext, timeout_seconds: float) -> NetworkError | None:

@@ -307,7 +307,13 @@ def _check(answer: httpx.Response, peer: WebPeer, what: str) -> None:
     words = {
         401: "it does not accept our token; check it",
         403: "it does not allow us this; check our token and what it permits",
+        400: "it cannot understand it; its own log says which attribute or rule",
         404: "there is no such thing; check the address",
+        409: "it takes none of it; its own log says which attribute or rule",
+        413: "it is larger than it takes; raise the limit there, and that of a proxy in front of it",
+        415: "it does not take this transfer syntax; allow it there",
+        503: "it is busy or being restarted",
+        507: "it is out of resources; make room there",
     }.get(status, http.client.responses.get(status, "no reason given"))
     raise WebStatusError(f"{peer} refused {what} with HTTP status {status}: {words}", status)
 

@@ -62,7 +62,9 @@ Destination = DimsePeer
 
 
 _WORDS = {
-    0x0111: "it has an object with this SOP Instance UID already",
+    0x0111: "it has another object with this SOP Instance UID already; delete that one there",
+    0x0117: "it takes no object of this SOP Instance UID; its own log says why",
+    0x0120: "it misses an attribute; its own log says which",
     0x0122: "it does not take this SOP class; allow it there",
     0x0124: "it does not allow it; give our AE title the right to store there",
     0xA801: "it does not know where to move to; enter our AE title, address and port there",
@@ -70,6 +72,7 @@ _WORDS = {
 _WORDS_OF_A_KIND = {
     0xA7: "it is out of resources; make room there",
     0xA9: "the data set does not match its SOP class; its own log says which attribute it misses",
+    0x02: "it does not do this service for us; give our AE title the right to it there",
     0x01: "it could not process the request; its own log says why, often an unknown patient or sender",
 }
 
@@ -103,7 +106,11 @@ def in_words(status: int) -> str:
     """Say what a failure status means."""
     if status >> 12 == 0xC:
         return "it cannot understand it; its own log says which attribute or rule"
-    return _WORDS.get(status) or _WORDS_OF_A_KIND.get(status >> 8) or "no reason given"
+    return (
+        _WORDS.get(status)
+        or _WORDS_OF_A_KIND.get(status >> 8)
+        or "a status that DICOM does not know; its own log says why"
+    )
 
 
 def lost(peer: Peer, what: str) -> ConnectionLostError:

@@ -1,7 +1,7 @@
 """`ReceivedObject`: one object that arrived, whichever way it came."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
@@ -19,7 +19,7 @@ DOES_NOT_MATCH_SOP_CLASS = 0xA900
 CANNOT_UNDERSTAND = 0xC000
 
 
-_IDENTITY = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "Modality")
+_IDENTITY = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "Modality", "AccessionNumber")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,8 @@ class ReceivedObject:
     move_originator
         The AE title that asked the peer to send it, by C-MOVE (DICOM PS3.7 9.1.1.1); empty if none did. What we fetch
         ourselves bears our own.
+    accession_number
+        As in the object; empty when it does not say.
     """
 
     path: Path
@@ -49,6 +51,7 @@ class ReceivedObject:
     calling_ae_title: str
     address: str = ""
     move_originator: str = ""
+    accession_number: str = field(default="", repr=False)
 
 
 class Receipt(StrEnum):
@@ -96,11 +99,13 @@ def identify(path: Path, peer: str, address: str = "") -> ReceivedObject:
         found = find_attributes(path, _IDENTITY, prefixed=True)
     except MammogramError:
         raise ObjectRefusedError("a data set that cannot be parsed was refused", CANNOT_UNDERSTAND) from None
-    sop_class, sop_instance, study, modality = (found.get(keyword) for keyword in _IDENTITY)
+    sop_class, sop_instance, study, modality, accession = (found.get(keyword) for keyword in _IDENTITY)
     for name, uid in (("SOP Class UID", sop_class), ("SOP Instance UID", sop_instance), ("Study Instance UID", study)):
         if not is_uid(uid):
             raise ObjectRefusedError(f"an object without a valid {name} was refused", CANNOT_UNDERSTAND)
-    return ReceivedObject(path, UID(sop_class), sop_instance, study, modality, peer, address)
+    return ReceivedObject(
+        path, UID(sop_class), sop_instance, study, modality, peer, address, accession_number=accession
+    )
 
 
 def out_of_resources(error: OSError) -> ObjectRefusedError:

@@ -13,6 +13,7 @@ from enum import StrEnum
 import structlog
 
 from mammoscope.logging import where_raised
+from mammoscope.reasons import ReasonCode
 
 
 class Origin(StrEnum):
@@ -103,7 +104,7 @@ class ImageRead(Event):
     ----------
     scanner
         Manufacturer and model, for figures by scanner.
-    reason
+    reason, reason_code
         Why it was not processed, or ``None``.
     """
 
@@ -114,6 +115,7 @@ class ImageRead(Event):
     reason: str | None
     seconds: float
     origin: Origin = Origin.SENT
+    reason_code: ReasonCode | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +153,7 @@ class StudyFailed(Event):
     study: str
     reason: str
     origin: Origin = Origin.SENT
+    reason_code: ReasonCode = ReasonCode.OTHER
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,6 +34,7 @@ from mammoscope.node.jobs.queue import DurableWork
 from mammoscope.node.jobs.scheduler import RECONCILE_EVERY_SECONDS
 from mammoscope.node.retrieve.archives import node_pollers, tls_of
 from mammoscope.node.retrieve.poller import origin_of as pulled_or_sent
+from mammoscope.node.storage.accessions import AccessionDigests
 from mammoscope.node.storage.disk_space import DiskGuard
 from mammoscope.node.storage.receiver import Reception
 from mammoscope.node.worker import Worker
@@ -149,7 +150,12 @@ class Node(Running):
             refuse_old(self._storage)
             self._worker = self._make_worker()
             self._reception = Reception(
-                self._worker.inbox, self._worker.records, self._origin, self._worker.announce, self._worker.wake
+                self._worker.inbox,
+                self._worker.records,
+                self._origin,
+                self._worker.announce,
+                self._worker.wake,
+                AccessionDigests(self._storage).digest,
             )
             self._register_orphans()
             self._worker.start()

@@ -47,11 +47,13 @@ from mammoscope.settings import (
     NodeSettings,
     NoticeSettings,
     ResultKind,
+    RuleSettings,
     SourceSettings,
     Transport,
     kinds_for,
     not_shown,
 )
+from mammoscope.settings.rules import never_applies
 
 CERTIFICATE_DAYS = 30
 """A certificate that ends sooner is to be renewed."""
@@ -129,6 +131,8 @@ def check_machine(settings: NodeSettings) -> Iterator[Outcome]:
         yield _outcome("web port", partial(_port, settings.web.host, settings.web.port, storage))
         if settings.web.tokens and not settings.web.tls:
             yield _outcome("web tokens", partial(_tokens, settings.web.host))
+    for rule in settings.rules:
+        yield _outcome(f"rule {rule.name}", partial(_rule, rule, settings))
     yield _outcome("model", partial(_model, settings))
 
 
@@ -205,6 +209,28 @@ def _model(settings: NodeSettings) -> str:
         seconds = time.monotonic() - started
         name = f"{model.algorithm.name} {model.algorithm.version}"
     return f"{name} read a synthetic mammogram in {seconds:.1f} s ({len(reading.findings)} findings)"
+
+
+def _rule(rule: RuleSettings, settings: NodeSettings) -> str:
+    """Say what a rule does; raises if it can never do it."""
+    if (why := never_applies(settings.rules).get(rule.name)) is not None:
+        raise CheckError(f"it can never apply: {why}")
+    if not rule.read:
+        return "such images are not read"
+    if rule.back_to_sender and not any(d.ae_title for d in settings.destinations):
+        raise CheckError(
+            "it sends results back to the sender, and none of the destinations has an AE title: add each sender to"
+            " [[destinations]] with its own"
+        )
+    if rule.callers and settings.node.allowed_callers:
+        known = {*settings.node.allowed_callers, *(source.name for source in settings.sources)}
+        if known.isdisjoint(rule.callers):
+            raise CheckError(f"it can never apply: none of {', '.join(rule.callers)} is in allowed_callers")
+    whole = rule.destinations is None and not rule.back_to_sender
+    places = [d.name for d in settings.destinations] if whole else [*(rule.destinations or ())]
+    places += ["the sender"] if rule.back_to_sender else []
+    at = "" if rule.threshold is None else f" at {rule.threshold:g} or more"
+    return f"such images are read, and findings{at} sent to {', '.join(places) or 'nobody'}"
 
 
 def _certificate(tls: TLSConfig) -> str:

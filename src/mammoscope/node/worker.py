@@ -23,13 +23,14 @@ from mammoscope.errors import MammoscopeError
 from mammoscope.imaging import MammogramReader, PresentationIntent, read_mammogram_header
 from mammoscope.imaging.eligibility import expected_views_present
 from mammoscope.network import CommitmentReports
-from mammoscope.node.db.repository import DeliveryOrder, Records
+from mammoscope.node.db.repository import DeliveryOrder, Records, StudyRecord
 from mammoscope.node.events import Announcer, ImagesRemoved, Listener, Origin, log_event
 from mammoscope.node.jobs.deliver_report import DeliveryWork, confirmer_for, sender_for
 from mammoscope.node.jobs.heartbeat import Heartbeat
 from mammoscope.node.jobs.make_report import MakeResults, Reporter
 from mammoscope.node.jobs.queue import DurableWork
 from mammoscope.node.jobs.read_study import StudyWork
+from mammoscope.node.jobs.routing import Route, Routing
 from mammoscope.node.jobs.scheduler import (
     ORPHANS_QUEUE,
     READING_QUEUE,
@@ -144,6 +145,7 @@ class Worker:
         self._headers: dict[Path, Dataset] = {}
         pictures = storage / "pictures" / name
         shutil.rmtree(pictures, ignore_errors=True)  # of what an end cut short
+        self._routing = Routing(settings.rules, settings.destinations)
         tracker = StudyTracker(node.quiet_seconds, node.answer_minutes * 60)
         self._work = DurableWork(name, storage, database)
         self._heartbeat = make_heartbeat(self._work, self.records)
@@ -157,7 +159,7 @@ class Worker:
                 self._outbox,
                 detector.algorithm,
                 make_results,
-                self._destinations_of,
+                self._route_of,
                 self.announce,
                 shadow=node.shadow,
                 expected_views=node.expected_views,
@@ -168,6 +170,8 @@ class Worker:
             self.announce,
             self._stopping,
             partial(survives, bundle=settings.model.bundle),
+            self._routing,
+            self._header,
         )
         destinations = [*settings.destinations, *([phantom_destination] if phantom_destination else [])]
         asking = [(d.name, confirmer_for(d, settings, commitment)) for d in destinations if commitment is not None]
@@ -259,11 +263,11 @@ class Worker:
             self.inbox.remove(study, only_if=lambda _: True)
         self.records.forget(study)
 
-    def _destinations_of(self, origin: Origin) -> Sequence[DestinationSettings]:
-        if origin is Origin.PHANTOM:
+    def _route_of(self, record: StudyRecord, rules: Sequence[str | None]) -> Route:
+        if record.origin is Origin.PHANTOM:
             # A helper has none itself; by the name, the node sends what the helper made.
-            return [self._phantom_destination or PHANTOM_RECEIVER]
-        return self._settings.destinations
+            return Route((self._phantom_destination or PHANTOM_RECEIVER,))
+        return self._routing.route(rules, {received.peer for received in record.objects})
 
     def _may_send(self, order: DeliveryOrder) -> bool:
         if order.origin is Origin.PHANTOM:  # back to the process that sent it, which alone knows where it listens

@@ -16,10 +16,26 @@ from mammoscope.errors import MammoscopeError
 from mammoscope.findings import Algorithm, Box, Finding, Reading, ReadingStatus
 from mammoscope.imaging import Laterality, Mammogram, ReducedMammogram, View
 from mammoscope.imaging.dicom import facts
+from mammoscope.reasons import Reason, ReasonCode
 
 
 class ResultError(MammoscopeError):
-    """A reading that cannot be written as the object asked for, or an object that says something else."""
+    """A reading that cannot be written as the object asked for, or an object that says something else.
+
+    Parameters
+    ----------
+    code
+        What kind of reason it is, for counting.
+    """
+
+    def __init__(self, sentence: str, code: ReasonCode = ReasonCode.RESULTS) -> None:
+        super().__init__(sentence)
+        self.code = code
+
+    @property
+    def reason(self) -> Reason:
+        """Code and sentence."""
+        return Reason(self.code, str(self))
 
 
 _NEEDED = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
@@ -58,7 +74,7 @@ class ReadMammogram:
             )
 
     @classmethod
-    def not_processed(cls, header: Dataset, reason: str, *, name: str | None = None) -> Self:
+    def not_processed(cls, header: Dataset, reason: Reason | str, *, name: str | None = None) -> Self:
         """A mammogram whose pixels could not be had, so that the study's results can say that it was not read.
 
         Parameters
@@ -66,7 +82,7 @@ class ReadMammogram:
         header
             The DICOM attributes without pixel data.
         reason
-            One sentence.
+            With its code, or one sentence.
         name
             What messages call it; the SOP Instance UID unless given.
         """
@@ -184,7 +200,8 @@ def in_hanging_order(images: Sequence[ReadMammogram]) -> list[ReadMammogram]:
         if differing:
             raise ResultError(
                 f"{images[0].mammogram.name} and {image.mammogram.name} differ in {', '.join(differing)}: "
-                "make the results of each study by itself."
+                "make the results of each study by itself.",
+                ReasonCode.SEVERAL_PATIENTS if differing == ["PatientID"] else ReasonCode.RESULTS,
             )
     if len({image.sop_instance_uid for image in images}) < len(images):
         raise ResultError("The same mammogram is there twice; give each one once.")

@@ -27,6 +27,7 @@ from mammoscope.settings.schema import (
     NoticeSettings,
     OpenIDSettings,
     ReviewSettings,
+    RuleSettings,
     ServiceSettings,
     SourceSettings,
     TLSSettings,
@@ -56,6 +57,7 @@ class NodeSettings(BaseSettings):
     destinations: tuple[DestinationSettings, ...] = Field(min_length=1)
     model: ModelSettings = ModelSettings()
     sources: tuple[SourceSettings, ...] = ()
+    rules: tuple[RuleSettings, ...] = ()
     tls: TLSSettings | None = None
     web: WebSettings | None = None
     review: ReviewSettings | None = None
@@ -78,11 +80,23 @@ class NodeSettings(BaseSettings):
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:
-        for what, peers in (("destinations", self.destinations), ("sources", self.sources)):
+        for what, peers in (("destinations", self.destinations), ("sources", self.sources), ("rules", self.rules)):
             names = [peer.name for peer in peers]
             for name in names:
                 if names.count(name) > 1:
                     raise ValueError(f"two {what} have the name '{name}'; give each its own")
+        return self
+
+    @model_validator(mode="after")
+    def _rules_name_what_there_is(self) -> Self:
+        names = [destination.name for destination in self.destinations]
+        for rule in self.rules:
+            for name in rule.destinations or ():
+                if name not in names:
+                    raise ValueError(
+                        f"the rule '{rule.name}' names the destination '{name}', which there is not; there is"
+                        f" {', '.join(names)}"
+                    )
         return self
 
     @model_validator(mode="after")
@@ -153,6 +167,7 @@ _JSON_VARIABLES = frozenset(
         "DESTINATIONS",
         "MODEL",
         "SOURCES",
+        "RULES",
         "TLS",
         "WEB",
         "WEB__TOKENS",
@@ -183,7 +198,7 @@ class _FileSettings(NodeSettings):
 
 
 def load_node_settings(path: Path) -> NodeSettings:
-    """Read and check a node's settings. Relative paths in the file start from the folder it lies in.
+    """Read and check a node's settings. Relative paths in a file start from the folder it lies in.
 
     Raises
     ------
@@ -191,16 +206,8 @@ def load_node_settings(path: Path) -> NodeSettings:
         If the file cannot be read, is no TOML, or it or the environment holds an unknown key or an impossible value;
         says which, and where.
     """
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise SettingsError(
-            f"there is no settings file {path}; 'mammoscope node init' writes one to start from"
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path} cannot be read as a text file: {error}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"{path} is not valid TOML: {str(error)[:1].lower()}{str(error)[1:]}") from None
+    files = _file_and_included(path)
+    values = _merged([said for _, said in files])
     try:
         settings = NodeSettings(**values)
     except pydantic_settings.SettingsError:
@@ -209,8 +216,86 @@ def load_node_settings(path: Path) -> NodeSettings:
         ) from None
     except ValidationError as error:
         mistake = error.errors()[0]
-        raise SettingsError(f"{_origin(path, values, mistake)}: {_sentence(mistake)}") from None
+        raise SettingsError(
+            f"{_origin(_file_of(mistake['loc'], files), values, mistake)}: {_sentence(mistake)}"
+        ) from None
     return _with_paths_from(path.resolve().parent, settings)
+
+
+Files = Sequence[tuple[Path, dict[str, Any]]]
+"""Each with what it says: the file of the settings itself, then those that it includes."""
+
+
+def _file_and_included(path: Path) -> Files:
+    values = _toml_of(path)
+    included = values.pop("include", [])
+    if not isinstance(included, list) or not all(isinstance(one, str) for one in included):
+        raise SettingsError(f"{path}: 'include' is a list of file names, such as [\"common.toml\"]")
+    files = [(path, values)]
+    for name in included:
+        file = path.resolve().parent / name
+        said = _toml_of(file, f", which {path} includes")
+        if "include" in said:
+            raise SettingsError(f"{file} is included and includes others itself: name them all in {path}")
+        files.append((file, _with_absolute_paths(said, file.parent)))
+    return files
+
+
+def _toml_of(path: Path, why: str = "; 'mammoscope node init' writes one to start from") -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SettingsError(f"there is no settings file {path}{why}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} cannot be read as a text file: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{path} is not valid TOML: {str(error)[:1].lower()}{str(error)[1:]}") from None
+
+
+def _merged(said: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What several files say together: of one key the first file's word, of blocks that may be repeated all."""
+    merged: dict[str, Any] = {}
+    for values in said:
+        for section, value in values.items():
+            there = merged.get(section)
+            if isinstance(there, dict) and isinstance(value, dict):
+                merged[section] = {**value, **there}
+            elif isinstance(there, list) and isinstance(value, list):
+                merged[section] = [*there, *value]
+            else:
+                merged.setdefault(section, value)
+    return merged
+
+
+def _file_of(place: tuple[int | str, ...], files: Files) -> Path:
+    """The file that says what stands at a place of the settings."""
+    section, *keys = place or ("",)
+    if keys and isinstance(keys[0], int):  # blocks are those of all files, one after the other
+        number = keys[0]
+        for file, said in files:
+            blocks = said.get(str(section))
+            count = len(blocks) if isinstance(blocks, list) else 0
+            if number < count:
+                return file
+            number -= count
+        return files[0][0]
+    having = [file for file, said in files if section in said]
+    for file, said in files:
+        if keys and isinstance(said.get(str(section)), dict) and keys[0] in said[str(section)]:
+            return file
+    return having[0] if having else files[0][0]
+
+
+_PATHS = {"node": ("storage",), "model": ("bundle",), "tls": ("certificate", "key", "trusted")}
+
+
+def _with_absolute_paths(said: dict[str, Any], folder: Path) -> dict[str, Any]:
+    made = dict(said)
+    for section, keys in _PATHS.items():
+        if isinstance(said.get(section), dict):
+            values = said[section]
+            made[section] = values | {k: str(folder / values[k]) for k in keys if isinstance(values.get(k), str)}
+    return made
 
 
 def _with_paths_from(folder: Path, settings: NodeSettings) -> NodeSettings:
@@ -222,9 +307,9 @@ def _with_paths_from(folder: Path, settings: NodeSettings) -> NodeSettings:
 
     return settings.model_copy(
         update={
-            "node": from_folder(settings.node, "storage"),
-            "model": from_folder(settings.model, "bundle"),
-            "tls": settings.tls and from_folder(settings.tls, "certificate", "key", "trusted"),
+            "node": from_folder(settings.node, *_PATHS["node"]),
+            "model": from_folder(settings.model, *_PATHS["model"]),
+            "tls": settings.tls and from_folder(settings.tls, *_PATHS["tls"]),
         }
     )
 
@@ -324,7 +409,7 @@ def _own_words(error: ErrorDetails) -> str:
 
 def _place(section: list[Any]) -> str:
     match section:
-        case [("destinations" | "sources") as name, int(index), *_]:
+        case [("destinations" | "sources" | "rules") as name, int(index), *_]:
             return f" in [[{name}]] number {index + 1}"
         case [name, *_]:
             return f" in [{name}]"

@@ -20,18 +20,20 @@ from mammoscope.settings.schema import (
     NoticeSettings,
     OpenIDSettings,
     ReviewSettings,
+    RuleSettings,
     ServiceSettings,
     SourceSettings,
     TLSSettings,
     WebSettings,
 )
 
-REPEATED = ("destinations", "sources")
+REPEATED = ("destinations", "sources", "rules")
 """Sections that are written once for each peer."""
 SECTIONS: dict[str, type[BaseModel]] = {
     "node": ServiceSettings,
     "destinations": DestinationSettings,
     "sources": SourceSettings,
+    "rules": RuleSettings,
     "model": ModelSettings,
     "tls": TLSSettings,
     "web": WebSettings,
@@ -46,7 +48,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
 _LINE = 100
 _TO_SAY = {"node": ("ae_title", "host", "port", "storage"), "destinations": ("name", "ae_title", "host", "port")}
 """Keys that the file to start from says; it shows every other one commented out."""
-_LEFT_OUT = ("sources", "tls", "review", "openid")
+_LEFT_OUT = ("sources", "rules", "tls", "review", "openid")
 """Sections that it shows commented out as a whole."""
 
 
@@ -96,6 +98,9 @@ def reference() -> str:
         " from the environment, which wins: `MAMMOSCOPE_NODE__PORT` is `port` in `[node]`, and"
         " `MAMMOSCOPE_DESTINATIONS` all the destinations as one JSON list. `mammoscope node init` writes a file to"
         " start from, `mammoscope node check` tries what it says.",
+        'Several sites: `include = ["common.toml"]` at the top takes over what other files say, whose relative paths'
+        " start from their own folders. A key of the file itself wins; `[[destinations]]`, `[[sources]]` and"
+        " `[[rules]]` are added, those of the file itself first.",
     ]
     for section, model in SECTIONS.items():
         said = " ".join((model.__doc__ or "").split()).partition(": ")[2]

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
+from mammoscope.settings.rules import wrong_keyword
 from mammoscope.settings.viewers import ResultKind, Viewer, kinds_for
 
 
@@ -312,6 +313,58 @@ class SourceSettings(_Peer):
     def _has_images(self) -> Self:
         if self.transport is Transport.HL7:
             raise ValueError("no studies can be fetched by hl7; use dimse or dicomweb")
+        return self
+
+
+class RuleSettings(_Section):
+    """``[[rules]]``: what is done with images that match; the first rule that matches an image applies to it."""
+
+    name: str = Field(min_length=1, max_length=64, description="What logs and records call it.", examples=["north"])
+    where: dict[str, Annotated[tuple[str, ...], BeforeValidator(_as_list)]] = Field(
+        default_factory=dict,
+        description="Attributes of an image, by keyword, all of which must match: one text or a list of which one must,"
+        " upper and lower case alike, `*` for anything and `?` for one character. Without the key every image matches.",
+        examples=[{"StationName": "MG-NORTH*", "PresentationIntentType": "FOR PRESENTATION"}],
+    )
+    callers: tuple[AETitle, ...] = Field(
+        default=(),
+        description="AE titles, or names of sources, of which one must have sent the image; [] for all.",
+        examples=[["NORTH_PACS"]],
+    )
+    read: bool = Field(
+        default=True,
+        description="Whether such images are read. Nothing is sent of a study of which none is, and in the results of"
+        " other studies they are not processed.",
+    )
+    threshold: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Lowest score reported of such images; without the key that of `[model]`.",
+        examples=[0.4],
+    )
+    destinations: tuple[str, ...] | None = Field(
+        default=None,
+        description="Names of the destinations that get the results of the study; without the key all, or with"
+        " `back_to_sender` none but the sender.",
+        examples=[["pacs"]],
+    )
+    back_to_sender: bool = Field(
+        default=False,
+        description="Whether the results also go to those of the `[[destinations]]` whose AE title sent the images.",
+    )
+    results: tuple[ResultKind, ...] | None = Field(
+        default=None,
+        min_length=1,
+        description="What these destinations are sent; without the key what each is sent otherwise.",
+        examples=[["cad-sr", "presentation-state"]],
+    )
+
+    @model_validator(mode="after")
+    def _looks_at_no_patient(self) -> Self:
+        for keyword in self.where:
+            if (wrong := wrong_keyword(keyword)) is not None:
+                raise ValueError(f"where = {{ {keyword} = ... }}: {wrong}")
         return self
 
 

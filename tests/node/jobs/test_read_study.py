@@ -16,13 +16,15 @@ from mammoscope.node.db.repository import DeliveryStatus, Records, StudyRecord, 
 from mammoscope.node.events import Event, ImageRead, Origin, StudyFailed, StudyPutOff, StudyRead
 from mammoscope.node.jobs.make_report import Reporter
 from mammoscope.node.jobs.read_study import StudyWork
+from mammoscope.node.jobs.routing import Routing
 from mammoscope.node.jobs.study_completion import StudyTracker
 from mammoscope.node.jobs.trial import survives
 from mammoscope.node.storage.inbox import Inbox
 from mammoscope.node.storage.outbox import Outbox
 from mammoscope.reading import ImageReader, MachineTroubleError
+from mammoscope.reasons import ReasonCode
 from mammoscope.results import study_results
-from mammoscope.settings import DestinationSettings, ResultKind
+from mammoscope.settings import DestinationSettings, ResultKind, RuleSettings
 
 PACS = DestinationSettings(name="pacs", ae_title="PACS", host="127.0.0.1", port=104, results=(ResultKind.CAD_SR,))
 
@@ -77,6 +79,7 @@ class Bench:
         self.detector = detector
         self.make_results: Any = study_results
         self.shadow = False
+        self.routing = Routing([], [PACS])
         self.tried: list[Path] = []
         self.survives: bool | None = False
 
@@ -103,7 +106,7 @@ class Bench:
             self.outbox,
             self.detector.algorithm,
             self.make_results,
-            lambda _: [PACS],
+            lambda record, rules: self.routing.route(rules, {o.peer for o in record.objects}),
             self.events.append,
             shadow=self.shadow,
         )
@@ -119,6 +122,8 @@ class Bench:
             self.events.append,
             self.stopping,
             self._try,
+            self.routing,
+            self.source.read_header,
         )
         self.work = work
         [order] = self.records.studies_to_read()
@@ -152,6 +157,38 @@ def test_a_study_is_read_and_reported(bench: Bench, images: list[FileDataset]) -
     assert [type(event) for event in bench.events] == [ImageRead, ImageRead, StudyRead]
     assert {e.scanner for e in bench.events if isinstance(e, ImageRead)} == {"Mammoscope Phantom"}
     assert bench.records.digest(study, str(images[0].SOPInstanceUID))
+
+
+def test_rules_say_what_is_read_at_which_threshold_and_who_gets_it(bench: Bench, images: list[FileDataset]) -> None:
+    north = PACS.model_copy(update={"name": "north", "ae_title": "MODALITY"})
+    bench.routing = Routing(
+        [
+            RuleSettings(name="spare", where={"StationName": ("SPARE*",)}, read=False),
+            RuleSettings(name="strict", where={"StationName": ("strict?", "x")}, threshold=0.95, back_to_sender=True),
+        ],
+        [PACS, north],
+    )
+    images[0].StationName, images[1].StationName = "Strict1", "SPARE ROOM"
+    report = bench.read(bench.put(images[:2])).reports[0]
+
+    read, left = sorted(report.images, key=lambda image: image.rule or "", reverse=True)
+    assert (read.rule, read.threshold, read.findings) == ("strict", 0.95, 0)
+    assert [(read.scanner, read.station, read.month, read.reason_code)] == [
+        ("Mammoscope Phantom", "Strict1", f"{images[0].StudyDate[:4]}-{images[0].StudyDate[4:6]}", None)
+    ]
+    assert (left.rule, left.reason_code) == ("spare", ReasonCode.RULE)
+    assert left.reason == "The rule 'spare' of this node says that such images are not read."
+    assert [delivery.destination for delivery in report.deliveries] == ["north"]
+
+    images[2].StudyInstanceUID, images[2].StationName = "1.2.9", "SPARE"
+    record = bench.read(bench.put(images[2:3]))
+    assert (record.state, record.reports[0].deliveries) == (StudyState.DONE, ())  # nobody asked for it
+
+
+def test_a_phantom_falls_under_no_rule(bench: Bench, images: list[FileDataset]) -> None:
+    bench.routing = Routing([RuleSettings(name="none", read=False)], [PACS])
+    [image] = bench.read(bench.put(images[:1], Origin.PHANTOM)).reports[0].images
+    assert (image.rule, image.findings) == (None, 1)
 
 
 def test_a_scanners_name_is_short_and_printable_whatever_a_sender_wrote(

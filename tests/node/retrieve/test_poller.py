@@ -100,6 +100,24 @@ def test_a_study_that_grew_is_fetched_again_but_not_for_our_own_results(ledger):
     assert puller._is_news(found(shelf, "a"))
 
 
+def test_one_object_gone_and_another_come_is_news_though_there_are_as_many(ledger):
+    """Within ten minutes, for each look is a query; a puller of another process looks at once."""
+    now = [0.0]
+    shelf = Shelf(a=3)
+    shelf.ours = frozenset(("x",))
+    puller = Puller(shelf, ledger, clock=lambda: now[0])
+    assert [pulled.error for pulled in puller.pull([found(shelf, "a")])] == [None]
+    assert not puller._is_news(found(shelf, "a"))
+    shelf.ours = frozenset(("y",))  # as many as before
+    assert not puller._is_news(found(shelf, "a"))
+    now[0] += 600
+    assert puller._is_news(found(shelf, "a"))
+    assert Puller(shelf, ledger)._is_news(found(shelf, "a"))
+    assert Puller(shelf, ledger)._is_news(FoundStudy("a"))  # of an archive that does not say how many
+    assert [pulled.error for pulled in puller.pull([found(shelf, "a")])] == [None]
+    assert not Puller(shelf, ledger)._is_news(found(shelf, "a"))
+
+
 def test_a_ledger_of_the_version_before_is_compared_by_what_is_here(ledger):
     shelf = Shelf(a=4)
     ledger._add({"study": "a", "objects": -2})

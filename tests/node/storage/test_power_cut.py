@@ -115,3 +115,60 @@ def test_a_report_that_replaces_another_survives_whole(disk: Disk, tmp_path: Pat
     outbox.put("1.2", 1, images[:1])
     after = Outbox(disk.after_power_cut(tmp_path / "after") / "storage" / "outbox")
     assert [dcmread(file) for file in after.stored_report("1.2", 1).files] == images[:1]
+
+
+def test_images_put_aside_and_brought_back_survive(disk: Disk, tmp_path: Path) -> None:
+    """A power cut after each of the two loses no image, wherever it lies then."""
+    storage = disk.root / "storage"
+    inbox = Inbox(storage / "inbox", lambda *_: False)
+    inbox.add(arrived(disk, "1.2.1", b"object"))
+    aside = storage / "failed" / "1.2" / "images-1"
+    inbox.move([inbox.image("1.2", "1.2.1")], aside, {"reason": "none"})
+    after = disk.after_power_cut(tmp_path / "aside") / "storage"
+    assert [file.read_bytes() for file in after.rglob("1.2.1.dcm")] == [b"object"]
+    inbox.bring_back("1.2", ["1.2.1"], storage / "failed" / "1.2")
+    after = disk.after_power_cut(tmp_path / "back") / "storage"
+    assert (after / "inbox" / "1.2" / "1.2.1.dcm").read_bytes() == b"object"
+
+
+def what_is_left(disk: Disk, target: Path) -> dict[str, bytes]:
+    root = disk.after_power_cut(target)
+    return {str(file.relative_to(root)): file.read_bytes() for file in root.rglob("*.dcm")}
+
+
+@pytest.mark.parametrize("kept_by", ["inbox", "outbox"])
+def test_a_sync_that_is_left_out_is_noticed(
+    disk: Disk, tmp_path: Path, images: list[FileDataset], monkeypatch: pytest.MonkeyPatch, kept_by: str
+) -> None:
+    """What these tests are worth: without any one of its syncs an acknowledged object or a report may be lost."""
+    inbox = Inbox(disk.root / "storage" / "inbox", lambda *_: False)
+    outbox = Outbox(disk.root / "storage" / "outbox")
+    noted, calls = os.fsync, []
+
+    def keep(number: int) -> None:
+        if kept_by == "inbox":
+            inbox.add(arrived(disk, f"1.2.{number}", b"object"))
+        else:
+            outbox.put(f"1.3.{number}", 1, images[:1])
+
+    def leave_out(left_out: int | None) -> dict[str, bytes]:
+        calls.clear()
+
+        def fsync(descriptor: int) -> None:
+            calls.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+            if len(calls) - 1 != left_out:
+                noted(descriptor)
+
+        monkeypatch.setattr(os, "fsync", fsync)
+        number = 100 if left_out is None else left_out
+        before = what_is_left(disk, tmp_path / f"before {number}")
+        keep(number)
+        after = what_is_left(disk, tmp_path / f"after {number}")
+        monkeypatch.setattr(os, "fsync", noted)
+        return {name: content for name, content in after.items() if name not in before}
+
+    [whole] = leave_out(None).values()
+    assert whole
+    syncs = list(calls)
+    unnoticed = [syncs[number] for number in range(len(syncs)) if list(leave_out(number).values()) == [whole]]
+    assert unnoticed == []

@@ -12,6 +12,7 @@ import typer
 
 from mammoscope.cli.node.acting import pull, resend, retry
 from mammoscope.cli.node.inspecting import audit, check, show, status
+from mammoscope.cli.node.reporting import report
 from mammoscope.cli.review import needs_review
 from mammoscope.errors import MammoscopeError
 
@@ -31,6 +32,7 @@ def private() -> None:
 app.command()(check)
 app.command()(status)
 app.command()(show)
+app.command()(report)
 app.command()(retry)
 app.command()(resend)
 app.command()(audit)

@@ -30,7 +30,7 @@ from mammoscope.untrusted_text import one_line
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from mammoscope.node.db.repository import DeliveryRecord, Records, StudyRecord
+    from mammoscope.node.db.repository import DeliveryRecord, ImageRecord, Records, StudyRecord
     from mammoscope.node.events import Event
     from mammoscope.settings import NodeSettings
 
@@ -201,19 +201,44 @@ def _plain(value: object) -> str:
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
-def show(study: Study, config: Config, as_json: AsJSON = False) -> None:
-    """Show what was received, read, found and sent of one study."""
-    with records_of(config) as (_, records):
-        record = records.study(study)
-    if record is None:
-        from mammoscope.errors import MammoscopeError
-
-        raise MammoscopeError(f"study {study} is not known here; nothing of it was received, or it was another node")
+def show(
+    config: Config,
+    study: Annotated[str | None, typer.Argument(help="Study Instance UID.", metavar="STUDY")] = None,
+    accession: Annotated[str | None, typer.Option(help="Accession Number, in the stead of STUDY.")] = None,
+    as_json: AsJSON = False,
+) -> None:
+    """Show what was received, read, found and sent of one study, or of those of an accession number."""
+    if (study is None) == (accession is None):
+        raise MammoscopeError("name one study: by its Study Instance UID, or by --accession")
+    with records_of(config) as (settings, records):
+        uids = [study] if study is not None else _studies_of(accession or "", settings, records)
+        found = [records.study(uid) for uid in uids]
+    shown = [record for record in found if record is not None]
+    if not shown:
+        what = f"study {study}" if study is not None else "that accession number"
+        raise MammoscopeError(f"{what} is not known here; nothing of it was received, or it was another node")
     if as_json:
-        typer.echo(json.dumps(record.model_dump(mode="json"), indent=2))
+        facts = [record.model_dump(mode="json") for record in shown]
+        typer.echo(json.dumps(facts[0] if study is not None else facts, indent=2))
         return
-    for line in _lines(record):
-        typer.echo(one_line(line))
+    for record in shown:
+        for line in _lines(record):
+            typer.echo(one_line(line))
+
+
+def _studies_of(accession: str, settings: "NodeSettings", records: "Records") -> tuple[str, ...]:
+    """Study Instance UIDs of an accession number."""
+    from mammoscope.node.storage.accessions import AccessionDigests
+
+    digests = AccessionDigests(settings.node.storage)
+    try:
+        digest = digests.digest(accession) if digests.has_key else None
+    except OSError as error:
+        raise MammoscopeError(
+            f"the key of accession numbers in {settings.node.storage} cannot be read ({error.strerror}); run this as"
+            " the account of the node"
+        ) from None
+    return () if digest is None else records.studies_of_accession(digest)
 
 
 def _lines(record: "StudyRecord") -> "Iterator[str]":
@@ -227,7 +252,7 @@ def _lines(record: "StudyRecord") -> "Iterator[str]":
         yield f"Report {report.number}{instead}: made {report.made_at:%Y-%m-%d %H:%M:%S} UTC by {report.algorithm}"
         yield f"  waited {report.waited_seconds:.1f} s, read in {report.seconds:.1f} s"
         for image in report.images:
-            yield f"  image {image.sop_instance_uid}: {_reading(image.findings, image.reason)}"
+            yield from _image(image)
         for view in report.absent_views:
             yield f"  absent: no image of the expected view {view[:1]} {view[1:]} was received"
         for problem in report.problems:
@@ -235,12 +260,30 @@ def _lines(record: "StudyRecord") -> "Iterator[str]":
         for delivery in report.deliveries:
             yield from _delivery(delivery)
     for failure in record.failures:
-        yield f"Failed {failure.at:%Y-%m-%d %H:%M:%S} UTC, {len(failure.images)} images put aside: {failure.reason}"
+        code = f" ({failure.reason_code})" if failure.reason_code else ""
+        aside = f"{len(failure.images)} images put aside"
+        yield f"Failed{code} {failure.at:%Y-%m-%d %H:%M:%S} UTC, {aside}: {failure.reason}"
 
 
-def _reading(findings: int, reason: str | None) -> str:
-    if reason is not None:
-        return f"not processed: {reason}"
+_OTHER_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+
+
+def _image(image: "ImageRecord") -> "Iterator[str]":
+    view = f" {image.laterality or '?'} {image.view or '?'}" if image.laterality or image.view else ""
+    yield f"  image {image.sop_instance_uid}{view}: {_reading(image)}{f', rule {image.rule}' if image.rule else ''}"
+    for x0, y0, x1, y1, score, label in image.found:
+        yield f"    {label} {score:.3f} at x {x0:.0f} to {x1:.0f}, y {y0:.0f} to {y1:.0f}"
+    if image.threshold is not None and image.below_known:
+        scores = [box[4] for box in (*image.found, *image.below)]
+        counts = ", ".join(f"{at:g}: {sum(score >= at for score in scores)}" for at in _OTHER_THRESHOLDS)
+        yield f"    read at {image.threshold:.4g}; marks at other thresholds: {counts}"
+
+
+def _reading(image: "ImageRecord") -> str:
+    if image.reason is not None:
+        code = f" ({image.reason_code})" if image.reason_code else ""
+        return f"not processed{code}: {image.reason}"
+    findings = image.findings
     return "nothing found" if findings == 0 else f"{findings} {'finding' if findings == 1 else 'findings'}"
 
 

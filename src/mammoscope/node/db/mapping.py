@@ -17,6 +17,7 @@ from mammoscope.node.db.models import (
     Failure,
     ImageRecord,
     ObjectRecord,
+    ReadImageRecord,
     Report,
     ResultRecord,
     SendingRecord,
@@ -115,8 +116,17 @@ def _object(row: dict[str, Any]) -> ObjectRecord:
 
 
 def _image(row: dict[str, Any]) -> ImageRecord:
-    found = row["found"] or ()
-    return ImageRecord.model_validate({**row, "found": found, "sop_instance_uid": row["sop_instance"]})
+    return ImageRecord.model_validate(_of_image(row))
+
+
+def read_image(row: dict[str, Any]) -> ReadImageRecord:
+    """An image with what its report says of itself."""
+    return ReadImageRecord.model_validate(_of_image(row))
+
+
+def _of_image(row: dict[str, Any]) -> dict[str, Any]:
+    boxes = {name: row[name] or () for name in ("found", "below")}
+    return {**row, **boxes, "sop_instance_uid": row["sop_instance"], "below_known": row["below"] is not None}
 
 
 def _result(row: dict[str, Any]) -> ResultRecord:
@@ -156,10 +166,9 @@ def insert_report(connection: sa.Connection, study: str, report: Report) -> bool
         {
             **of,
             "sop_instance": image.sop_instance_uid,
-            "status": image.status,
-            "findings": image.findings,
-            "reason": image.reason,
+            **image.model_dump(exclude={"sop_instance_uid", "found", "below"}),
             "found": [list(one) for one in image.found],
+            "below": [list(one) for one in image.below],
         }
         for image in report.images
     ]

@@ -3,10 +3,14 @@
 from datetime import datetime
 from enum import StrEnum
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from mammoscope.findings import ReadingStatus
 from mammoscope.node.events import Origin
+from mammoscope.reasons import ReasonCode, known_code
+
+FoundBox = tuple[float, float, float, float, float, str]
+"""x0, y0, x1, y1 in stored pixels, score, label."""
 
 
 class StudyState(StrEnum):
@@ -80,13 +84,42 @@ class ImageRecord(_Record):
     ----------
     found
         Each finding as x0, y0, x1, y1 in stored pixels, score and label; empty for an image read before 0.3.
+    reason_code
+        ``None`` where it was read, or reported before 0.3.
+    below
+        What was proposed with lower scores than the threshold, as ``found``; the highest of it.
+    below_known
+        Whether ``below`` was kept: of an image read before 0.3 it was not.
+    threshold
+        Lowest score reported.
+    scanner, station
+        Manufacturer and model, Station Name.
+    month
+        Of the examination, as ``2026-11``.
+    rule
+        Name of the rule of the settings that applied.
     """
 
     sop_instance_uid: str
     status: ReadingStatus
     findings: int = 0
     reason: str | None = None
-    found: tuple[tuple[float, float, float, float, float, str], ...] = ()
+    found: tuple[FoundBox, ...] = ()
+    reason_code: ReasonCode | None = None
+    below: tuple[FoundBox, ...] = ()
+    below_known: bool = Field(default=True, exclude=True, repr=False)
+    threshold: float | None = None
+    laterality: str | None = None
+    view: str | None = None
+    scanner: str | None = None
+    station: str | None = None
+    month: str | None = None
+    rule: str | None = None
+
+    @field_validator("reason_code", mode="before")
+    @classmethod
+    def _known(cls, code: str | None) -> ReasonCode | None:
+        return None if code is None else known_code(code)
 
 
 class ResultRecord(_Record):
@@ -143,6 +176,20 @@ class DeliveryRecord(_Record):
     ended_at: datetime | None = None
     errors: tuple[str, ...] = ()
     objects: tuple[SendingRecord, ...] = ()
+
+
+class ReadImageRecord(ImageRecord):
+    """An image as of the last report that covers it.
+
+    Parameters
+    ----------
+    algorithm
+        Name and version of the model.
+    """
+
+    study: str
+    made_at: datetime
+    algorithm: str
 
 
 class ReadingOrder(_Record):
@@ -219,6 +266,12 @@ class Failure(_Record):
     at: datetime
     reason: str
     images: tuple[str, ...]
+    reason_code: ReasonCode | None = None
+
+    @field_validator("reason_code", mode="before")
+    @classmethod
+    def _known(cls, code: str | None) -> ReasonCode | None:
+        return None if code is None else known_code(code)
 
 
 class StudyRecord(_Record):

@@ -25,8 +25,10 @@ from mammoscope.node.db.models import (
     DeliveryRecord,
     DeliveryStatus,
     Failure,
+    FoundBox,
     ImageRecord,
     ObjectRecord,
+    ReadImageRecord,
     ReadingOrder,
     Report,
     ResultRecord,
@@ -46,8 +48,10 @@ __all__ = [
     "DeliveryRecord",
     "DeliveryStatus",
     "Failure",
+    "FoundBox",
     "ImageRecord",
     "ObjectRecord",
+    "ReadImageRecord",
     "ReadingOrder",
     "Records",
     "RecordsError",
@@ -95,6 +99,18 @@ class Records(ReadingRecords, DeliveryRecords, WorkerRecords):
             query = query.where(t.studies.c.origin != Origin.PHANTOM)
         with self._reads.connect() as connection:
             return load_studies(connection, connection.scalars(query.limit(limit)).all())
+
+    def studies_of_accession(self, digest: str) -> tuple[str, ...]:
+        """Study Instance UIDs of the studies with an image of that Accession Number (its digest), the latest first."""
+        a, c = t.accessions.c, t.studies.c
+        query = (
+            sa.select(a.study)
+            .join(t.studies, c.study == a.study)
+            .where(a.digest == digest)
+            .order_by(c.last_received_at.desc(), a.study)
+        )
+        with self._reads.connect() as connection:
+            return tuple(connection.scalars(query))
 
     def counts(self) -> Counts:
         """How many studies and deliveries are in which state."""
@@ -216,8 +232,15 @@ class Records(ReadingRecords, DeliveryRecords, WorkerRecords):
         peer: str,
         origin: Origin = Origin.SENT,
         at: datetime | None = None,
+        accession: str | None = None,
     ) -> None:
-        """Note an image whose file is safe in the inbox. Noting it again changes nothing, unless it was put aside."""
+        """Note an image whose file is safe in the inbox. Noting it again changes nothing, unless it was put aside.
+
+        Parameters
+        ----------
+        accession
+            Digest of the Accession Number that it bears.
+        """
         o, c = t.objects.c, t.studies.c
         at = at or datetime.now(UTC)
         seen = {"received_at": at, "peer": peer, "whereabouts": Whereabouts.KEPT}
@@ -226,6 +249,8 @@ class Records(ReadingRecords, DeliveryRecords, WorkerRecords):
             new = {"study": study, "origin": origin, "state": StudyState.RECEIVING, **times}
             insert_unless_there(connection, t.studies, new)
             lock_study(connection, study)
+            if accession is not None:
+                insert_unless_there(connection, t.accessions, {"study": study, "digest": accession})
             row = {"study": study, "sop_instance": sop_instance, "sop_class": sop_class, **seen}
             if not insert_unless_there(connection, t.objects, row):
                 this = (o.study == study) & (o.sop_instance == sop_instance) & (o.whereabouts == Whereabouts.ASIDE)

@@ -1,5 +1,8 @@
 """The tables of the node's database. No column holds a patient's name, number or date: UIDs name everything.
 
+Of the examination it keeps its month, the scanner and the station, which figures by month and machine need; of an
+accession number a digest that only the key in the storage folder makes (`mammoscope.node.storage.accessions`).
+
 A change here comes with a migration (`mammoscope.node.db.migrations`); a test compares the two.
 """
 
@@ -93,8 +96,23 @@ images_read = sa.Table(
     sa.Column("status", sa.String(16), nullable=False),
     sa.Column("findings", sa.Integer, nullable=False),
     sa.Column("reason", sa.Text),
+    # One of `mammoscope.reasons.ReasonCode`; none where it was read, or before codes were kept.
+    sa.Column("reason_code", sa.String(48)),
     # Where, of what class and how sure: x0, y0, x1, y1 in stored pixels, score, label. None of before they were kept.
     sa.Column("found", sa.JSON),
+    # The same of what was proposed with lower scores than the threshold, the highest of it.
+    sa.Column("below", sa.JSON),
+    # Lowest score reported.
+    sa.Column("threshold", sa.Float),
+    sa.Column("laterality", sa.String(2)),
+    sa.Column("view", sa.String(8)),
+    # Manufacturer and model.
+    sa.Column("scanner", sa.String(64)),
+    sa.Column("station", sa.String(32)),
+    # Of the examination: 2026-11.
+    sa.Column("month", sa.String(7)),
+    # Name of the rule of the settings that applied.
+    sa.Column("rule", sa.String(64)),
     sa.ForeignKeyConstraint(*_of_report, ondelete="CASCADE"),
 )
 
@@ -156,7 +174,16 @@ failures = sa.Table(
     sa.Column("study", UID, sa.ForeignKey("studies.study", ondelete="CASCADE"), nullable=False, index=True),
     sa.Column("at", UTCDateTime, nullable=False),
     sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("reason_code", sa.String(48)),
     sa.Column("images", sa.JSON, nullable=False),
+)
+
+accessions = sa.Table(
+    "accessions",
+    metadata,
+    sa.Column("study", UID, sa.ForeignKey("studies.study", ondelete="CASCADE"), primary_key=True),
+    sa.Column("digest", sa.String(64), primary_key=True),
+    sa.Index("studies_by_accession", "digest"),
 )
 
 workers = sa.Table(

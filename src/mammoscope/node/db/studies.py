@@ -1,6 +1,6 @@
 """`ReadingRecords`: which studies are to be read, what became of it, and what need no longer be kept."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -8,10 +8,18 @@ import sqlalchemy as sa
 
 from mammoscope.node.db import schema as t
 from mammoscope.node.db.engine import RecordStore
-from mammoscope.node.db.mapping import insert_report, load_studies, lock_study, restate, tell_workers
+from mammoscope.node.db.mapping import (
+    insert_report,
+    load_studies,
+    lock_study,
+    read_image,
+    restate,
+    tell_workers,
+)
 from mammoscope.node.db.models import (
     DeliveryStatus,
     Failure,
+    ReadImageRecord,
     ReadingOrder,
     Report,
     StudyRecord,
@@ -174,7 +182,11 @@ class ReadingRecords(RecordStore):
                 return
             connection.execute(
                 sa.insert(t.failures).values(
-                    study=study, at=failure.at, reason=failure.reason, images=list(failure.images)
+                    study=study,
+                    at=failure.at,
+                    reason=failure.reason,
+                    reason_code=failure.reason_code,
+                    images=list(failure.images),
                 )
             )
             connection.execute(
@@ -203,6 +215,22 @@ class ReadingRecords(RecordStore):
         with self._reads.connect() as connection:
             count, since = connection.execute(query).one()
             return int(count), since
+
+    def images_read(self, since: datetime, until: datetime) -> Iterator[ReadImageRecord]:
+        """Yield the images of patients' studies that were read in a time, each as of the last report that covers it."""
+        i, r, o, c = t.images_read.c, t.reports.c, t.objects.c, t.studies.c
+        query = (
+            sa.select(t.images_read, r.made_at, r.algorithm)
+            .join(t.reports, (r.study == i.study) & (r.number == i.number))
+            .join(t.objects, (o.study == i.study) & (o.sop_instance == i.sop_instance) & (o.report == i.number))
+            .join(t.studies, c.study == i.study)
+            .where(c.origin != Origin.PHANTOM, r.made_at >= since, r.made_at < until)
+            .order_by(i.study, i.sop_instance)
+        )
+        with self._reads.connect() as connection:
+            rows = connection.execution_options(yield_per=1000).execute(query).mappings()
+            for row in rows:
+                yield read_image(dict(row))
 
     def studies_to_clear(self, read_before: datetime) -> tuple[str, ...]:
         """Studies whose images need no longer be kept: all is read and sent, and the last report that old."""

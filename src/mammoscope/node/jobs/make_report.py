@@ -7,12 +7,14 @@ from typing import Protocol
 
 import structlog
 
-from mammoscope.findings import Algorithm, Reading
+from mammoscope.findings import Algorithm, Finding, Reading
+from mammoscope.imaging import attributes
 from mammoscope.network import REPORTED_SOP_CLASSES
 from mammoscope.node.db.repository import (
     Attempt,
     DeliveryRecord,
     DeliveryStatus,
+    FoundBox,
     ImageRecord,
     Records,
     Report,
@@ -21,6 +23,7 @@ from mammoscope.node.db.repository import (
     StudyRecord,
 )
 from mammoscope.node.events import Event, Origin, StudyRead
+from mammoscope.node.jobs.routing import UNKNOWN, Route
 from mammoscope.node.storage.outbox import Outbox
 from mammoscope.results import ReadMammogram, ResultError, ResultReference, StudyResults, absent_view_sentence
 from mammoscope.settings import DestinationSettings, ResultKind
@@ -31,6 +34,9 @@ log = structlog.get_logger(__name__)
 
 MOST_PICTURED = 24
 """Images of one study that get a picture each, of some megabytes."""
+LONGEST_SCANNER = 64
+LONGEST_STATION = 32
+"""Characters. What comes over the network may be of any length."""
 PICTURES = frozenset((ResultKind.IMAGE_CAPTURE, ResultKind.COLOUR_IMAGE_CAPTURE))
 
 
@@ -54,8 +60,8 @@ class Reporter:
 
     Parameters
     ----------
-    destinations_of
-        Who takes the results of a study of that origin.
+    route_of
+        Who takes the results of a study, by its record and the rule that applies to each of its images.
     shadow
         Whether they are made but sent to no one.
     expected_views
@@ -68,7 +74,7 @@ class Reporter:
         outbox: Outbox,
         algorithm: Algorithm,
         make_results: MakeResults,
-        destinations_of: Callable[[Origin], Sequence[DestinationSettings]],
+        route_of: Callable[[StudyRecord, Sequence[str | None]], Route],
         on_event: Callable[[Event], None],
         *,
         shadow: bool,
@@ -78,7 +84,7 @@ class Reporter:
         self._outbox = outbox
         self._algorithm = algorithm
         self._make_results = make_results
-        self._destinations_of = destinations_of
+        self._route_of = route_of
         self._on_event = on_event
         self._shadow = shadow
         self._expected_views = expected_views
@@ -92,12 +98,15 @@ class Reporter:
         digests: Mapping[str, str],
         reading_seconds: float,
         waited_seconds: float,
+        rules: Mapping[str, str | None] | None = None,
         read_again: bool = False,
     ) -> None:
         """Make a study's next report: first the objects, on the disk, then the record of them, which ends the attempt.
 
         Parameters
         ----------
+        rules
+            For each image that was looked at the name of the rule that applies, if one does.
         read_again
             Whether the study is to be read again as soon as there is time.
 
@@ -111,14 +120,16 @@ class Reporter:
         started = time.monotonic()
         record = self._records.study(study)
         assert record is not None, "its images are recorded"
-        destinations = self._destinations_of(record.origin)
+        rules = rules or {}
+        route = self._route_of(record, list(rules.values()))
+        destinations = route.destinations
         kinds = tuple(dict.fromkeys(kind for d in destinations for kind in d.results)) or DEFAULT_RESULTS
         images = [outcome for outcome in outcomes if isinstance(outcome, ReadMammogram)]
         if outcomes and not images:
             raise ResultError(
                 f"no object can refer to any of {len(outcomes)} images; the first: {_reason(outcomes[0])}"
             )
-        problems = _left_out(outcomes, images)
+        problems = [*_left_out(outcomes, images), *route.problems]
         if len(images) > MOST_PICTURED and not PICTURES.isdisjoint(kinds):
             kinds = tuple(kind for kind in kinds if kind not in PICTURES) or DEFAULT_RESULTS
             problems.append(f"Of {len(images)} images none gets a picture of its own; {MOST_PICTURED} would.")
@@ -137,7 +148,7 @@ class Reporter:
             algorithm=f"{self._algorithm.name} {self._algorithm.version}",
             seconds=round(reading_seconds + time.monotonic() - started, 3),
             waited_seconds=round(waited_seconds, 3),
-            images=tuple(_image(outcome) for outcome in outcomes),
+            images=tuple(_image(outcome, rules) for outcome in outcomes),
             results=tuple(_result(result.reference) for result in results.results),
             problems=tuple(problems),
             absent_views=absent,
@@ -222,14 +233,51 @@ def _references(record: StudyRecord) -> tuple[ResultReference, ...]:
     )
 
 
-def _image(outcome: ReadMammogram | Reading) -> ImageRecord:
+def scanner_of(outcome: ReadMammogram | Reading) -> str | None:
+    """Manufacturer and model, as the image says it, fit for a log and for a label of the metrics."""
+    return _said(outcome, "Manufacturer", "ManufacturerModelName", longest=LONGEST_SCANNER)
+
+
+def _station_of(outcome: ReadMammogram | Reading) -> str | None:
+    return _said(outcome, "StationName", longest=LONGEST_STATION)
+
+
+def _month_of(outcome: ReadMammogram | Reading) -> str | None:
+    """Month of the examination, as ``2026-11``."""
+    date_of = _said(outcome, "StudyDate", longest=8) or _said(outcome, "AcquisitionDate", longest=8) or ""
+    return f"{date_of[:4]}-{date_of[4:6]}" if len(date_of) == 8 and date_of.isascii() and date_of.isdigit() else None
+
+
+def _said(outcome: ReadMammogram | Reading, *keywords: str, longest: int) -> str | None:
+    header = outcome.mammogram.header if isinstance(outcome, ReadMammogram) else None
+    if header is None:
+        return None
+    words = " ".join(filter(None, (attributes.text(header, keyword) for keyword in keywords)))
+    return "".join(c for c in words if c.isprintable())[:longest].strip() or None
+
+
+def _boxes(findings: Sequence[Finding]) -> tuple[FoundBox, ...]:
+    return tuple((*finding.box.as_tuple(), finding.score, finding.label) for finding in findings)
+
+
+def _image(outcome: ReadMammogram | Reading, rules: Mapping[str, str | None]) -> ImageRecord:
     reading = outcome.reading if isinstance(outcome, ReadMammogram) else outcome
+    rule = rules.get(reading.name)
     return ImageRecord(
         sop_instance_uid=reading.name,
         status=reading.status,
         findings=len(reading.findings),
         reason=reading.reason,
-        found=tuple((*finding.box.as_tuple(), finding.score, finding.label) for finding in reading.findings),
+        reason_code=reading.reason_code,
+        found=_boxes(reading.findings),
+        below=_boxes(reading.below_threshold),
+        threshold=reading.threshold,
+        laterality=reading.laterality and str(reading.laterality),
+        view=reading.view and str(reading.view),
+        scanner=scanner_of(outcome),
+        station=_station_of(outcome),
+        month=_month_of(outcome),
+        rule=None if rule == UNKNOWN else rule,
     )
 
 

@@ -10,21 +10,24 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+from pydicom import Dataset
 from sqlalchemy.exc import SQLAlchemyError
 
 from mammoscope.errors import MammoscopeError
 from mammoscope.findings import Reading
-from mammoscope.imaging import ReducedMammogram, attributes
+from mammoscope.imaging import MammogramError, MammogramUnavailableError, ReducedMammogram
 from mammoscope.imaging.header import pixel_digest
 from mammoscope.logging import where_raised
 from mammoscope.node.db.repository import Attempt, Failure, Records, Whereabouts
 from mammoscope.node.events import Event, ImageRead, Origin, StudyFailed, StudyPutOff
-from mammoscope.node.jobs.make_report import Reporter
+from mammoscope.node.jobs.make_report import Reporter, scanner_of
 from mammoscope.node.jobs.queue import DurableWork
+from mammoscope.node.jobs.routing import UNKNOWN, Routing
 from mammoscope.node.jobs.study_completion import StudyTracker
 from mammoscope.node.storage.inbox import Inbox
 from mammoscope.reading import ImageReader, MachineTroubleError, Outcome
-from mammoscope.results import ReadMammogram
+from mammoscope.reasons import Reason, ReasonCode
+from mammoscope.results import ReadMammogram, ResultError
 
 KIND = "read study"
 MOST_TRIES = 2
@@ -38,8 +41,6 @@ MOST_LOOKED_AT = 1000
 MOST_READ = 100
 MOST_UNREAD_SHOWN = 100
 """Images in one study's result objects: mammograms that were read, and others."""
-LONGEST_SCANNER = 64
-"""Characters. What comes over the network may be of any length."""
 
 Facts = dict[str, Any]
 
@@ -51,6 +52,15 @@ class StudyWork:
 
     Every step may be done twice, when a crash comes between the doing and the noting, and then does the same again:
     the same images, results of the same UIDs, one report of that number.
+
+    Parameters
+    ----------
+    survives
+        Whether an image leaves the process that reads it alive.
+    routing
+        The rules of the settings; a phantom falls under none.
+    header_of
+        The attributes of an image, read in a process of its own; raises `MammogramError`.
     """
 
     def __init__(
@@ -66,7 +76,11 @@ class StudyWork:
         on_event: Callable[[Event], None],
         stopping: threading.Event,
         survives: Callable[[Path], bool],
+        routing: Routing,
+        header_of: Callable[[Path], Dataset],
     ) -> None:
+        self._routing = routing
+        self._header_of = header_of
         self._work = work
         self._records = records
         self._inbox = inbox
@@ -134,6 +148,7 @@ class StudyWork:
             "surplus": uids[MOST_LOOKED_AT:],
             "arrivals": record.arrivals,
             "origin": str(record.origin),
+            "peers": {o.sop_instance_uid: o.peer for o in images} if self._is_ruled(record.origin) else {},
             "waited_seconds": self._tracker.seconds_since_last_image(study),
             # An archive is read as there is time, and what has been answered once may take its time too.
             "has_deadline": record.origin is not Origin.PULLED and bool(record.waiting),
@@ -147,14 +162,15 @@ class StudyWork:
         late = plan["has_deadline"] and self._tracker.is_overdue(study)
         started = time.monotonic()
         try:
-            outcome = self._outcome(study, file, outcomes, late=late)
+            rule = self._rule_of(file, plan)
+            outcome = self._outcome(study, file, outcomes, late=late, rule=rule)
         except MachineTroubleError as error:
             return None if self._stopping.is_set() else self._noted(study, error)
         if self._stopping.is_set():
             return None
         self._trouble = self._trouble if late else None
         reading = outcome.reading if isinstance(outcome, ReadMammogram) else outcome
-        scanner = _scanner(outcome)
+        scanner = scanner_of(outcome)
         seconds = round(time.monotonic() - started, 3)
         shown = _is_shown(outcome, outcomes)
         outcomes[image] = outcome if shown else reading
@@ -164,31 +180,60 @@ class StudyWork:
             ImageRead(
                 study=study,
                 sop_instance=image,
-                scanner=scanner,
+                scanner=scanner or "unknown",
                 findings=len(reading.findings),
                 reason=reading.reason,
+                reason_code=reading.reason_code,
                 seconds=seconds,
                 origin=Origin(plan["origin"]),
             )
         )
         return {
-            "reading": reading.to_json(),
+            "reading": reading.to_json(below_threshold=True),
+            "rule": rule,
             "seconds": seconds,
             "late": late,
             "shown": shown,
             "digest": _digest(file),
         }
 
-    def _outcome(self, study: str, file: Path, outcomes: dict[str, Outcome], *, late: bool) -> Outcome:
+    def _is_ruled(self, origin: Origin) -> bool:
+        return self._routing.has_rules and origin is not Origin.PHANTOM
+
+    def _rule_of(self, file: Path, plan: Facts) -> str | None:
+        """Name of the rule that applies to an image; `UNKNOWN` where its header cannot be read.
+
+        Raises
+        ------
+        MachineTroubleError
+            If it cannot be told now.
+        """
+        if not self._is_ruled(Origin(plan["origin"])):
+            return None
+        try:
+            return self._routing.rule_of(self._header_of(file), plan.get("peers", {}).get(file.stem, ""))
+        except MammogramUnavailableError as error:
+            raise MachineTroubleError("decoder", str(error)) from error
+        except MammogramError:  # reading it says what is wrong
+            return UNKNOWN
+
+    def _outcome(
+        self, study: str, file: Path, outcomes: dict[str, Outcome], *, late: bool, rule: str | None
+    ) -> Outcome:
+        not_wanted = self._routing.why_not_read(rule)
+        if not_wanted is not None:
+            return self._reader.answer(file, not_wanted)
         if late:
             return self._reader.answer(file, self._too_late)
         if sum(isinstance(outcome, ReadMammogram) and outcome.processed for outcome in outcomes.values()) >= MOST_READ:
             return Reading.not_processed(file.stem, _TOO_MANY)
-        return self._try(study, file, lambda: self._reader.read(file))
+        return self._try(study, file, lambda: self._reader.read(file, threshold=self._routing.threshold_of(rule)))
 
     @property
-    def _too_late(self) -> str:
-        return f"The image was not read within {self._answer_minutes:g} minutes; it is read later."
+    def _too_late(self) -> Reason:
+        return Reason(
+            ReasonCode.TOO_LATE, f"The image was not read within {self._answer_minutes:g} minutes; it is read later."
+        )
 
     def _try(self, study: str, file: Path, read: Callable[[], Outcome]) -> Outcome:
         """Touch an image; one that ended whatever touched it before is answered instead.
@@ -207,7 +252,8 @@ class StudyWork:
         tries = self._records.note_try(study, file.stem)
         if tries > MOST_TRIES_IN_ALL or (tries > MOST_TRIES and not self._is_survived(study, file)):
             log.error("image given up", study=study, image=file.stem, tries=tries - 1)
-            return self._reader.answer(file, f"The program ended {tries - 1} times while it read the image.")
+            ended = f"The program ended {tries - 1} times while it read the image."
+            return self._reader.answer(file, Reason(ReasonCode.PROGRAM_ENDED, ended))
         try:
             outcome = read()
         except MachineTroubleError as error:
@@ -265,6 +311,7 @@ class StudyWork:
                 digests=digests,
                 reading_seconds=seconds,
                 waited_seconds=plan["waited_seconds"],
+                rules={file.stem: fact.get("rule") for file, fact in zip(files, facts, strict=True)},
                 read_again=any(fact["late"] for fact in facts),
             )
             self._inbox.clear_away([*plan["images"], *plan["surplus"]], self._failed / study)
@@ -289,19 +336,29 @@ class StudyWork:
 
         Images that arrived since the others were listed are read when the study is quiet again.
         """
-        reason = str(error) if isinstance(error, MammoscopeError) else f"unexpected {where_raised(error)}"
+        reason = _reason_of(error)
         now = datetime.now(UTC)
         target = self._failed / study / f"images-{now:%Y%m%dT%H%M%S%f}"
-        self._inbox.move(files, target, {"study": study, "reason": reason})
+        self._inbox.move(files, target, {"study": study, "reason": reason.sentence, "reason_code": str(reason.code)})
         images = tuple(file.stem for file in files)
-        self._records.add_failure(study, Failure(at=now, reason=reason, images=images), attempt=attempt)
-        self._on_event(StudyFailed(study=study, reason=reason, origin=origin))
+        failure = Failure(at=now, reason=reason.sentence, reason_code=reason.code, images=images)
+        self._records.add_failure(study, failure, attempt=attempt)
+        self._on_event(StudyFailed(study=study, reason=reason.sentence, reason_code=reason.code, origin=origin))
 
 
-_TOO_MANY = (
+_TOO_MANY = Reason(
+    ReasonCode.TOO_MANY_IMAGES,
     "The study holds more images than any examination: they are not all read. Check that studies have Study Instance"
-    " UIDs of their own."
+    " UIDs of their own.",
 )
+
+
+def _reason_of(error: Exception) -> Reason:
+    if isinstance(error, ResultError | MammogramError):
+        return error.reason
+    if isinstance(error, MammoscopeError):
+        return Reason(ReasonCode.OTHER, str(error))
+    return Reason(ReasonCode.UNEXPECTED, f"unexpected {where_raised(error)}")
 
 
 def _is_shown(outcome: Outcome, outcomes: Mapping[str, Outcome]) -> bool:
@@ -318,16 +375,6 @@ def _forget_picture(outcome: Outcome) -> None:
     if isinstance(outcome.mammogram.picture, Path):
         with contextlib.suppress(OSError):
             outcome.mammogram.picture.unlink(missing_ok=True)
-
-
-def _scanner(outcome: Outcome) -> str:
-    """Manufacturer and model, as the image says it, fit for a log and for a label of the metrics."""
-    header = outcome.mammogram.header if isinstance(outcome, ReadMammogram) else None
-    if header is None:
-        return "unknown"
-    names = (attributes.text(header, keyword) for keyword in ("Manufacturer", "ManufacturerModelName"))
-    printable = "".join(c for c in " ".join(filter(None, names)) if c.isprintable())
-    return printable[:LONGEST_SCANNER].strip() or "unknown"
 
 
 def _digest(file: Path) -> str | None:

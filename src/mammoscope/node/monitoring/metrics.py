@@ -15,7 +15,6 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from mammoscope import __version__
-from mammoscope.imaging.eligibility import Ineligibility
 from mammoscope.logging import where_raised
 from mammoscope.node.db.repository import Records, WorkerRecord
 from mammoscope.node.events import (
@@ -34,6 +33,7 @@ from mammoscope.node.events import (
 )
 from mammoscope.node.monitoring.phantom_check import LastRound
 from mammoscope.node.retrieve.archives import tls_of
+from mammoscope.reasons import ReasonCode
 from mammoscope.settings import NodeSettings
 
 MOST_VALUES = 50
@@ -129,7 +129,7 @@ class Metrics:
                 self._count.hops.labels("wait").observe(event.waited_seconds)
                 self._count.hops.labels("read").observe(event.seconds)
             case StudyFailed():
-                self._count.failed.inc()
+                self._count.failed.labels(event.reason_code).inc()
             case StudyPutOff():
                 self._count.put_off.labels(event.part).inc()
             case SendingFailed():
@@ -146,7 +146,7 @@ class Metrics:
 
     def _image(self, event: ImageRead) -> None:
         if event.reason is not None:
-            self._count.not_processed.labels(reason_code(event.reason)).inc()
+            self._count.not_processed.labels(event.reason_code or ReasonCode.OTHER).inc()
             return
         self._count.findings.labels(self._bounded("scanner", event.scanner)).observe(event.findings)
         self._count.images.observe(event.seconds)
@@ -173,7 +173,7 @@ class _Counters:
         self.refused = counter("associations_refused", "Associations and connections that were not let in.")
         self.objects = counter("objects_received", "Objects that arrived, by what became of them.", "outcome", "origin")
         self.studies = counter("reports_made", "Reports made of patients' studies.", "origin")
-        self.failed = counter("studies_failed", "Tries to read a study that gave no results.")
+        self.failed = counter("studies_failed", "Tries to read a study that gave no results.", "reason")
         self.put_off = counter("studies_put_off", "Tries to read a study that the machine's trouble ended.", "part")
         self.not_processed = counter("images_not_processed", "Images that were not processed, by reason.", "reason")
         self.absent_views = counter("expected_views_absent", "Reports of studies without an expected view.", "view")
@@ -182,6 +182,9 @@ class _Counters:
         self.parked = counter("reports_parked", "Reports put aside for a person.", "destination")
         self.hops = histogram("hop_seconds", "Seconds of a study at each hop: wait, read, send.", SECONDS, "hop")
         self.images = histogram("image_seconds", "Seconds of reading one image.", SECONDS)
+        for code in ReasonCode:  # a counter that begins at 1 is no increase to Prometheus
+            self.not_processed.labels(code)
+            self.failed.labels(code)
         self.findings = histogram("findings_per_image", "Findings of an image, by scanner.", FINDINGS, "scanner")
 
 
@@ -218,32 +221,6 @@ def _phantom(phantom: PhantomState) -> Iterator[GaugeMetricFamily]:
     yield _gauge("phantom_sent_timestamp_seconds", "When the last phantom was sent.", phantom.at.timestamp())
     hops = [((hop,), seconds) for hop, seconds in phantom.hops.items()]
     yield _family("phantom_hop_seconds", "Seconds of the last phantom at each hop.", hops, "hop")
-
-
-_CODES = {kind.sentence: str(kind) for kind in Ineligibility}
-_WORDS_OF_CODES = (
-    ("read within", "too late"),
-    ("the program ended", "program ended"),
-    ("memory", "memory"),
-    ("detector", "model failed"),
-    ("model", "model failed"),
-    ("transfer syntax", "transfer syntax"),
-    ("cannot be decoded", "not decodable"),
-    ("could not be decoded", "not decodable"),
-    ("pixel", "pixel data"),
-    ("header", "header"),
-    ("too large", "size"),
-    ("dicom", "not dicom"),
-)
-"""What a sentence has, in lower case, and its code; the first that fits."""
-
-
-def reason_code(sentence: str) -> str:
-    """Give the code of why an image was not processed: one of a few, without anything of the image itself."""
-    if sentence in _CODES:
-        return _CODES[sentence]
-    said = sentence.lower()
-    return next((code for words, code in _WORDS_OF_CODES if words in said), OTHER)
 
 
 def _gauge(name: str, help_text: str, value: float) -> GaugeMetricFamily:

@@ -5,6 +5,7 @@ node's own title says that it asked for them.
 """
 
 import threading
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -21,6 +22,8 @@ from mammoscope.node.retrieve.history import PullLedger
 LOOK_BACK = timedelta(days=2)
 """How far before the last poll a poll asks: Study Date is a day of the archive's clock, and studies come late."""
 LOOK_AGAIN_SECONDS = 2.0
+COMPARE_EVERY_SECONDS = 600.0
+"""How often a study is compared instance by instance of which the archive has as many as before."""
 MOST_TRIES = 3
 """How often a study is fetched of which something does not come, when nobody says why."""
 
@@ -111,7 +114,10 @@ class Puller:
         known: Callable[[str], Collection[str]] = lambda _: (),
         stopping: threading.Event | None = None,
         look_again_seconds: float = LOOK_AGAIN_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._clock = clock
+        self._compared: dict[str, float] = {}
         self.archive = archive
         self.ledger = ledger
         self.stopping = stopping or threading.Event()
@@ -159,21 +165,34 @@ class Puller:
             pass
 
     def _is_news(self, study: FoundStudy) -> bool:
-        """Whether an object of a study is not here yet: instances are compared wherever their number has changed."""
+        """Whether an object of a study is not here yet: its instances are compared.
+
+        At once where their number has changed. Where it has not, for one may have gone and another come, now and then:
+        each comparison is a query.
+        """
         uid = study.study_instance_uid
-        fetched = self.ledger.fetched(uid)
+        fetched, seen = self.ledger.fetched(uid), self.ledger.instances(uid)
         if fetched is None:
             return True
-        if study.instances is None or study.instances == fetched:
+        as_many = study.instances is None or study.instances == fetched
+        if as_many and (not seen or not self._is_time_to_compare(uid)):
             return False
         there = self._instances(uid)
         if there is None:  # it does not list them: rather once too often
-            return study.instances > fetched
-        seen = self.ledger.instances(uid)
+            return study.instances is not None and study.instances > fetched
         if not there <= seen.union(self._known(uid)):
             return True
-        self.ledger.note_fetched(uid, study.instances, seen)
+        if not as_many:
+            self.ledger.note_fetched(uid, len(there) if study.instances is None else study.instances, seen)
         return False
+
+    def _is_time_to_compare(self, study: str) -> bool:
+        now = self._clock()
+        last = self._compared.get(study)
+        if last is not None and now - last < COMPARE_EVERY_SECONDS:
+            return False
+        self._compared[study] = now
+        return True
 
     def _instances(self, study: str) -> frozenset[str] | None:
         """What the archive has of a study; ``None`` if it does not say."""

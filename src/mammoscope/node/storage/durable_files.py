@@ -38,5 +38,5 @@ def move_folder(source: Path, target: Path) -> None:
     if target.exists():
         shutil.rmtree(target)
     source.rename(target)
-    sync(target.parent)
-    sync(source.parent)
+    for folder in dict.fromkeys((target.parent, source.parent)):
+        sync(folder)

@@ -120,7 +120,7 @@ class Inbox:
 
         Images of the study that are not named stay: one that has arrived since was not part of what went wrong.
         """
-        target.mkdir(parents=True, exist_ok=True)
+        make_folder(target)
         write_whole(target / "reason.json", json.dumps(reason, indent=2) + "\n")
         with self._lock:
             for file in files:

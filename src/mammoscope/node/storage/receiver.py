@@ -9,6 +9,7 @@ from collections.abc import Callable
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from mammoscope.errors import MammoscopeError
 from mammoscope.imaging.header import pixel_digest
 from mammoscope.network import REPORTED_SOP_CLASSES, ObjectRefusedError, Receipt, ReceivedObject
 from mammoscope.node.db.engine import where_and_why
@@ -44,6 +45,8 @@ class Reception:
         Told of each object.
     on_image
         Called when an image is safe.
+    accession_digest
+        What of an Accession Number is recorded.
     """
 
     def __init__(
@@ -53,7 +56,9 @@ class Reception:
         origin_of: Callable[[ReceivedObject], Origin],
         on_event: Callable[[Event], None],
         on_image: Callable[[], None],
+        accession_digest: Callable[[str], str | None] = lambda _number: None,
     ) -> None:
+        self._accession_digest = accession_digest
         self._inbox = inbox
         self._records = records
         self._origin_of = origin_of
@@ -90,7 +95,12 @@ class Reception:
         if receipt is not Receipt.IGNORED and (receipt is Receipt.STORED or not self._records.knows(study, image)):
             # Of a file without a row the sender was never told "success": a crash came between them.
             self._records.add_object(
-                study, image, str(received.sop_class_uid), peer=received.calling_ae_title, origin=origin
+                study,
+                image,
+                str(received.sop_class_uid),
+                peer=received.calling_ae_title,
+                origin=origin,
+                accession=self._accession_of(received),
             )
             self._on_image()
         self._on_event(
@@ -105,6 +115,13 @@ class Reception:
             )
         )
         return receipt
+
+    def _accession_of(self, received: ReceivedObject) -> str | None:
+        try:
+            return self._accession_digest(received.accession_number)
+        except (OSError, MammoscopeError) as error:  # the image is worth more than being found by its number
+            log.warning("accession not recorded", image=received.sop_instance_uid, error=where_and_why(error))
+            return None
 
     def _refuse_other_pixels(self, received: ReceivedObject) -> None:
         study, image = received.study_instance_uid, received.sop_instance_uid

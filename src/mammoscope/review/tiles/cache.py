@@ -20,6 +20,7 @@ from mammoscope.imaging import (
     attributes,
     tile_number,
 )
+from mammoscope.reasons import ReasonCode
 from mammoscope.review.errors import NotFoundError
 
 MOST_OPEN = 200
@@ -144,7 +145,7 @@ class TileCache:
         except FileNotFoundError:
             raise NotFoundError(f"the image {name} is no longer kept here.") from None
         except OSError as error:
-            raise MammogramError(f"the image {name} cannot be opened ({error.strerror}).") from None
+            raise MammogramError(f"the image {name} cannot be opened ({error.strerror}).", ReasonCode.MACHINE) from None
         return hashlib.sha256(f"1 {content} {laterality or ''}".encode()).hexdigest()
 
     def _stored(self, digest: str) -> StoredPyramid | None:
@@ -197,7 +198,8 @@ class TileCache:
             self._write(f"{digest}.json", json.dumps(contents).encode())
         except OSError as error:
             raise MammogramError(
-                f"the tiles of {name} cannot be written ({error.strerror}): make room on the disk of the reading room."
+                f"the tiles of {name} cannot be written ({error.strerror}): make room on the disk of the reading room.",
+                ReasonCode.MACHINE,
             ) from None
         self._remember(stored)
         return stored
