@@ -10,7 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from mammoscope.imaging import read_mammogram
-from mammoscope.review import DatasetStudies, ReadingRoom, Role, SecondReader, make_app
+from mammoscope.review import DatasetStudies, ReadingRoom, Role, make_app
 from mammoscope.review.store import ProposedBox, SourceImage, SourceStudy
 from mammoscope.review.store.marks import Origin
 
@@ -45,7 +45,8 @@ def test_a_study_is_shown_with_its_tiles_and_every_look_is_in_the_audit_trail(ro
     pixels = read_mammogram(room.store.image(image).path).pixels
     tile = client.get(f"/api/images/{image}/{display['digest']}/1/0/1")
     assert tile.headers["cache-control"].startswith("private")
-    values = np.frombuffer(tile.content, "<u2").reshape(512, 512)
+    planes = np.frombuffer(tile.content, np.uint8).reshape(2, 512, 512).astype(np.uint16)
+    values = planes[0] | planes[1] << 8
     assert np.array_equal(values[: pixels.shape[0] - 512, : pixels.shape[1]], pixels[512:])
     seen = [(line["event"], line["who"], line.get("study") or line.get("image")) for line in room.audit_lines()]
     assert ("StudyViewed", "Anna", "p0") in seen
@@ -221,7 +222,7 @@ def test_an_auditor_reads_nothing_and_a_reader_audits_nothing(room: ReadingRoom)
 def test_a_study_that_is_deleted_while_open_says_so(tmp_path: Path, small_dataset: tuple[Path, Path]):
     folder = tmp_path / "dataset"
     shutil.copytree(small_dataset[0], folder)
-    with ReadingRoom(DatasetStudies(folder), tmp_path / "review", second_reader=SecondReader.NONE) as room:
+    with ReadingRoom(DatasetStudies(folder), tmp_path / "review", studies_ahead=0) as room:
         client = logged_in(room)
         display = client.get("/api/images/1").json()
         (folder / "images" / "p0_R_CC.png").unlink()
@@ -242,7 +243,7 @@ def test_an_image_that_cannot_be_decoded_says_so_and_the_others_are_shown(
     shutil.copytree(small_dataset[0], folder)
     broken = folder / "images" / "p0_R_CC.png"
     broken.write_bytes(broken.read_bytes()[:20000])
-    with ReadingRoom(DatasetStudies(folder), tmp_path / "review") as room:
+    with ReadingRoom(DatasetStudies(folder), tmp_path / "review", studies_ahead=0) as room:
         client = logged_in(room)
         answer = client.get("/api/images/1")
         assert answer.status_code == 422

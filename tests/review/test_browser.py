@@ -52,7 +52,7 @@ def browser() -> Iterator[Any]:
 def service(small_dataset: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReviewService]:
     """A reading room with blind second readers, which the tests of this file share: each takes a study of its own."""
     folder = tmp_path_factory.mktemp("review")
-    room = ReadingRoom(GrowingStudies(*small_dataset), folder, second_reader=SecondReader.BLIND)
+    room = ReadingRoom(GrowingStudies(*small_dataset), folder, second_reader=SecondReader.BLIND, studies_ahead=0)
     with ReviewService(room, port=0) as service:
         service.room = room  # type: ignore[attr-defined]
         yield service
@@ -329,7 +329,7 @@ def test_a_second_reader_is_blind_and_a_third_settles(enter: Callable[..., Any],
     assert "L CC: only Anna" in cleo.inner_text("#disagreements")
     cleo.click("#differences button")
     cleo.keyboard.press("Tab")
-    cleo.keyboard.press("t")
+    cleo.keyboard.press("k")
     cleo.keyboard.press("n")
     cleo.wait_for_url(lambda url: not url.endswith(f"/{study}"))
     assert service.room.store.study(study).progress is Progress.SETTLED  # type: ignore[attr-defined]

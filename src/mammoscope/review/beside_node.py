@@ -46,6 +46,7 @@ def reading_room(settings: NodeSettings, records: Records) -> Iterator[ReviewSer
         audit=AuditTrail(storage / "audit"),
         second_reader=review.second_reader,
         viewer_url=review.viewer_url,
+        bundle=settings.model.bundle,
     )
     room.send = PacsSender(
         room.store,

@@ -1,12 +1,27 @@
 """Pages from the templates; whatever is put into one is escaped."""
 
+import hashlib
 from datetime import datetime
+from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from mammoscope import __version__
 from mammoscope.untrusted_text import one_line
+
+
+def _digest_of_static() -> str:
+    """Names the scripts and styles of this version, so that a browser may keep them for ever."""
+    digest, folder = hashlib.sha256(), Path(str(files("mammoscope.review").joinpath("static")))
+    for file in sorted(file for file in folder.rglob("*") if file.is_file()):
+        digest.update(file.name.encode() + file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+STATIC = f"/static/{_digest_of_static()}"
+"""Where pages find scripts and styles."""
 
 
 def _shown(value: object) -> str:
@@ -29,7 +44,7 @@ _environment = Environment(
     lstrip_blocks=True,
 )
 _environment.filters.update(shown=_shown, moment=_moment, percent=_percent)
-_environment.globals.update(version=__version__)
+_environment.globals.update(version=__version__, static=STATIC)
 
 
 def page(template: str, **values: Any) -> str:

@@ -12,6 +12,7 @@ from mammoscope.review.errors import ForbiddenError, ReviewError
 from mammoscope.review.figures import site_figures
 from mammoscope.review.pages.rendering import page
 from mammoscope.review.store import Progress
+from mammoscope.review.study_view import display_facts, four_views, opened
 
 router = APIRouter()
 
@@ -56,9 +57,25 @@ def worklist(
 
 @router.get("/studies/{study}")
 def study(study: Annotated[int, Path(ge=1, le=2**53)], room: Room, session: LoggedIn) -> Response:
-    """One study; its script asks for what is in it."""
-    room.store.study(study)
-    return HTMLResponse(page("study.html", **_frame(room, session), study=study))
+    """One study, with all that its script needs to show what is cut into tiles; who looked is noted.
+
+    The script has not to ask for it, and the browser loads previews of the images before it has read any script.
+    """
+    reader = session.user.name
+    given = opened(room, study, reader)
+    cut = {image.id: room.cut_before(image) for image in room.store.images(study)}
+    displays = {image: display_facts(pyramid) for image, pyramid in cut.items() if pyramid is not None}
+    keys = [image["key"] for image in given["images"] if image["id"] in displays]
+    room.note("StudyViewed", reader, study=given["study"]["key"], images=keys)
+    return HTMLResponse(
+        page(
+            "study.html",
+            **_frame(room, session),
+            study=study,
+            given={**given, "displays": displays},
+            previews=[image if image in displays else None for image in four_views(room.store.images(study))],
+        )
+    )
 
 
 @router.get("/next")

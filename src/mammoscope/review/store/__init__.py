@@ -8,6 +8,7 @@ from mammoscope.review.store.agreement import Agreement, Comparison, compare
 from mammoscope.review.store.marks import DETAILS, Action, ActionKind, Mark, Origin, Proposal, Verdict
 from mammoscope.review.store.models import (
     ImageRow,
+    Opinion,
     Place,
     Progress,
     ProposedBox,
@@ -30,6 +31,7 @@ __all__ = [
     "Comparison",
     "ImageRow",
     "Mark",
+    "Opinion",
     "Origin",
     "Place",
     "Progress",

@@ -20,10 +20,15 @@ from mammoscope.imaging import (
     attributes,
     tile_number,
 )
+from mammoscope.results.view_matching import is_whole_breast, nipple_column
 from mammoscope.review.errors import NotFoundError
+from mammoscope.review.tiles.windowing import coarsest_greys, preview_of
 
 MOST_OPEN = 200
 """Pyramids of which the table of contents is kept in memory."""
+
+_FORMAT = 2
+"""Part of the digest: what was cut in another way is cut again."""
 
 log = structlog.get_logger(__name__)
 
@@ -37,7 +42,9 @@ class StoredPyramid:
     digest
         SHA-256 of the image file and of the side that it hangs on: names the tiles for as long as they are cached.
     spacing_mm
-        Distance of pixel centres (down, across) where the file says it; at the detector, not in the breast.
+        Distance of pixel centres (down, across) where the file says it (`mammoscope.imaging.attributes.spacing`).
+    nipple_x
+        Column of the file, in pixels, in which the foremost edge of a whole breast is; ``None`` where there is none.
     """
 
     digest: str
@@ -45,6 +52,7 @@ class StoredPyramid:
     display: Display
     ends: tuple[int, ...]
     spacing_mm: tuple[float, float] | None = None
+    nipple_x: float | None = None
 
 
 class TileCache:
@@ -69,8 +77,27 @@ class TileCache:
         self._reader = MammogramReader(workers)
         self._lock = threading.Lock()
         self._cutting: dict[str, threading.Lock] = {}
+        self._awaited = 0
+        self._sources: dict[str, Path] = {}
         self._open: OrderedDict[str, StoredPyramid] = OrderedDict()
         self._digests: dict[tuple[str, int, int], str] = {}
+
+    def warm_up(self) -> None:
+        """Start a decoding process before somebody waits for it.
+
+        Raises
+        ------
+        MammogramUnavailableError
+            If none starts.
+        ValueError
+            If the cache is closed.
+        """
+        self._reader.warm_up()
+
+    @property
+    def awaited(self) -> bool:
+        """Whether somebody waits for an image that is being cut: then nothing is cut ahead."""
+        return self._awaited > 0
 
     def close(self) -> None:
         """End the decoding processes."""
@@ -96,6 +123,50 @@ class TileCache:
         MammogramError
             If it cannot be decoded.
         """
+        found = self.cut_before(path, name, laterality)
+        if found is not None:
+            return found
+        with self._lock:
+            self._awaited += 1
+        try:
+            return self._cut_once(path, name, laterality)
+        finally:
+            with self._lock:
+                self._awaited -= 1
+
+    def cut_before(self, path: Path, name: str, laterality: Laterality | None = None) -> StoredPyramid | None:
+        """The pyramid of an image file if it is there; nothing is cut.
+
+        Raises
+        ------
+        NotFoundError
+            If the file is no longer there.
+        MammogramError
+            If it cannot be opened.
+        """
+        return self._stored(self._digest(path, name, laterality))
+
+    def cut_ahead(self, path: Path, name: str, laterality: Laterality | None = None) -> None:
+        """Cut an image that nobody waits for yet.
+
+        Raises
+        ------
+        NotFoundError, MammogramError
+            As `pyramid`.
+        """
+        self._cut_once(path, name, laterality)
+
+    def preview(self, pyramid: StoredPyramid) -> bytes:
+        """A small picture (JPEG) of the whole image as it hangs, by its first curve.
+
+        Raises
+        ------
+        NotFoundError
+            If it is no longer there.
+        """
+        return preview_of(coarsest_greys(self.tile(pyramid, 0, 0, 0), pyramid.display))
+
+    def _cut_once(self, path: Path, name: str, laterality: Laterality | None) -> StoredPyramid:
         digest = self._digest(path, name, laterality)
         with self._lock:
             turn = self._cutting.setdefault(digest, threading.Lock())
@@ -128,7 +199,9 @@ class TileCache:
         dropped = 0
         for contents in self._folder.glob("*.json"):
             with contextlib.suppress(OSError, ValueError):
-                if not Path(json.loads(contents.read_bytes())["source"]).exists():
+                source = self._sources.get(contents.stem) or Path(json.loads(contents.read_bytes())["source"])
+                self._sources[contents.stem] = source
+                if not source.exists():
                     self._drop(contents.stem)
                     dropped += 1
         return dropped
@@ -145,7 +218,7 @@ class TileCache:
             raise NotFoundError(f"the image {name} is no longer kept here.") from None
         except OSError as error:
             raise MammogramError(f"the image {name} cannot be opened ({error.strerror}).") from None
-        return hashlib.sha256(f"1 {content} {laterality or ''}".encode()).hexdigest()
+        return hashlib.sha256(f"{_FORMAT} {content} {laterality or ''}".encode()).hexdigest()
 
     def _stored(self, digest: str) -> StoredPyramid | None:
         with self._lock:
@@ -162,6 +235,7 @@ class TileCache:
                     Display.model_validate(said["display"]),
                     tuple(said["ends"]),
                     None if spacing is None else (spacing[0], spacing[1]),
+                    said["nipple_x"],
                 )
             except (OSError, ValueError, KeyError, TypeError):
                 return None
@@ -182,15 +256,22 @@ class TileCache:
         pyramid, header = self._reader.read_pyramid(path, name, laterality=laterality)
         spacing = None if header is None else attributes.spacing(header)
         distances = None if spacing is None else (spacing.row_mm, spacing.column_mm)
+        modifiers = () if header is None else attributes.view_modifiers(header)
         self._make_room(pyramid)
         stored = StoredPyramid(
-            digest, self._folder / f"{digest}.tiles", pyramid.display, tuple(map(int, pyramid.ends)), distances
+            digest,
+            self._folder / f"{digest}.tiles",
+            pyramid.display,
+            tuple(map(int, pyramid.ends)),
+            distances,
+            _nipple_x(pyramid) if is_whole_breast(modifiers) else None,
         )
         contents = {
             "source": str(path.absolute()),
             "display": pyramid.display.model_dump(mode="json"),
             "ends": stored.ends,
             "spacing_mm": distances,
+            "nipple_x": stored.nipple_x,
         }
         try:
             self._write(f"{digest}.tiles", pyramid.tiles.tobytes())
@@ -223,5 +304,14 @@ class TileCache:
     def _drop(self, digest: str) -> None:
         with self._lock:
             self._open.pop(digest, None)
+            self._sources.pop(digest, None)
         for suffix in ("json", "tiles"):
             (self._folder / f"{digest}.{suffix}").unlink(missing_ok=True)
+
+
+def _nipple_x(pyramid: TilePyramid) -> float | None:
+    display = pyramid.display
+    found = nipple_column(coarsest_greys(pyramid.tiles[: pyramid.ends[0]].tobytes(), display))
+    if found is None:
+        return None
+    return display.columns * (1 - found if display.mirrored else found)
