@@ -1,5 +1,7 @@
 """The reading room in a real browser: Debian's Chromium, its graphics card played by software."""
 
+import dataclasses
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -12,8 +14,12 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
+from mammoscope.explain import Occlusion
 from mammoscope.imaging import read_mammogram
+from mammoscope.inference import Detector
+from mammoscope.phantom import screening_study
 from mammoscope.review import DatasetStudies, ReadingRoom, ReviewService, SecondReader
+from mammoscope.review.heat_maps import HeatMaps
 from mammoscope.review.store import Progress, ProposedBox, SourceImage, SourceStudy, Verdict, schema
 from mammoscope.review.store.marks import Origin
 
@@ -53,6 +59,7 @@ def service(small_dataset: tuple[Path, Path], tmp_path_factory: pytest.TempPathF
     """A reading room with blind second readers, which the tests of this file share: each takes a study of its own."""
     folder = tmp_path_factory.mktemp("review")
     room = ReadingRoom(GrowingStudies(*small_dataset), folder, second_reader=SecondReader.BLIND, studies_ahead=0)
+    room.heat_maps = HeatMaps(folder / "maps", room.tiles.reader, occlusion=Occlusion(masks=20))
     with ReviewService(room, port=0) as service:
         service.room = room  # type: ignore[attr-defined]
         yield service
@@ -111,6 +118,36 @@ def _side(image: Any) -> tuple[Any, Any]:
     from mammoscope.imaging import Laterality, View
 
     return Laterality(image.laterality), View(image.view)
+
+
+@pytest.fixture(scope="module")
+def phantom(service: ReviewService, tmp_path_factory: pytest.TempPathFactory) -> int:
+    """A synthetic DICOM study as the shipped model sees it, with an earlier one of the same patient."""
+    room: ReadingRoom = service.room  # type: ignore[attr-defined]
+    files = screening_study(3, rows=1024, columns=832).save(tmp_path_factory.mktemp("phantom"))
+    detector, images = Detector(threads=1), []
+    for file in files:
+        mammogram = read_mammogram(file)
+        found = detector.read(mammogram, 0.1).findings
+        boxes = tuple(ProposedBox(Origin.MODEL, one.box.as_tuple(), one.label, one.score) for one in found)
+        images.append(SourceImage(file.stem, file, mammogram.laterality, mammogram.view, 1024, 832, boxes))
+    now = datetime.now(UTC)
+    earlier = tuple(dataclasses.replace(image, proposals=()) for image in images if image.key != "L_MLO")
+    room.store.put(
+        [
+            SourceStudy("phantom before", "Phantom", now, earlier, "1", taken_on="2024-03-01", scanner="Phantom"),
+            SourceStudy("phantom", "Phantom", now, tuple(images), "1", taken_on="2026-03-02", scanner="Phantom"),
+        ]
+    )
+    return room.store.worklist(search="phantom", sort="findings").rows[0].id
+
+
+def picture(page: Any, name: str) -> np.ndarray:
+    """What is on the screen; kept where the environment says, for the documentation."""
+    shot = page.screenshot()
+    if folder := os.environ.get("MAMMOSCOPE_PICTURES"):
+        Path(folder, f"{name}.png").write_bytes(shot)
+    return cv2.imdecode(np.frombuffer(shot, np.uint8), cv2.IMREAD_COLOR)
 
 
 def open_study(page: Any, service: ReviewService, study: int, more: str = "") -> None:
@@ -401,6 +438,128 @@ def test_three_thousand_boxes_are_drawn(enter: Callable[..., Any], service: Revi
     left = page.evaluate("mammoscope.views()[1].boxes.getFeatures().length")
     assert left == sum(box[4] >= 0.5 for box in many)
     assert f"{3000 - left} boxes below are not shown" in page.inner_text("#hidden-count")
+
+
+def test_a_study_is_looked_at_closely(enter: Callable[..., Any], service: ReviewService, phantom: int):
+    """Pairs, heat map, magnifier, measures, windows of the file, an earlier study, recall; with keys and the mouse."""
+    store = service.room.store  # type: ignore[attr-defined]
+    page = enter("Gina")
+    open_study(page, service, phantom)
+    kept = page.locator("img.preview").count()
+    right_cc, right_mlo = (
+        next(image for image in store.images(phantom) if image.key == key) for key in ("R_CC", "R_MLO")
+    )
+    [cc], [mlo] = (store.marks(phantom, "Gina")[image.id][1] for image in (right_cc, right_mlo))
+
+    # A box that is under the pointer, or chosen, lights its partner on the other view.
+    until(page, "mammoscope.state.pairs.length > 0")
+    lit = "mammoscope.views().map((view) => [...view.lit].join())"
+    middle = [(cc.box.x0 + cc.box.x1) / 2, (cc.box.y0 + cc.box.y1) / 2]
+    page.mouse.move(*place_of(page, 0, *middle))
+    until(page, f"{lit}.join() === '{cc.id},,{mlo.id},'")
+    page.mouse.move(*place_of(page, 3, 700, 100))
+    until(page, f"{lit}.join() === ',,,'")
+    page.keyboard.press("1")
+    page.keyboard.press("Tab")
+    until(page, f"{lit}.join() === '{cc.id},,{mlo.id},'")
+
+    # The size of the chosen box, and lengths, in millimetres.
+    spacing = 0.2344
+    width, height = (cc.box.x1 - cc.box.x0) * spacing, (cc.box.y1 - cc.box.y0) * spacing
+    assert page.inner_text("#size") == f"{width:.1f} × {height:.1f} mm"
+    page.click("#measure")
+    drag(page, place_of(page, 1, 300, 300), place_of(page, 1, 400, 300))
+    page.mouse.click(*place_of(page, 1, 100, 200))
+    page.mouse.click(*place_of(page, 1, 400, 600))
+    until(page, "/ mm$/.test(mammoscope.views()[1].lastMeasure)")
+    measured = float(page.evaluate("mammoscope.views()[1].lastMeasure").removesuffix(" mm"))
+    assert abs(measured - 500 * spacing) < 2
+    page.keyboard.press("1")
+    page.keyboard.press("Enter")
+    line = float(page.evaluate("mammoscope.views()[0].lastMeasure").removesuffix(" mm"))
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Shift+ArrowLeft")
+    longer = float(page.evaluate("mammoscope.views()[0].lastMeasure").removesuffix(" mm"))
+    resolution = page.evaluate("mammoscope.views()[0].map.getView().getResolution()")
+    assert abs(longer - line - 10 * resolution * spacing) < 0.2
+    page.keyboard.press("m")
+    assert page.evaluate("mammoscope.views()[0].lines.getFeatures().length") == 0
+
+    # The heat map of the chosen box lies over it, and is taken away again.
+    page.keyboard.press("1")
+    page.keyboard.press("Tab")
+    page.mouse.move(*place_of(page, 3, 700, 100))
+    before = picture(page, "review-pairs").astype(int)
+    page.keyboard.press("g")
+    page.wait_for_selector("#heat-says:has-text('needs to see')")
+    until(page, "mammoscope.views()[0].heat.getVisible()")
+    x, y = (round(v) for v in place_of(page, 0, *middle))
+
+    def reddened() -> float:
+        shot = picture(page, "review-heat").astype(int)
+        there = slice(y - 60, y + 60), slice(x - 60, x + 60)
+        return float((shot[there][..., 2] - shot[there][..., 0] - before[there][..., 2] + before[there][..., 0]).max())
+
+    wait_for(lambda: reddened() > 60)
+    page.click("#heat")
+    wait_for(lambda: reddened() < 5)
+    assert page.inner_text("#heat-says") == ""
+
+    # The magnifier shows what is under the pointer at twice its native pixels: by key, and while the wheel is held.
+    page.mouse.move(*place_of(page, 0, *middle))
+    page.keyboard.press("l")
+    until(page, "document.querySelectorAll('.magnifier canvas').length > 0")
+    seen = page.evaluate("mammoscope.views()[0].magnifier.map.getView().getCenter()")
+    assert np.abs(np.array(seen) - (middle[0], -middle[1])).max() < 4
+    wait_for(lambda: picture(page, "review-magnifier")[y - 100 : y + 100, x - 100 : x + 100].max() > 150)
+    page.keyboard.press("l")
+    assert page.locator(".magnifier").count() == 0
+    page.mouse.down(button="middle")
+    assert page.locator(".magnifier").count() == 1
+    page.mouse.up(button="middle")
+    assert page.locator(".magnifier").count() == 0
+
+    # The file's own windows, by the list and by key.
+    names = page.locator("#window option").all_inner_texts()
+    assert len(names) == len(page.evaluate("mammoscope.views()[0].display.curves")) > 1
+    page.select_option("#window", label=names[1])
+    assert page.evaluate("mammoscope.views().map((view) => view.window.curve)") == [1, 1, 1, 1]
+    page.keyboard.press("Escape")
+    for _ in names[1:]:
+        page.keyboard.press("v")
+    assert page.input_value("#window") == "0"
+
+    # The earlier study: the same view beside, then all of it in a row below.
+    page.keyboard.press("2")
+    page.keyboard.press("e")
+    until(page, "mammoscope.state.hanging === 'beside' && mammoscope.views().filter(Boolean).length === 2")
+    assert page.locator(".view .name").all_inner_texts() == ["L CC", "L CC 2024-03-01"]
+    page.click("button[data-key=q]")
+    until(page, "mammoscope.state.hanging === 'priors' && mammoscope.views().filter(Boolean).length === 7")
+    assert page.locator(".view .name").all_inner_texts()[3:] == [
+        "L MLO", "R CC 2024-03-01", "L CC 2024-03-01", "R MLO 2024-03-01", "no L MLO"
+    ]  # fmt: skip
+    edges = [place_of(page, 0, 832, 0)[0], place_of(page, 1, 0, 0)[0]]  # backs in
+    assert abs(edges[0] - edges[1]) < 12
+    wait_for(lambda: picture(page, "review-priors")[500:700, 0:200].max() > 60)
+    page.keyboard.press("q")
+    until(page, "mammoscope.state.hanging === 'four' && mammoscope.views().filter(Boolean).length === 4")
+
+    # Back to front: tiles are cut now, so the page brings a preview before its scripts.
+    answer = page.request.get(f"{service.url}/studies/{phantom}")
+    assert answer.text().count('class="preview"') == 4
+    assert kept <= 4
+    page.keyboard.press("r")
+    page.wait_for_url(lambda url: not url.endswith(f"/{phantom}"))
+    [read] = store.reads(phantom)
+    assert (read.reader, str(read.opinion)) == ("Gina", "recall")
+
+
+def wait_for(holds: Callable[[], bool], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
 
 
 def test_the_pages_have_no_serious_fault_for_those_who_see_or_move_otherwise(

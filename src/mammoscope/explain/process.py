@@ -117,6 +117,11 @@ class ExplainingProcess:
             for values, agreement in zip(maps, answer.fields["agreements"], strict=True)
         ]
 
+    @property
+    def process_id(self) -> int:
+        """The child process."""
+        return self._child.pid
+
     def close(self) -> None:
         """End the process."""
         self._child.kill()

@@ -10,7 +10,7 @@ import {boxesOf, by, currentView, displays, earlierImages, imageOf, images, stat
 /** @typedef {{chosen: () => void, picked: (mark: string|null) => void, moved: (image: number, mark: string, box: number[]) => void,
  *   drawn: (image: number, box: number[]) => void, over: (image: number, mark: string|null) => void, ended: () => void}} Told */
 
-const HANGING = ['RCC', 'LCC', 'RMLO', 'LMLO'];
+const HANGING = ['R CC', 'L CC', 'R MLO', 'L MLO'];
 
 /** @type {Told} */
 let told;
@@ -142,7 +142,7 @@ function placesOf(wanted, before) {
 
 /** The four views of a study; where it has none of them, its first images. @param {Image[]} all @returns {number[]} */
 function fourOf(all) {
-  const four = HANGING.map((view) => all.find((image) => `${image.laterality ?? ''}${image.view ?? ''}` === view)?.id ?? 0);
+  const four = HANGING.map((view) => all.find((image) => `${image.laterality} ${image.view}` === view)?.id ?? 0);
   return four.some(Boolean) ? four : HANGING.map((_, place) => all[place]?.id ?? 0);
 }
 
