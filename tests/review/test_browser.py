@@ -14,12 +14,14 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
+from mammoscope.datasets import load_dataset
 from mammoscope.explain import Occlusion
 from mammoscope.imaging import read_mammogram
 from mammoscope.inference import Detector
 from mammoscope.phantom import screening_study
 from mammoscope.review import DatasetStudies, ReadingRoom, ReviewService, SecondReader
 from mammoscope.review.heat_maps import HeatMaps
+from mammoscope.review.out import export_dataset
 from mammoscope.review.store import Progress, ProposedBox, SourceImage, SourceStudy, Verdict, schema
 from mammoscope.review.store.marks import Origin
 
@@ -142,12 +144,15 @@ def phantom(service: ReviewService, tmp_path_factory: pytest.TempPathFactory) ->
     return room.store.worklist(search="phantom", sort="findings").rows[0].id
 
 
-def picture(page: Any, name: str) -> np.ndarray:
-    """What is on the screen; kept where the environment says, for the documentation."""
-    shot = page.screenshot()
+def seen_on(page: Any) -> np.ndarray:
+    """What is on the screen, shape (rows, columns, 3), blue, green and red."""
+    return cv2.imdecode(np.frombuffer(page.screenshot(), np.uint8), cv2.IMREAD_COLOR)
+
+
+def picture(page: Any, name: str) -> None:
+    """Keep what is on the screen where the environment says, for the documentation."""
     if folder := os.environ.get("MAMMOSCOPE_PICTURES"):
-        Path(folder, f"{name}.png").write_bytes(shot)
-    return cv2.imdecode(np.frombuffer(shot, np.uint8), cv2.IMREAD_COLOR)
+        page.screenshot(path=str(Path(folder, f"{name}.png")))
 
 
 def open_study(page: Any, service: ReviewService, study: int, more: str = "") -> None:
@@ -344,8 +349,10 @@ def test_without_webgl_the_server_windows(enter: Callable[..., Any], service: Re
     assert marks(service, study, "Nora", 1)[0].verdict is Verdict.REJECTED
 
 
-def test_a_second_reader_is_blind_and_a_third_settles(enter: Callable[..., Any], service: ReviewService):
-    study = add_study(service, "twice")
+def test_a_second_reader_is_blind_a_third_settles_and_all_of_it_is_exported(
+    enter: Callable[..., Any], service: ReviewService, tmp_path: Path
+):
+    study = 3  # of the data set
     anna, bert = enter("Anna"), enter("Bert")
     open_study(anna, service, study)
     open_study(bert, service, study)  # both at once
@@ -363,7 +370,7 @@ def test_a_second_reader_is_blind_and_a_third_settles(enter: Callable[..., Any],
     cleo = enter("Cleo")
     open_study(cleo, service, study)
     assert "arbiter" in cleo.inner_text("#place")
-    assert "L CC: only Anna" in cleo.inner_text("#disagreements")
+    assert "R CC: only Anna" in cleo.inner_text("#disagreements")
     cleo.click("#differences button")
     cleo.keyboard.press("Tab")
     cleo.keyboard.press("k")
@@ -372,6 +379,12 @@ def test_a_second_reader_is_blind_and_a_third_settles(enter: Callable[..., Any],
     assert service.room.store.study(study).progress is Progress.SETTLED  # type: ignore[attr-defined]
     cleo.goto(f"{service.url}/figures")
     assert "were read twice" in cleo.inner_text("main")
+    room: ReadingRoom = service.room  # type: ignore[attr-defined]
+    exported = export_dataset(room.store, room.source.dataset, tmp_path / "validated")
+    assert exported.validated == 4  # the images of this study, by its arbiter's word
+    written = load_dataset(tmp_path / "validated")
+    images = [image for image in written if image.patient == room.store.study(study).patient]
+    assert sum(len(image.boxes) for image in images) == exported.boxes > 4
 
 
 def test_nothing_is_lost_with_the_connection_the_session_or_another_window(
@@ -424,6 +437,33 @@ def test_nothing_is_lost_with_the_connection_the_session_or_another_window(
     assert marks(service, study, "Lena", 1)[1].verdict is Verdict.ACCEPTED
 
 
+def test_an_image_that_is_broken_or_gone_is_told_and_the_others_are_read(
+    enter: Callable[..., Any], service: ReviewService, tmp_path: Path
+):
+    room: ReadingRoom = service.room  # type: ignore[attr-defined]
+    study = add_study(service, "broken")
+    whole = room.store.images(study)[1].path
+    broken, fleeting = tmp_path / "broken.png", tmp_path / "fleeting.png"
+    broken.write_bytes(whole.read_bytes()[:20000])
+    shutil.copy(whole, fleeting)
+    with room.store.database.writing() as connection:
+        for place, file in ((0, broken), (1, fleeting)):
+            this = schema.images.c.id == room.store.images(study)[place].id
+            connection.execute(sa.update(schema.images).where(this).values(path=str(file)))
+    page = enter("Bea")
+    open_study(page, service, study)
+    assert "damaged or cut" in page.inner_text(".view .trouble")
+    assert page.evaluate("mammoscope.views().filter(Boolean).length") == 3
+    fleeting.unlink()
+    page.keyboard.press("2")
+    page.keyboard.press("9")
+    page.wait_for_selector("#banner:has-text('L CC is no longer kept here')")
+    page.keyboard.press("Tab")
+    page.keyboard.press("x")
+    saved(page)
+    assert marks(service, study, "Bea", 1)[0].verdict is Verdict.REJECTED
+
+
 def test_three_thousand_boxes_are_drawn(enter: Callable[..., Any], service: ReviewService):
     rng = np.random.default_rng(2)
     many = [
@@ -468,9 +508,7 @@ def test_a_study_is_looked_at_closely(enter: Callable[..., Any], service: Review
     width, height = (cc.box.x1 - cc.box.x0) * spacing, (cc.box.y1 - cc.box.y0) * spacing
     assert page.inner_text("#size") == f"{width:.1f} × {height:.1f} mm"
     page.click("#measure")
-    drag(page, place_of(page, 1, 300, 300), place_of(page, 1, 400, 300))
-    page.mouse.click(*place_of(page, 1, 100, 200))
-    page.mouse.click(*place_of(page, 1, 400, 600))
+    drag(page, place_of(page, 1, 100, 200), place_of(page, 1, 400, 600))
     until(page, "/ mm$/.test(mammoscope.views()[1].lastMeasure)")
     measured = float(page.evaluate("mammoscope.views()[1].lastMeasure").removesuffix(" mm"))
     assert abs(measured - 500 * spacing) < 2
@@ -489,18 +527,19 @@ def test_a_study_is_looked_at_closely(enter: Callable[..., Any], service: Review
     page.keyboard.press("1")
     page.keyboard.press("Tab")
     page.mouse.move(*place_of(page, 3, 700, 100))
-    before = picture(page, "review-pairs").astype(int)
+    before = seen_on(page).astype(int)
     page.keyboard.press("g")
     page.wait_for_selector("#heat-says:has-text('needs to see')")
     until(page, "mammoscope.views()[0].heat.getVisible()")
     x, y = (round(v) for v in place_of(page, 0, *middle))
 
     def reddened() -> float:
-        shot = picture(page, "review-heat").astype(int)
+        shot = seen_on(page).astype(int)
         there = slice(y - 60, y + 60), slice(x - 60, x + 60)
         return float((shot[there][..., 2] - shot[there][..., 0] - before[there][..., 2] + before[there][..., 0]).max())
 
     wait_for(lambda: reddened() > 60)
+    picture(page, "review-heat")
     page.click("#heat")
     wait_for(lambda: reddened() < 5)
     assert page.inner_text("#heat-says") == ""
@@ -511,7 +550,8 @@ def test_a_study_is_looked_at_closely(enter: Callable[..., Any], service: Review
     until(page, "document.querySelectorAll('.magnifier canvas').length > 0")
     seen = page.evaluate("mammoscope.views()[0].magnifier.map.getView().getCenter()")
     assert np.abs(np.array(seen) - (middle[0], -middle[1])).max() < 4
-    wait_for(lambda: picture(page, "review-magnifier")[y - 100 : y + 100, x - 100 : x + 100].max() > 150)
+    wait_for(lambda: seen_on(page)[y - 90 : y + 90, x - 90 : x + 60].min() > 20)  # the breast fills it
+    picture(page, "review-magnifier")
     page.keyboard.press("l")
     assert page.locator(".magnifier").count() == 0
     page.mouse.down(button="middle")
@@ -541,9 +581,21 @@ def test_a_study_is_looked_at_closely(enter: Callable[..., Any], service: Review
     ]  # fmt: skip
     edges = [place_of(page, 0, 832, 0)[0], place_of(page, 1, 0, 0)[0]]  # backs in
     assert abs(edges[0] - edges[1]) < 12
-    wait_for(lambda: picture(page, "review-priors")[500:700, 0:200].max() > 60)
+    wait_for(lambda: seen_on(page)[500:700, 100:250].max() > 60)
+    picture(page, "review-priors")
     page.keyboard.press("q")
     until(page, "mammoscope.state.hanging === 'four' && mammoscope.views().filter(Boolean).length === 4")
+
+    # On an upright monitor of five megapixels the images have its whole width, and every button is on it.
+    page.set_viewport_size({"width": 2048, "height": 2560})
+    page.keyboard.press("0")
+    until(page, "mammoscope.views()[0].map.getSize()[0] > 1000")
+    box = page.locator("#views").bounding_box()
+    assert (box["width"], box["height"] > 1700) == (2048, True)
+    assert page.locator("#done").bounding_box()["y"] < 2560
+    wait_for(lambda: seen_on(page)[400:800, 700:1000].max() > 60)
+    picture(page, "review-portrait")
+    page.set_viewport_size({"width": 1280, "height": 800})
 
     # Back to front: tiles are cut now, so the page brings a preview before its scripts.
     answer = page.request.get(f"{service.url}/studies/{phantom}")
@@ -574,6 +626,8 @@ def test_the_pages_have_no_serious_fault_for_those_who_see_or_move_otherwise(
         page.goto(service.url + path)
         if path.startswith("/studies"):
             page.wait_for_selector("body[data-ready=yes]")
+            for key in ("2", "Tab", "m", "l"):  # what is chosen, a tool and the magnifier are on the page too
+                page.keyboard.press(key)
             assert "<script>alert(1)</script>" in page.inner_text("#patient")
         results = axe.Axe().run(page, options={"resultTypes": ["violations"]}).response
         found += [

@@ -17,7 +17,6 @@ export {default as Point} from 'ol/geom/Point.js';
 export {default as LineString} from 'ol/geom/LineString.js';
 export {default as PointerInteraction} from 'ol/interaction/Pointer.js';
 export {default as DragBox} from 'ol/interaction/DragBox.js';
-export {default as Draw} from 'ol/interaction/Draw.js';
 export {default as DragPan} from 'ol/interaction/DragPan.js';
 export {default as MouseWheelZoom} from 'ol/interaction/MouseWheelZoom.js';
 export {Style, Stroke, Fill, Text} from 'ol/style.js';

@@ -202,6 +202,7 @@ async function show(id, place) {
       windowed: (dx, dy) => dragWindow(dx, dy),
       value: (text) => { by('value').textContent = text; },
       over: (mark) => told.over(id, mark),
+      lost: (status, sentence) => (status === 401 ? told.ended() : tell(sentence)),
     }, commonScale(display, map));
     view.watchClicks();
     view.editable = images.has(id);

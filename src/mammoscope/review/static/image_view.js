@@ -2,7 +2,7 @@
 /** One mammogram on the screen: 16-bit tiles windowed on the graphics card, boxes, and the mouse. */
 
 import {
-  DataTileSource, DragBox, DragPan, Draw, Feature, Fill, ImageLayer, ImageStaticSource, LineString, Map as OlMap, MouseWheelZoom, Point,
+  DataTileSource, DragBox, DragPan, Feature, Fill, ImageLayer, ImageStaticSource, LineString, Map as OlMap, MouseWheelZoom, Point,
   PointerInteraction, Projection, Stroke, Style, Text, TileGrid, TileImageSource, TileLayer, VectorLayer, VectorSource, View, WebGLTileLayer, fromExtent,
 } from './vendor/openlayers.js';
 import {Magnifier} from './magnifier.js';
@@ -18,6 +18,7 @@ import {Magnifier} from './magnifier.js';
 const EDGE_PX = 8;
 const SMALLEST_BOX_PX = 3;
 const MOST_LABELLED = 100;
+const RETRY_MS = 2000;
 
 export const hasWebGL = (() => {
   if (new URLSearchParams(location.search).get('webgl') === 'off') return false;
@@ -33,7 +34,7 @@ export class ImageView {
    * @param {Display} display
    * @param {{chosen: () => void, picked: (mark: string|null) => void, moved: (mark: string, box: number[]) => void,
    *   drawn: (box: number[]) => void, windowed: (dx: number, dy: number) => void, value: (text: string) => void,
-   *   over: (mark: string|null) => void}} told
+   *   over: (mark: string|null) => void, lost: (status: number, sentence: string) => void}} told
    * @param {number} resolution pixels of the image on one of the screen
    */
   constructor(element, image, display, told, resolution) {
@@ -96,9 +97,8 @@ export class ImageView {
       if (box[2] - box[0] >= SMALLEST_BOX_PX && box[3] - box[1] >= SMALLEST_BOX_PX) told.drawn(box);
     });
     map.addInteraction(this.drawing);
-    this.measuring = new Draw({type: 'LineString', maxPoints: 2, source: undefined});
+    this.measuring = this.measureDrag();
     this.measuring.setActive(false);
-    this.measuring.on('drawend', (/** @type {any} */ event) => this.measured(event.feature));
     map.addInteraction(this.measuring);
     element.addEventListener('contextmenu', (event) => event.preventDefault());
     element.addEventListener('pointerdown', () => told.chosen(), true);
@@ -121,11 +121,25 @@ export class ImageView {
     return new DataTileSource({
       bandCount: 1, interpolate: true, wrapX: false, transition: 0, tileGrid: this.grid, projection: this.projection, tileSize: display.tile,
       loader: async (/** @type {number} */ level, /** @type {number} */ column, /** @type {number} */ row, /** @type {{signal?: AbortSignal}} */ how) => {
-        const response = await fetch(this.tileUrl(level, column, row), {credentials: 'same-origin', signal: how?.signal});
-        if (!response.ok) throw new Error(`tile ${response.status}`);
-        return valuesOf(new Uint8Array(await response.arrayBuffer()));
+        return valuesOf(await this.tileBytes(this.tileUrl(level, column, row), how?.signal));
       },
     });
+  }
+
+  /** Asked for again while the server cannot be reached; whoever reads is told why a part of the image is missing.
+   * @param {string} url @param {AbortSignal|undefined} signal */
+  async tileBytes(url, signal) {
+    for (;;) {
+      const response = await fetch(url, {credentials: 'same-origin', signal}).catch(() => null);
+      if (response?.ok) return new Uint8Array(await response.arrayBuffer());
+      if (signal?.aborted) throw new Error('no longer needed');
+      if (response && response.status < 500) {
+        const {detail} = await response.json().catch(() => ({}));
+        this.told.lost(response.status, detail ?? `A part of ${this.image.name} cannot be loaded: load the study again.`);
+        throw new Error(`tile ${response.status}`);
+      }
+      await new Promise((done) => setTimeout(done, RETRY_MS));
+    }
   }
 
   /** Without WebGL the server windows, and each window is another picture. */
@@ -333,6 +347,26 @@ export class ImageView {
     feature.set('length', this.lastMeasure);
     if (!this.lines.hasFeature(feature)) this.lines.addFeature(feature);
     this.told.value(`${this.image.name}  ${this.lastMeasure}`);
+  }
+
+  /** A line from where the button is pressed to where it is let go. */
+  measureDrag() {
+    /** @type {Feature<LineString>|null} */
+    let line = null;
+    return new PointerInteraction({
+      handleDownEvent: (/** @type {any} */ event) => {
+        if (event.originalEvent.button !== 0) return false;
+        line = new Feature(new LineString([event.coordinate, event.coordinate]));
+        return true;
+      },
+      handleDragEvent: (/** @type {any} */ event) => {
+        const drawn = line?.getGeometry();
+        if (!line || !drawn) return;
+        drawn.setCoordinates([drawn.getFirstCoordinate(), event.coordinate]);
+        this.measured(line);
+      },
+      stopDown: () => true,
+    });
   }
 
   /** A line by keys: put in the middle of the view, then its end, or its beginning, is moved. */
