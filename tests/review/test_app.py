@@ -65,6 +65,33 @@ def test_the_server_windows_as_the_card_does(room: ReadingRoom):
     assert np.abs(shown[:, :480] - expected).max() <= 0.51
 
 
+def test_where_the_model_was_wrong_is_shown_the_worst_first(room: ReadingRoom):
+    anna, bert = logged_in(room), logged_in(room, "Bert")
+    marks = {image: found[1] for image, found in room.store.marks(1, "Anna").items()}
+    image = next(image for image, found in marks.items() if len(found) == 2)
+    box = [101, 401, 181, 471]
+    for number, client in enumerate((anna, bert)):
+        drawn = action("draw", f"d{number:032x}", token=f"{number:032x}", box=box, label="Mass")
+        rejected = action("reject", marks[image][1].id, token=f"{number + 9:032x}", expected=1)
+        for one in (drawn, rejected):
+            assert client.post(f"/api/images/{image}/actions", json=one).status_code == 200
+        assert client.post("/api/studies/1/read", json={"state": "done"}).status_code == 200
+    page = anna.get("/patches").text
+    misses, _, alarms = page.partition("False alarms")
+    query = "x0=101.0&amp;y0=401.0&amp;x1=181.0&amp;y1=471.0"
+    assert f"/api/images/{image}/patch?{query}" in misses
+    assert alarms.count("/patch?") == 1
+    assert "30 %" in alarms
+    picture = anna.get(f"/api/images/{image}/patch?{query.replace('&amp;', '&')}")
+    shown = cv2.imdecode(np.frombuffer(picture.content, np.uint8), cv2.IMREAD_UNCHANGED)
+    assert shown.shape == (140, 160)
+    pixels = read_mammogram(room.store.image(image).path).pixels[366:506, 61:221].astype(float)
+    assert np.abs(shown - pixels / 257).mean() < 4
+    assert anna.get(f"/api/images/{image}/patch?x0=9000&y0=9000&x1=9001&y1=9001").status_code == 404
+    assert anna.get(f"/api/images/{image}/patch?x0=9&y0=9&x1=9&y1=9").status_code == 400
+    assert "PatchesViewed" in [line["event"] for line in room.audit_lines()]
+
+
 def test_nobody_gets_anything_without_logging_in(room: ReadingRoom):
     client = client_of(room)
     for path in ("/", "/worklist", "/studies/1", "/figures", "/audit", "/next"):

@@ -28,6 +28,8 @@ from mammoscope.review.store.marks import Origin
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = pytest.mark.slow
 
+PICTURES = os.environ.get("MAMMOSCOPE_PICTURES")
+"""Folder for the documentation's pictures (docs/images), which these tests make where it is named."""
 ARGUMENTS = ("--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
 NO_WEBGL = """
 const real = HTMLCanvasElement.prototype.getContext;
@@ -61,7 +63,8 @@ def service(small_dataset: tuple[Path, Path], tmp_path_factory: pytest.TempPathF
     """A reading room with blind second readers, which the tests of this file share: each takes a study of its own."""
     folder = tmp_path_factory.mktemp("review")
     room = ReadingRoom(GrowingStudies(*small_dataset), folder, second_reader=SecondReader.BLIND, studies_ahead=0)
-    room.heat_maps = HeatMaps(folder / "maps", room.tiles.reader, occlusion=Occlusion(masks=20))
+    masks = 600 if PICTURES else 20
+    room.heat_maps = HeatMaps(folder / "maps", room.tiles.reader, occlusion=Occlusion(masks=masks))
     with ReviewService(room, port=0) as service:
         service.room = room  # type: ignore[attr-defined]
         yield service
@@ -151,8 +154,8 @@ def seen_on(page: Any) -> np.ndarray:
 
 def picture(page: Any, name: str) -> None:
     """Keep what is on the screen where the environment says, for the documentation."""
-    if folder := os.environ.get("MAMMOSCOPE_PICTURES"):
-        page.screenshot(path=str(Path(folder, f"{name}.png")))
+    if PICTURES:
+        page.screenshot(path=str(Path(PICTURES, f"{name}.png")))
 
 
 def open_study(page: Any, service: ReviewService, study: int, more: str = "") -> None:
@@ -484,6 +487,8 @@ def test_a_study_is_looked_at_closely(enter: Callable[..., Any], service: Review
     """Pairs, heat map, magnifier, measures, windows of the file, an earlier study, recall; with keys and the mouse."""
     store = service.room.store  # type: ignore[attr-defined]
     page = enter("Gina")
+    page.wait_for_selector(".worklist")
+    picture(page, "review-worklist")
     open_study(page, service, phantom)
     kept = page.locator("img.preview").count()
     right_cc, right_mlo = (
@@ -502,6 +507,12 @@ def test_a_study_is_looked_at_closely(enter: Callable[..., Any], service: Review
     page.keyboard.press("1")
     page.keyboard.press("Tab")
     until(page, f"{lit}.join() === '{cc.id},,{mlo.id},'")
+
+    page.keyboard.press("a")
+    saved(page)
+    picture(page, "review")
+    page.keyboard.press("z")
+    saved(page)
 
     # The size of the chosen box, and lengths, in millimetres.
     spacing = 0.2344
@@ -529,7 +540,7 @@ def test_a_study_is_looked_at_closely(enter: Callable[..., Any], service: Review
     page.mouse.move(*place_of(page, 3, 700, 100))
     before = seen_on(page).astype(int)
     page.keyboard.press("g")
-    page.wait_for_selector("#heat-says:has-text('needs to see')")
+    until(page, "/needs to see/.test(document.querySelector('#heat-says').textContent)", 600)
     until(page, "mammoscope.views()[0].heat.getVisible()")
     x, y = (round(v) for v in place_of(page, 0, *middle))
 
@@ -622,7 +633,7 @@ def test_the_pages_have_no_serious_fault_for_those_who_see_or_move_otherwise(
     page = enter("Axel")
     found = []
     # axe is a script of ours for once: the policy that forbids others is tried in every other test.
-    for path in ("/login", "/worklist", f"/studies/{study}", "/figures", "/audit"):
+    for path in ("/login", "/worklist", f"/studies/{study}", "/figures", "/patches", "/audit"):
         page.goto(service.url + path)
         if path.startswith("/studies"):
             page.wait_for_selector("body[data-ready=yes]")

@@ -5,8 +5,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from mammoscope.findings import Box
 from mammoscope.review.access import Changing, LoggedIn, Room
-from mammoscope.review.errors import NotFoundError
+from mammoscope.review.errors import NotFoundError, ReviewError
 from mammoscope.review.heat_maps import Stage
 from mammoscope.review.study_view import display_facts
 from mammoscope.review.tiles import picture_of
@@ -15,6 +16,8 @@ router = APIRouter(prefix="/api/images", tags=["images"])
 
 Number = Annotated[int, Path(ge=1, le=2**53)]
 Coordinate = Annotated[int, Path(ge=0, le=2**20)]
+
+Edge = Annotated[float, Query(ge=-1e6, le=1e6, allow_inf_nan=False)]
 
 MARK = r"^(p[0-9]{1,15}|d[0-9a-f]{32})$"
 """What a box is called."""
@@ -38,6 +41,18 @@ def preview(image: Number, room: Room, _: LoggedIn) -> Response:
     if pyramid is None:
         raise NotFoundError("the image is not cut into tiles yet.")
     return Response(room.tiles.preview(pyramid), media_type="image/jpeg", headers={"Cache-Control": _KEPT})
+
+
+@router.get("/{image}/patch", response_class=Response)
+def patch(image: Number, room: Room, _: LoggedIn, x0: Edge, y0: Edge, x1: Edge, y1: Edge) -> Response:
+    """A box with as much again around it, as a small JPEG."""
+    there = room.store.image(image)
+    try:
+        box = Box(x0, y0, x1, y1)
+    except ValueError:
+        raise ReviewError("a box needs a width and a height.") from None
+    content = room.tiles.patch(room.pyramid(there), box)
+    return Response(content, media_type="image/jpeg", headers={"Cache-Control": _KEPT})
 
 
 class HeatMapRequest(BaseModel):

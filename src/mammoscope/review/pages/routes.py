@@ -11,6 +11,7 @@ from mammoscope.review.accounts import Role, Session
 from mammoscope.review.errors import ForbiddenError, ReviewError
 from mammoscope.review.figures import site_figures
 from mammoscope.review.pages.rendering import page
+from mammoscope.review.patches import worst
 from mammoscope.review.store import Progress
 from mammoscope.review.study_view import display_facts, four_views, opened
 
@@ -90,6 +91,15 @@ def figures(room: Room, session: LoggedIn) -> Response:
     """How the detector does here, and how readers agree."""
     values = {"agreement": room.store.agreement(), "figures": site_figures(room.store)}
     return HTMLResponse(page("figures.html", **_frame(room, session), **values))
+
+
+@router.get("/patches")
+def patches(room: Room, session: LoggedIn) -> Response:
+    """Where the model was wrong, the worst first; whose images were shown is noted."""
+    misses, alarms = worst(room)
+    if keys := sorted({patch.key for patch in (*misses, *alarms)}):
+        room.note("PatchesViewed", session.user.name, images=keys)
+    return HTMLResponse(page("patches.html", **_frame(room, session), misses=misses, alarms=alarms))
 
 
 @router.get("/audit")

@@ -3,15 +3,19 @@
 import contextlib
 import hashlib
 import json
+import math
 import os
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import structlog
 
+from mammoscope.findings import Box
 from mammoscope.imaging import (
+    TILE,
     Display,
     Laterality,
     MammogramError,
@@ -19,10 +23,14 @@ from mammoscope.imaging import (
     TilePyramid,
     attributes,
     tile_number,
+    unpacked,
 )
 from mammoscope.results.view_matching import is_whole_breast, nipple_column
 from mammoscope.review.errors import NotFoundError
-from mammoscope.review.tiles.windowing import coarsest_greys, preview_of
+from mammoscope.review.tiles.windowing import coarsest_greys, first_greys, preview_of
+
+PATCH_SIDE = 320
+"""Pixels of the longer side of a patch, at most."""
 
 MOST_OPEN = 200
 """Pyramids of which the table of contents is kept in memory."""
@@ -165,6 +173,44 @@ class TileCache:
             If it is no longer there.
         """
         return preview_of(coarsest_greys(self.tile(pyramid, 0, 0, 0), pyramid.display))
+
+    def patch(self, pyramid: StoredPyramid, box: Box) -> bytes:
+        """A box with half its size around it on each side, as it hangs, by the first curve: a small picture (JPEG).
+
+        Raises
+        ------
+        NotFoundError
+            If it lies outside of the image, or the image is no longer there.
+        """
+        display = pyramid.display
+        grown = Box(
+            box.x0 - box.width / 2, box.y0 - box.height / 2, box.x1 + box.width / 2, box.y1 + box.height / 2
+        ).clipped(display.rows, display.columns)
+        if grown is None:
+            raise NotFoundError("that box lies outside of the image.")
+        finest = len(display.levels) - 1
+        level = max(0, finest - max(0, math.ceil(math.log2(max(grown.width, grown.height) / PATCH_SIDE))))
+        scale = 2 ** (finest - level)
+        x = sorted(display.columns - edge if display.mirrored else edge for edge in (grown.x0, grown.x1))
+        y = sorted(display.rows - edge if display.upside_down else edge for edge in (grown.y0, grown.y1))
+        rows, columns = display.levels[level]
+        left, top = min(int(x[0] / scale), columns - 1), min(int(y[0] / scale), rows - 1)
+        right, bottom = (
+            min(max(math.ceil(x[1] / scale), left + 1), columns),
+            min(max(math.ceil(y[1] / scale), top + 1), rows),
+        )
+        shown = [
+            np.hstack(
+                [
+                    unpacked(self.tile(pyramid, level, column, row))
+                    for column in range(left // TILE, (right - 1) // TILE + 1)
+                ]
+            )
+            for row in range(top // TILE, (bottom - 1) // TILE + 1)
+        ]
+        down, across = top // TILE * TILE, left // TILE * TILE
+        values = np.vstack(shown)[top - down : bottom - down, left - across : right - across]
+        return preview_of(first_greys(values, display))
 
     def _cut_once(self, path: Path, name: str, laterality: Laterality | None) -> StoredPyramid:
         digest = self._digest(path, name, laterality)

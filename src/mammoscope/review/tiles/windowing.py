@@ -32,6 +32,15 @@ def picture_of(
     return png.tobytes()
 
 
+def first_greys(values: NDArray[np.uint16], display: Display) -> NDArray[np.uint16]:
+    """Values of tiles in the greys of an image's first curve: ``uint16``, 0 is black, 65535 white."""
+    curve = display.curves[0]
+    table = np.rint(WHITE * np.interp(np.arange(1 << 16), curve.values, curve.greys)).astype(np.uint16)
+    if display.padding is not None:
+        table[display.padding[0] : display.padding[1] + 1] = 0
+    return np.asarray(table[values])
+
+
 def coarsest_greys(tile: bytes, display: Display) -> NDArray[np.uint16]:
     """The coarsest level of an image as it hangs, in the greys of its first curve.
 
@@ -46,11 +55,7 @@ def coarsest_greys(tile: bytes, display: Display) -> NDArray[np.uint16]:
         ``uint16``, shape of the level; 0 is black, 65535 white.
     """
     rows, columns = display.levels[0]
-    curve = display.curves[0]
-    table = np.rint(WHITE * np.interp(np.arange(1 << 16), curve.values, curve.greys)).astype(np.uint16)
-    if display.padding is not None:
-        table[display.padding[0] : display.padding[1] + 1] = 0
-    return np.asarray(table[unpacked(tile)[:rows, :columns]])
+    return first_greys(unpacked(tile)[:rows, :columns], display)
 
 
 def preview_of(greys: NDArray[np.uint16]) -> bytes:
