@@ -8,8 +8,7 @@ import os
 import time
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import cv2
 import numpy as np
@@ -21,6 +20,7 @@ from mammoscope.explain.heat_map import ExplainError, HeatMap
 from mammoscope.findings import Box, Finding
 from mammoscope.imaging import Placement, PreparedImage
 from mammoscope.inference import Bundle, BundleError, BundleMetadata
+from mammoscope.lifecycle import Closing
 from mammoscope.subprocesses import (
     Child,
     ChildDiedError,
@@ -45,7 +45,7 @@ LONGEST_STEP_SECONDS = 300.0
 LOWEST_PRIORITY = 19
 
 
-class ExplainingProcess:
+class ExplainingProcess(Closing):
     """A bundle in a child process of the lowest priority and one thread.
 
     Parameters
@@ -125,14 +125,6 @@ class ExplainingProcess:
     def close(self) -> None:
         """End the process."""
         self._child.kill()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _ask(self, fields: dict[str, Any], arrays: dict[str, NDArray[Any]] | None = None) -> Message:
         try:

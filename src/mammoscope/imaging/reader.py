@@ -9,17 +9,16 @@ import contextlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import cv2
 import numpy as np
-import structlog
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydicom import Dataset
 from pydicom.uid import UID
 
+from mammoscope.errors import where_raised
 from mammoscope.imaging.dicom import (
     MOST_HEADER_BYTES,
     DicomFile,
@@ -55,7 +54,7 @@ from mammoscope.imaging.preprocessing import (
 )
 from mammoscope.imaging.pyramid import Display, TilePyramid, tile_count, tile_pyramid, turned
 from mammoscope.imaging.raster import read_picture
-from mammoscope.logging import where_raised
+from mammoscope.lifecycle import Closing
 from mammoscope.subprocesses import (
     Child,
     ChildDiedError,
@@ -80,8 +79,6 @@ MOST_DISPLAY_CHARACTERS = 256 * 1024
 LONGEST_SENTENCE = 600
 
 _Pixels = TypeVar("_Pixels", bound=np.generic)
-
-log = structlog.get_logger(__name__)
 
 
 class MammogramRefusedError(MammogramError):
@@ -117,7 +114,7 @@ class DecoderLostError(MammogramError):
         self.killed = killed
 
 
-class MammogramReader:
+class MammogramReader(Closing):
     """Reads mammograms in child processes, which it keeps for the next one and replaces when they die.
 
     Whole files are read in the child: parsing, decoding and display, compressed or not, DICOM and pictures alike. That
@@ -323,14 +320,6 @@ class MammogramReader:
         """End the child processes."""
         self._pool.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
 
 def read_mammogram(path: Path | str, *, name: str | None = None) -> Mammogram:
     """Read one mammogram with a reader that the whole program shares.
@@ -418,7 +407,7 @@ class _Answer:
         except (ValidationError, ValueError) as error:
             raise _unbelievable(name) from error
         if fields.where:
-            log.warning("image not decoded", image=name, error=_printable(fields.where))
+            _note_not_decoded(name, _printable(fields.where))
         if fields.unavailable:
             raise MammogramUnavailableError(_printable(fields.problem or "the file cannot be opened."))
         try:
@@ -494,6 +483,12 @@ def _decoder() -> Child:
 
 _shared_reader = MammogramReader()
 atexit.register(_shared_reader.close)
+
+
+def _note_not_decoded(name: str, error: str) -> None:
+    import structlog  # which the decoding process has no use for and would start the slower
+
+    structlog.get_logger(__name__).warning("image not decoded", image=name, error=error)
 
 
 # In the child process ---------------------------------------------------------------------------------------------

@@ -7,8 +7,7 @@ output: boxes, scores and labels as arrays.
 import os
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,6 +18,7 @@ from mammoscope.findings import Algorithm, Reading
 from mammoscope.imaging import Mammogram, Preprocessing, ReducedMammogram
 from mammoscope.inference.bundle import Bundle, BundleError, BundleMetadata
 from mammoscope.inference.detector import ModelError, findings_of, network_input, reading_at
+from mammoscope.lifecycle import Closing
 from mammoscope.subprocesses import (
     Child,
     ChildDiedError,
@@ -60,7 +60,7 @@ class ModelLostError(ModelError):
         self.killed = killed
 
 
-class ModelPool:
+class ModelPool(Closing):
     """A `mammoscope.reading.MammogramDetector` that runs a bundle in child processes.
 
     A process that crashes or hangs ends the try of the one mammogram that it had; it is replaced, the others continue.
@@ -178,14 +178,6 @@ class ModelPool:
     def close(self) -> None:
         """End the processes."""
         self._pool.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _start(self) -> Child:
         try:

@@ -23,6 +23,7 @@ from mammoscope.errors import MammoscopeError
 from mammoscope.explain import ExplainingProcess, HeatMap, Occlusion
 from mammoscope.findings import Box, Finding
 from mammoscope.imaging import Display, MammogramError, MammogramReader
+from mammoscope.lifecycle import Closing
 from mammoscope.logging import where_raised
 from mammoscope.review.errors import NotFoundError, ReviewError
 
@@ -95,7 +96,7 @@ class Asked:
     label: str
 
 
-class HeatMaps:
+class HeatMaps(Closing):
     """Makes and keeps maps in a folder. Safe to use from several threads.
 
     Parameters

@@ -5,13 +5,14 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from mammoscope.errors import MammoscopeError
 from mammoscope.imaging import Laterality
+from mammoscope.lifecycle import Running
 from mammoscope.logging import where_raised
 from mammoscope.node.audit.trail import AuditTrail
 from mammoscope.review.accounts import Accounts
@@ -33,7 +34,7 @@ Send = Callable[[StudyRow, str], str]
 """Sends what a study's readers came to (study, who asks), and gives one sentence that says so."""
 
 
-class ReadingRoom:
+class ReadingRoom(Running):
     """A source's studies, what readers say of them, and who may.
 
     Parameters
@@ -121,13 +122,6 @@ class ReadingRoom:
         self.heat_maps.close()
         self.tiles.close()
         self.store.close()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
 
     def sync(self) -> None:
         """Take over what changed in the source, and forget the tiles of images that it keeps no longer."""
