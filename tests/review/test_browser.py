@@ -63,7 +63,7 @@ def service(small_dataset: tuple[Path, Path], tmp_path_factory: pytest.TempPathF
     """A reading room with blind second readers, which the tests of this file share: each takes a study of its own."""
     folder = tmp_path_factory.mktemp("review")
     room = ReadingRoom(GrowingStudies(*small_dataset), folder, second_reader=SecondReader.BLIND, studies_ahead=0)
-    masks = 600 if PICTURES else 20
+    masks = 200 if PICTURES else 20
     room.heat_maps = HeatMaps(folder / "maps", room.tiles.reader, occlusion=Occlusion(masks=masks))
     with ReviewService(room, port=0) as service:
         service.room = room  # type: ignore[attr-defined]
