@@ -1,4 +1,5 @@
-# make demo     a synthetic study through the whole way, in under three minutes (installs the core only, no torch)
+# make demo     a synthetic study through the whole way, in under three minutes (installs the core only, no torch);
+#               make demo ARGS=--review leaves the node running and names the address of its reading room
 # make quick    the tests that matter for most changes, in under 90 seconds
 # make test     every check: import contracts, ruff, mypy, pytest (installs what it needs)
 # make lint     the checks without the tests
@@ -35,7 +36,8 @@ export PYTHONDONTWRITEBYTECODE =
 .PHONY: demo quick test lint docs dist licences lock oldest newest mutants bench clean
 
 demo: $(CORE)
-	$(VENV)/bin/mammoscope demo --out demo-output
+	$(if $(and $(filter --review,$(ARGS)),$(filter %/.core,$(CORE))),$(LOCKED) --requirement requirements/review.txt)
+	$(VENV)/bin/mammoscope demo --out demo-output $(ARGS)
 
 quick: $(VENV)/.dev
 	$(PYTEST) -m 'not slow'

@@ -1,9 +1,12 @@
 """What the demo judges by, and the demo itself from end to end."""
 
+import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 from pydicom import dcmread
 
@@ -74,14 +77,41 @@ def test_the_marks_are_those_that_the_report_was_made_of(tmp_path: Path):
     assert not is_complete([dataset for dataset in objects if dataset.Modality != "SR"])
 
 
-def test_the_demo_goes_the_whole_way(tmp_path: Path):
+def test_the_demo_goes_the_whole_way_and_shows_the_study_until_it_is_interrupted(tmp_path: Path):
     out = tmp_path / "shown"
-    command = [sys.executable, "-m", "mammoscope", "demo", "--out", str(out), "--seed", "2", "--masses", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "mammoscope",
+        "demo",
+        "--out",
+        str(out),
+        "--seed",
+        "2",
+        "--masses",
+        "1",
+        "--review",
+    ]
 
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=170)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as demo:
+        try:
+            lines = []
+            for line in demo.stdout:
+                lines.append(line)
+                if "The reading room is at " in line:
+                    break
+            said = "".join(lines)
+            url = re.search(r"The reading room is at (\S+) until Ctrl-C", said)
+            assert url, said
+            with httpx.Client(base_url=url[1], follow_redirects=True, timeout=60) as reader:
+                assert "PHANTOM-2" in reader.post("/login", data={"name": "Anna", "to": "/worklist"}).text
+        finally:
+            demo.send_signal(signal.SIGINT)
+        said += demo.communicate(timeout=60)[0]
 
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    assert "of 2 views of a mass found" in done.stdout
+    assert demo.returncode == 0, said
+    assert "of 2 views of a mass found" in said
+    assert "Closed." in said
     assert {"R-CC.png", "L-CC.png", "R-MLO.png", "L-MLO.png", "study.png"} == {
         p.name for p in (out / "pictures").iterdir()
     }

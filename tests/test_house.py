@@ -150,7 +150,8 @@ def test_locks_hold_hashes_no_addresses_and_what_pyproject_asks_for(root: Path):
     asked = tomllib.loads((root / "pyproject.toml").read_text())["project"]
     core = [Requirement(text) for text in asked["dependencies"]]
     extras = [Requirement(text) for texts in asked["optional-dependencies"].values() for text in texts]
-    for file, wanted in (("core.txt", core), ("dev.txt", [*core, *extras])):
+    review = [Requirement(text) for text in asked["optional-dependencies"]["review"]]
+    for file, wanted in (("core.txt", core), ("review.txt", [*core, *review]), ("dev.txt", [*core, *extras])):
         text = (root / "requirements" / file).read_text()
         assert "://" not in text
         entries = re.split(r"\n(?=[A-Za-z0-9])", text)[1:]

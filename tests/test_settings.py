@@ -13,6 +13,7 @@ from mammoscope.settings import (
 )
 
 DESTINATION = '[[destinations]]\nname = "pacs"\nae_title = "ORTHANC"\nhost = "127.0.0.1"\nport = 4242\n'
+OPENID = '[openid]\nissuer = "https://login.example"\nclient_id = "us"\nroles = { doctors = "reader" }\n'
 TLS = '[tls]\ncertificate = "a.crt"\nkey = "a.key"\ntrusted = "b.crt"\n'
 
 
@@ -204,6 +205,7 @@ WEB_PEER = '[[destinations]]\nname = "w"\ntransport = "dicomweb"\nurl = "https:/
         f'node = "{SECRET}"\n{DESTINATION}',
         f'sources = "{SECRET}"\n{DESTINATION}',
         f'{DESTINATION}[audit]\nsyslog = "tcp://node:{SECRET}@host:601"\n',
+        f'{DESTINATION}{OPENID}client_secret = ["{SECRET}"]\n',
     ],
 )
 def test_no_message_holds_a_secret(tmp_path: Path, text: str) -> None:
@@ -245,6 +247,12 @@ def test_no_message_about_the_environment_holds_a_secret(
             f"[node]\nplain = false\n{DESTINATION}{TLS}listen = false\n",
             "without the section [tls] leaves nothing to listen on",
         ),
+        (f"{DESTINATION}{OPENID}", "[openid] is how readers log in to the reading room: it needs the section [review]"),
+        (
+            f"{DESTINATION}[review]\n{OPENID.replace('https', 'http')}",
+            "issuer is https, but for a provider on this machine",
+        ),
+        (f"{DESTINATION}[review]\n{OPENID.replace('reader', 'king')}", "in [openid]"),
         (f"{WEB_PEER}commitment = true\n", "commitment = true needs a peer spoken to by dimse"),
         (f"{WEB_PEER.replace('https', 'http')}tls = true\n{TLS}", "tls = true needs a url that begins with https://"),
     ],

@@ -1,4 +1,4 @@
-"""Write requirements/core.txt, dev.txt and build.txt: the versions that are tested, each file of each with its hash.
+"""Write requirements/core.txt, review.txt, dev.txt and build.txt: the versions that are tested, with hashes.
 
 Without ``--upgrade`` the versions that are locked stay where pyproject.toml allows them, and only what is new is added.
 No configuration of this machine gets in: neither the address of a registry nor files that lie here only.
@@ -36,14 +36,16 @@ def compile_lock(name: str, *arguments: str, upgrade: bool) -> None:
 
 
 def main() -> None:
-    """Write the three files."""
+    """Write the four files."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--upgrade", action="store_true", help="take the newest versions")
     upgrade = parser.parse_args().upgrade
     FOLDER.mkdir(exist_ok=True)
     compile_lock("core", "pyproject.toml", upgrade=upgrade)
     within_core = "--constraints", "requirements/core.txt"
-    compile_lock("dev", "pyproject.toml", "--all-extras", *within_core, upgrade=upgrade)
+    compile_lock("review", "pyproject.toml", "--extra", "review", *within_core, upgrade=upgrade)
+    within_review = "--constraints", "requirements/review.txt"
+    compile_lock("dev", "pyproject.toml", "--all-extras", *within_review, upgrade=upgrade)
     compile_lock("build", "--group", "build", "--constraints", "requirements/dev.txt", upgrade=upgrade)
 
 

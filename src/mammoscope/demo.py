@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -56,8 +57,30 @@ class Match:
     finding: Finding | None
 
 
-def read_over_dicom(images: Sequence[Path], out: Path) -> list[Dataset]:
-    """Send a study to a node of its own and return what a PACS then received.
+@dataclass(frozen=True, slots=True)
+class DemoRun:
+    """A node that has read the study.
+
+    Parameters
+    ----------
+    objects
+        What the PACS received.
+    reading_room
+        Where the node shows the study in a browser; ``None`` where it was not asked to.
+    """
+
+    objects: list[Dataset]
+    reading_room: str | None
+    _node: "subprocess.Popen[bytes]"
+
+    def wait(self) -> None:
+        """Wait until the node ends, which it does by itself for no good reason."""
+        self._node.wait()
+
+
+@contextmanager
+def read_over_dicom(images: Sequence[Path], out: Path, *, review: bool = False) -> Iterator[DemoRun]:
+    """Send a study to a node of its own and give what a PACS then received; within the block the node runs.
 
     Parameters
     ----------
@@ -65,6 +88,8 @@ def read_over_dicom(images: Sequence[Path], out: Path) -> list[Dataset]:
         The DICOM files of one study.
     out
         Folder for what is left to look at: ``node.toml``, ``node.log`` and the received ``objects/``.
+    review
+        Whether the node serves its reading room, too.
 
     Raises
     ------
@@ -79,20 +104,26 @@ def read_over_dicom(images: Sequence[Path], out: Path) -> list[Dataset]:
         with StorageService(PACS_AE_TITLE, incoming, inbox.keep, host=LOOPBACK) as pacs:
             node = Destination("the node", NODE_AE_TITLE, LOOPBACK, _free_port())
             config, log = out / "node.toml", out / "node.log"
-            config.write_text(node_settings(node.port, pacs.port), encoding="utf-8")
+            room_port = _free_port() if review else None
+            config.write_text(node_settings(node.port, pacs.port, room_port), encoding="utf-8")
             with _running_node(config, log) as process:
                 modality = StorageClient(MODALITY_AE_TITLE)
                 _wait_for_echo(modality, node, process, log)
                 for sending in modality.send(images, node):
                     if sending.error is not None:
                         raise sending.error
-                return inbox.wait(process, log)
+                objects = inbox.wait(process, log)
+                room = f"http://{LOOPBACK}:{room_port}" if review else None
+                if room is not None:
+                    _wait_for_room(room, process, log)
+                yield DemoRun(objects, room, process)
     finally:
         shutil.rmtree(incoming, ignore_errors=True)
 
 
-def node_settings(node_port: int, pacs_port: int) -> str:
+def node_settings(node_port: int, pacs_port: int, room_port: int | None = None) -> str:
     """The settings file of the demo's node."""
+    room = f"\n[review]\nport = {room_port}\n" if room_port is not None else ""
     return f"""\
 [node]
 ae_title = "{NODE_AE_TITLE}"
@@ -107,7 +138,7 @@ name = "pacs"
 ae_title = "{PACS_AE_TITLE}"
 host = "{LOOPBACK}"
 port = {pacs_port}
-"""
+{room}"""
 
 
 def marks(report: Dataset) -> dict[str, list[Finding]]:
@@ -235,6 +266,18 @@ def _wait_for_echo(client: StorageClient, node: Destination, process: "subproces
                 raise DemoError(f"the node did not start; {log} says why") from None
             if time.monotonic() > deadline:
                 raise DemoError(f"the node did not answer in {START_SECONDS:.0f} s: {error}") from None
+            time.sleep(0.2)
+
+
+def _wait_for_room(address: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            with urllib.request.urlopen(f"{address}/login", timeout=5):
+                return
+        except OSError as error:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise DemoError(f"the reading room did not open at {address} ({error}); {log} says why") from None
             time.sleep(0.2)
 
 

@@ -4,6 +4,7 @@ import configparser
 import re
 import shlex
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,9 @@ from mammoscope.node.events import (
 )
 from mammoscope.node.monitoring.metrics import Metrics, NodeState, PhantomState
 from mammoscope.node.monitoring.readiness import operate_routes
+from mammoscope.review import ReviewStore
+from mammoscope.review.metrics import ReviewMetrics
+from mammoscope.review.store import Origin, ProposedBox, ReadState, SourceImage, SourceStudy
 from mammoscope.settings import load_node_settings
 
 
@@ -33,7 +37,21 @@ def deploy(root: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def samples() -> dict[str, dict[str, set[str]]]:
+def read_site(tmp_path_factory: pytest.TempPathFactory) -> ReviewStore:
+    """Two months of a hundred images, which a reader has finished."""
+    store = ReviewStore(tmp_path_factory.mktemp("site"))
+    for month in (1, 2):
+        images = tuple(
+            SourceImage(f"{month} {n}", Path("none"), proposals=(ProposedBox(Origin.MODEL, (0, 0, 9, 9), "Mass", 0.5),))
+            for n in range(100)
+        )
+        store.put([SourceStudy(str(month), "p", datetime(2026, month, 1, tzinfo=UTC), images, "1", scanner="s")])
+        store.finish(month, "Anna", ReadState.DONE)
+    return store
+
+
+@pytest.fixture(scope="module")
+def samples(read_site: ReviewStore) -> dict[str, dict[str, set[str]]]:
     """Each sample that the node's page can have, with its labels and their values here."""
     at = AssociationRefused(peer="", address="", reason="").at
     state = NodeState(
@@ -45,6 +63,7 @@ def samples() -> dict[str, dict[str, set[str]]]:
         certificate_expires=at,
     )
     metrics = Metrics(lambda: state)
+    metrics.registry.register(ReviewMetrics(read_site))
     image = {"study": "1", "sop_instance": "2", "scanner": "s", "findings": 0, "seconds": 1.0}
     report = {"study": "1", "report": 1}
     sent = {**report, "destination": "pacs", "tries": 1}
@@ -91,7 +110,7 @@ def test_a_rule_says_who_is_told_and_what(deploy: Path):
         assert rule["labels"]["severity"] in ("page", "warn")
         assert rule["annotations"]["summary"].endswith(".")
         for label in re.findall(r"\$labels\.(\w+)", rule["annotations"]["summary"]):
-            assert label in rule["expr"] or label in ("instance", "scanner", "destination")
+            assert label in rule["expr"] or label in ("instance", "scanner", "destination", "statistic")
 
 
 def test_compose_and_its_settings_fit(deploy: Path):

@@ -10,7 +10,15 @@ import yaml
 from mammoscope.network.received import Receipt
 from mammoscope.node.events import _WORDS
 
-ROOMS = ("cli/node/*.py", "node/**/*.py", "network/**/*.py", "reading.py", "inference/pool.py", "imaging/reader.py")
+ROOMS = (
+    "cli/node/*.py",
+    "node/**/*.py",
+    "network/**/*.py",
+    "reading.py",
+    "inference/pool.py",
+    "imaging/reader.py",
+    "review/**/*.py",
+)
 LEVELS = {"info", "warning", "error"}
 
 
@@ -27,7 +35,10 @@ def logged(root: Path) -> set[str]:
             for node in ast.walk(ast.parse(module.read_text())):
                 match node:
                     case ast.Call(
-                        func=ast.Attribute(value=ast.Name("log"), attr=level), args=[ast.Constant(str(text)), *_]
+                        func=ast.Attribute(
+                            value=ast.Name("log") | ast.Call(func=ast.Attribute(attr="get_logger")), attr=level
+                        ),
+                        args=[ast.Constant(str(text)), *_],
                     ) if level in LEVELS:
                         words.add(text)
     return words

@@ -1,5 +1,6 @@
 """The reading room beside a node: a received study is seen, corrected, and sent to the PACS as its reader's."""
 
+import re
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -10,11 +11,21 @@ import pytest
 from pydicom import FileDataset
 from pydicom.uid import GrayscaleSoftcopyPresentationStateStorage, MammographyCADSRStorage
 
-from mammoscope.network import ServiceError
-from mammoscope.node import Node
-from mammoscope.results.verification import ai_sr_marks, cad_sr_marks
-from mammoscope.review import Role
+from mammoscope.network import Destination, NetworkError, ServiceError, StorageClient
+from mammoscope.node import Node, OperatedNode
+from mammoscope.results.assessment import ASSESSED, ASSESSMENT
+from mammoscope.results.verification import ai_sr_marks, cad_sr_marks, concept_value, content_items
+from mammoscope.review import Accounts, ReviewStore, Role
 from mammoscope.review.beside_node import reading_room
+
+PASSWORD = "correct horse battery"
+
+
+def log_in_as(url: str, name: str) -> httpx.Client:
+    client = httpx.Client(base_url=url, follow_redirects=True, timeout=60)
+    page = client.post("/login", data={"name": name, "password": PASSWORD, "to": "/worklist"})
+    client.headers["X-Form-Token"] = page.text.partition('name="form-token" content="')[2].partition('"')[0]
+    return client
 
 
 def log_in(url: str) -> httpx.Client:
@@ -68,7 +79,22 @@ def test_a_reader_sees_corrects_and_sends_what_the_node_received(
             wait_until(lambda: len(pacs.received) > by_model + 2)
             wait_until(lambda: str(node.records.study(study).state) == "done")
         by_reader = pacs.received[by_model:]
-    [verified] = [one for one in by_reader if one.get("VerificationFlag") == "VERIFIED"]
+    verified, assessment = sorted(
+        (one for one in by_reader if one.get("VerificationFlag") == "VERIFIED"), key=lambda one: one.SeriesNumber
+    )
+    reports = [one for one in pacs.received[:by_model] if one.SOPClassUID == verified.SOPClassUID]
+    said = {}
+    for group in content_items(assessment):
+        if concept_value(group) == "125007":
+            within = {concept_value(item): item for item in group.ContentSequence}
+            said[within["112040"].UID] = within[ASSESSMENT.value].ConceptCodeSequence[0].CodeValue
+    of_model = {item.UID for report in reports for item in content_items(report) if concept_value(item) == "112040"}
+    assert sorted(said.values()) == sorted(["rejected", "supplemented", *["accepted"] * (len(of_model) - 1)])
+    assert of_model == {uid for uid, verdict in said.items() if verdict != "supplemented"}
+    named = [item for item in content_items(assessment) if concept_value(item) == ASSESSED.value]
+    assert {one.ReferencedSOPSequence[0].ReferencedSOPInstanceUID for one in named} <= {
+        report.SOPInstanceUID for report in reports
+    }
     assert verified.VerifyingObserverSequence[0].VerifyingObserverName == "Dr Gr?n^"
     assert verified.VerifyingObserverSequence[0].VerifyingOrganization == "Clinic"
     assert (20.0, 30.0, 60.0, 90.0) in {
@@ -91,8 +117,6 @@ def review_settings(**given: object):
 
 
 def test_beyond_this_machine_it_needs_accounts(make_settings: Callable, detector, pacs):
-    from mammoscope.review import Accounts, ReviewStore
-
     settings = make_settings(pacs.port).model_copy(update={"review": review_settings(host="0.0.0.0", port=0)})
     with Node(settings, detector) as node:
         with pytest.raises(ServiceError, match="without accounts"), reading_room(settings, node.records):
@@ -105,3 +129,64 @@ def test_beyond_this_machine_it_needs_accounts(make_settings: Callable, detector
                 assert b"Password" in page.read()
             with pytest.raises(urllib.error.HTTPError, match="401"):
                 urllib.request.urlopen(f"http://127.0.0.1:{port}/api/worklist")
+
+
+def test_an_administrator_sees_why_and_has_it_sent_and_read_again(
+    make_settings: Callable, detector, pacs, images: list[FileDataset], send: Callable, wait_until: Callable
+):
+    settings = make_settings(pacs.port, allowed_callers=["MODALITY"])
+    settings = settings.model_copy(update={"review": review_settings(port=0)})
+    accounts = Accounts(ReviewStore(settings.node.storage / "review").database)
+    for name, role in (("Olga", Role.ADMIN), ("Otto", Role.AUDITOR), ("Anna", Role.READER)):
+        accounts.add(name, PASSWORD, role)
+    pacs.status = 0xC000
+    with (
+        OperatedNode(settings, detector) as operated,
+        reading_room(settings, operated.node.records, operated.metrics.registry) as service,
+    ):
+        assert service is not None
+        with pytest.raises(NetworkError):
+            StorageClient("STRANGER").echo(Destination("node", "NODE", "127.0.0.1", operated.node.port))
+        send(images, operated.node)
+        olga, otto, anna = (log_in_as(service.url, name) for name in ("Olga", "Otto", "Anna"))
+        with closing(olga), closing(otto), closing(anna):
+            wait_until(lambda: [s["state"] for s in olga.get("/api/worklist").json()["studies"]] == ["parked"])
+            [row] = olga.get("/api/worklist", params={"state": "parked"}).json()["studies"]
+            assert row["destinations"] == {"pacs": "parked"}
+            assert row["reason"].startswith("Not sent to pacs: ")
+            assert olga.get("/api/worklist", params={"state": "done"}).json()["total"] == 0
+            page = olga.get("/worklist").text
+            assert "pacs: parked" in page
+            assert "Not sent to pacs: " in page
+            study, token = row["id"], {"form_token": olga.headers["X-Form-Token"]}
+
+            # Who is no administrator, or sends a forged form, changes nothing.
+            for client, given in ((otto, {"form_token": otto.headers["X-Form-Token"]}), (olga, {"form_token": "x"})):
+                for path in (f"/node/studies/{study}/retry", f"/node/studies/{study}/resend"):
+                    assert client.post(path, data=given).status_code == 403
+            assert anna.get("/node").status_code == anna.get(f"/node/studies/{study}").status_code == 403
+            assert "/node/" not in anna.get("/worklist").text
+
+            stands = otto.get("/node").text
+            assert "Send again" not in otto.get(f"/node/studies/{study}").text
+            for words in ("STRANGER", "AssociationRefused", "ReportParked", "alive", "none has gone round"):
+                assert words in stands
+            checked = olga.post("/node/check", data=token).text
+            assert re.search(r"<caption>\d of \d+ wrong</caption>", checked)
+            assert re.search(r"wrong</strong></td><th scope=.row.>[^<]*pacs", checked)  # it answers no C-ECHO
+            assert re.search(r"<td>ok</td><th scope=.row.>model</th>", checked)
+
+            pacs.status = 0x0000
+            said = olga.post(f"/node/studies/{study}/resend", data={**token, "report": 1, "destination": "pacs"})
+            assert "Report 1 will be sent again to pacs." in said.text
+            wait_until(lambda: olga.get("/api/worklist").json()["studies"][0]["destinations"] == {"pacs": "sent"})
+            assert len(pacs.received) >= 3
+            assert "no report 7" in olga.post(f"/node/studies/{study}/resend", data={**token, "report": 7}).text
+            assert "will be read again" in olga.post(f"/node/studies/{study}/retry", data=token).text
+            wait_until(lambda: "supersedes report 1" in olga.get(f"/node/studies/{study}").text)
+            trail = [(line["event"], line["person"]) for line in service.room.audit_lines() if "person" in line]
+            assert trail == [("StudyRetried", "Olga"), ("ReportResent", "Olga")]
+
+            # What the images are like is measured by and by, and stands on the node's page of metrics with the rest.
+            wait_until(lambda: any(facts.statistics[1] for facts in service.room.store.image_facts()))
+            assert b'mammoscope_review_images{scanner="Mammoscope Phantom"} 4.0' in operated.metrics.page()

@@ -300,6 +300,28 @@ def test_three_thousand_boxes_on_one_image_are_all_there(room: ReadingRoom):
     assert judged == sum(box.score >= 0.5 for box in boxes)
 
 
+def test_a_study_opens_in_the_sites_own_viewer_by_an_address_with_its_uid(room: ReadingRoom):
+    client = logged_in(room)
+    assert client.get("/api/studies/1").json()["viewer"] is None
+    room.viewer_url = "https://pacs/ohif/viewer?StudyInstanceUIDs={study}"
+    assert client.get("/api/studies/1").json()["viewer"] == "https://pacs/ohif/viewer?StudyInstanceUIDs=p0"
+
+
+def test_what_is_of_a_node_is_not_there_without_one_and_figures_are(room: ReadingRoom):
+    client = logged_in(room)
+    assert client.get("/node").status_code == 404
+    assert "/node" not in client.get("/worklist").text
+    assert client.get("/login/openid").status_code == client.get("/login/openid/back").status_code == 404
+    client.post("/api/images/1/actions", json=action("reject"))
+    page = client.get("/figures").text
+    assert "Which threshold?" in page
+    assert "It takes 20 images" in page
+    figures = client.get("/api/figures", params={"false_positives": 0.3}).json()
+    assert figures["images"]["all"] == {"name": "all", "images": 12, "findings": 18, "findings_per_image": 1.5}
+    assert figures["thresholds"] == figures["drift"] == []
+    assert figures["agreement"]["kappa"] is None
+
+
 def test_the_description_of_the_json_side_is_whole(room: ReadingRoom):
     described = client_of(room).get("/openapi.json").json()
     assert "/api/images/{image}/actions" in described["paths"]

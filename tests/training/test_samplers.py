@@ -73,6 +73,17 @@ def test_images_without_boxes_get_their_share():
     assert weighted([[0], [], [0]], without_boxes=0.0).tolist() == [0.5, 0, 0.5]
 
 
+def test_images_with_hard_negatives_come_more_often():
+    labels = [np.array([0]), np.array([0]), np.array([], dtype=np.int64), np.array([], dtype=np.int64)]
+    rejected = [0, 3, 0, 1]
+    assert sampling_weights(labels, SamplingSection(), rejected).tolist() == [1, 2, 1, 2]
+    assert sampling_weights(labels, SamplingSection(hard_negatives=4.0), rejected).tolist() == [1, 4, 1, 4]
+    assert sampling_weights(labels, SamplingSection(hard_negatives=1.0), rejected) is None
+    assert sampling_weights(labels, SamplingSection(), [0] * 4) is None
+    shared = sampling_weights(labels, SamplingSection(without_boxes=0.25), rejected)
+    assert shared.tolist() == pytest.approx([0.25, 0.5, 0.25 / 3, 0.5 / 3])
+
+
 def test_both_together():
     # Class 1 is on a fourth of the images: with the threshold 1 its factor is 2, class 0's sqrt(2).
     weights = weighted([[0], [0], [1], []], repeat_threshold=1.0, without_boxes=0.5)

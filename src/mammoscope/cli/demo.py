@@ -12,12 +12,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from mammoscope.cli.outputs import new_folder
+from mammoscope.cli.review import needs_review
 from mammoscope.errors import MammoscopeError
 
 if TYPE_CHECKING:
-    from mammoscope.demo import Match
+    from mammoscope.demo import DemoRun, Match
     from mammoscope.findings import Box, Finding
-    from mammoscope.phantom import PhantomImage
+    from mammoscope.phantom import PhantomImage, PhantomStudy
 
 
 SHEET_HEIGHT = 600
@@ -41,15 +42,20 @@ def demo(
     seed: Annotated[int, typer.Option(min=0, help="Another seed, another woman.")] = 1,
     masses: Annotated[int, typer.Option(min=0, help="Masses in the study, each seen in both views of its breast.")] = 2,
     as_json: Annotated[bool, typer.Option("--json", help="Print truth and findings of each view as JSON.")] = False,
+    review: Annotated[
+        bool, typer.Option("--review", help="Let the node run until Ctrl-C, and show the study in its reading room.")
+    ] = False,
 ) -> None:
     """Send a synthetic study with masses to a node, receive the results as a PACS does, and compare with the truth.
 
     Exit code 0: the way was gone to its end, whatever was found. 1: it was not.
     """
-    from mammoscope.demo import DemoError, marks, match, read_over_dicom
+    from mammoscope.demo import DemoError, read_over_dicom
     from mammoscope.network import NetworkError
     from mammoscope.phantom import screening_study
 
+    if review:
+        needs_review()
     console = Console(stderr=as_json)
     started = time.monotonic()
     _empty(out)
@@ -58,11 +64,43 @@ def demo(
     files = study.save(out / "study")
     console.print("Starting a node, sending it the study over DICOM, waiting for the results")
     try:
-        objects = read_over_dicom(files, out)
+        with read_over_dicom(files, out, review=review) as run:
+            _tell(run, study, files, out, console, started, as_json=as_json)
+            if run.reading_room is not None:
+                _show_until_interrupted(run, console)
     except (DemoError, NetworkError) as error:
         Console(stderr=True).print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from None
 
+
+def _show_until_interrupted(run: "DemoRun", console: Console) -> None:
+    """Tell where the reading room is, last of all, and leave it open."""
+    console.print(
+        f"The reading room is at {run.reading_room} until Ctrl-C: type a name, open the study, and judge its boxes.",
+        highlight=False,
+        soft_wrap=True,
+    )
+    try:
+        run.wait()
+    except KeyboardInterrupt:
+        console.print("Closed.")
+    else:
+        raise MammoscopeError("the node ended by itself; node.log says why")
+
+
+def _tell(
+    run: "DemoRun",
+    study: "PhantomStudy",
+    files: "list[Path]",
+    out: Path,
+    console: Console,
+    started: float,
+    *,
+    as_json: bool,
+) -> None:
+    from mammoscope.demo import marks, match
+
+    objects = run.objects
     report = next(dataset for dataset in objects if dataset.Modality == "SR")
     found = marks(report)
     compared = []

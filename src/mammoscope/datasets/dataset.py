@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import pandas
 
 ANNOTATIONS = "annotations.json"
+HARD_NEGATIVES = "hard_negatives"
+"""Key of an image's attributes: the boxes that its readers rejected, each with ``bbox``, ``label`` and ``score``."""
 FORMAT = 1
 """Of a data set's folder, under ``mammoscope_format`` in the ``info`` of its annotations; a folder without one, as
 Mammoscope 0.1.0 made it, is of format 1."""
@@ -88,6 +90,25 @@ class AnnotatedImage:
     def name(self) -> str:
         """The file's name."""
         return self.path.name
+
+    @property
+    def hard_negatives(self) -> tuple[Box, ...]:
+        """The boxes that its readers rejected, as the reading room exports them (see `HARD_NEGATIVES`).
+
+        Raises
+        ------
+        DatasetError
+            If the attribute holds something else.
+        """
+        stated = self.facts.get("attributes")
+        given = stated.get(HARD_NEGATIVES, ()) if isinstance(stated, Mapping) else ()
+        try:
+            return tuple(Box.from_xywh(*map(float, one["bbox"])) for one in given)
+        except (TypeError, ValueError, KeyError, AttributeError):
+            raise DatasetError(
+                f"image {self.id} ({self.name}): its attribute {HARD_NEGATIVES} is no list of boxes, each with a bbox"
+                " of x, y, width and height: mend it or take it out."
+            ) from None
 
 
 def needs_pandas() -> Any:
@@ -313,6 +334,7 @@ class AnnotatedDataset:
             content = [
                 image.id, image.patient, image.split, image.rows, image.columns, sha256_of_file(image.path),
                 [box.as_tuple() for box in image.boxes], image.labels, [box.as_tuple() for box in image.crowds],
+                *([[box.as_tuple() for box in rejected]] if (rejected := image.hard_negatives) else []),
             ]  # fmt: skip
             digest.update(json.dumps(content).encode())
             digest.update(b"\n")

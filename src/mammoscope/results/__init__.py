@@ -3,6 +3,13 @@
 Objects in, objects out: nothing here opens a file or a connection.
 """
 
+from mammoscope.results.assessment import (
+    AssessedFinding,
+    AssessedImage,
+    AssessedReport,
+    Assessment,
+    assessment_sr,
+)
 from mammoscope.results.base import ResultReference
 from mammoscope.results.mammography_cad_sr import cad_sr_obstacle, mammography_cad_sr
 from mammoscope.results.measurement_report import ai_sr, ai_sr_obstacle
@@ -23,6 +30,10 @@ from mammoscope.results.verification import verify_against_reading
 
 __all__ = [
     "Addressing",
+    "AssessedFinding",
+    "AssessedImage",
+    "AssessedReport",
+    "Assessment",
     "ReadMammogram",
     "Result",
     "ResultError",
@@ -31,6 +42,7 @@ __all__ = [
     "absent_view_sentence",
     "ai_sr",
     "ai_sr_obstacle",
+    "assessment_sr",
     "cad_sr_obstacle",
     "draw_heat_map",
     "draw_reading",

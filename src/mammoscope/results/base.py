@@ -108,6 +108,7 @@ class ResultSeries(Enum):
     COLOUR_IMAGE_CAPTURE = _Series("colour-image-capture", SecondaryCaptureImageStorage, "OT", 9008, "CAD pictures")
     SEGMENTATION = _Series("segmentation", SegmentationStorage, "SEG", 9009, "CAD boxes")
     REJECTION_NOTE = _Series("rejection-note", KeyObjectSelectionDocumentStorage, "KO", 9010, "rejection note")
+    ASSESSMENT = _Series("assessment", Comprehensive3DSRStorage, "SR", 9011, "assessment of AI")
 
     @classmethod
     def of(cls, kind: ResultKind) -> "ResultSeries":

@@ -54,7 +54,7 @@ from mammoscope.results.study import (
 )
 from mammoscope.settings import ResultKind
 
-_OWN_SCHEME = "99MAMMOSCOPE"
+OWN_SCHEME = "99MAMMOSCOPE"
 _THRESHOLD = "Threshold of "
 _MAX_MEANING = 64
 _MAX_LABEL = 10  # a code value is of 16 characters at most
@@ -66,7 +66,7 @@ _CONTEXT = hd.sr.RelationshipTypeValues.HAS_ACQ_CONTEXT
 _CONTAINS = hd.sr.RelationshipTypeValues.CONTAINS
 _MODIFIES = hd.sr.RelationshipTypeValues.HAS_CONCEPT_MOD
 _INFERRED_FROM = hd.sr.RelationshipTypeValues.INFERRED_FROM
-_LANGUAGE = hd.sr.CodedConcept("en-US", "RFC5646", "English (United States)")
+LANGUAGE = hd.sr.CodedConcept("en-US", "RFC5646", "English (United States)")
 
 
 def ai_sr_obstacle(read: ReadMammogram) -> str | None:
@@ -114,7 +114,7 @@ def ai_sr(
             raise ResultError(f"{read.mammogram.name} cannot be in an AI report: {obstacle}.")
     series = ResultSeries.AI_SR
     uid = result_instance_uid(series, images, algorithm, missing)
-    reader = None if verified_by is None else _person_name(verified_by)
+    reader = None if verified_by is None else person_name(verified_by)
     made = hd.sr.Comprehensive3DSR(
         evidence=[image_reference(read.header) for read in images],
         content=_content(images, algorithm, missing, reader),
@@ -143,10 +143,10 @@ def _content(
     report = hd.sr.ContainerContentItem(codes.DCM.ImagingMeasurementReport, template_id="1500")
     report.ContentSequence = hd.sr.ContentSequence(
         [
-            *hd.sr.LanguageOfContentItemAndDescendants(_LANGUAGE),
-            *(_person(reader) if reader else _observer(algorithm)),
+            *hd.sr.LanguageOfContentItemAndDescendants(LANGUAGE),
+            *(person_observer(reader) if reader else _observer(algorithm)),
             hd.sr.CodeContentItem(codes.DCM.ProcedureReported, codes.cid100.ImagingProcedure, _MODIFIES),
-            _image_library(images),
+            image_library(images),
             _measurements(images, algorithm, of_reader=reader is not None),
             _evaluations(images, missing),
         ]
@@ -154,12 +154,12 @@ def _content(
     return report
 
 
-def _person_name(name: str) -> str:
+def person_name(name: str) -> str:
     """A name in the form of PS3.5 section 6.2.1: as a family name alone, without what separates its parts there."""
     return (printable(name).translate(str.maketrans("^=", "  "))[:63].strip() or "unknown") + "^"
 
 
-def _person(name: str) -> hd.sr.ObservationContext:
+def person_observer(name: str) -> hd.sr.ObservationContext:
     """TID 1001: the reader."""
     person = hd.sr.PersonObserverIdentifyingAttributes(name=name)
     context = hd.sr.ObserverContext(observer_type=codes.DCM.Person, observer_identifying_attributes=person)
@@ -216,7 +216,7 @@ def _region(
         referenced_region=hd.sr.ImageRegion(polyline, corners, source),
         finding_type=FEATURE_CODES[tracked.finding.label.casefold()],
         finding_category=codes.SCT.MorphologicallyAbnormalStructure,
-        finding_sites=_site(read),
+        finding_sites=finding_site(read),
         algorithm_id=None if of_reader else _algorithm(read, algorithm),
         measurements=[hd.sr.Measurement(name, value, codes.UCUM.Percent) for name, value in measured],
     )
@@ -232,12 +232,12 @@ def _region(
 def _score_of(tracked: TrackedFinding) -> Code:
     """The score of a class by our own coding scheme, for example ``Mass, research use only``."""
     label = printable(tracked.finding.label)[:_MAX_LABEL]
-    return Code(f"score-{label.casefold()}", _OWN_SCHEME, f"{label}, research use only")
+    return Code(f"score-{label.casefold()}", OWN_SCHEME, f"{label}, research use only")
 
 
 def _threshold_of(algorithm: Algorithm) -> Code:
     """The score from which on the model reports a finding, for example ``Threshold of mammoscope-mass 0.1.0``."""
-    return Code("threshold", _OWN_SCHEME, _THRESHOLD + model_in_few_words(algorithm, _MAX_MEANING - len(_THRESHOLD)))
+    return Code("threshold", OWN_SCHEME, _THRESHOLD + model_in_few_words(algorithm, _MAX_MEANING - len(_THRESHOLD)))
 
 
 def _algorithm(read: ReadMammogram, algorithm: Algorithm) -> hd.sr.AlgorithmIdentification:
@@ -250,12 +250,13 @@ def _algorithm(read: ReadMammogram, algorithm: Algorithm) -> hd.sr.AlgorithmIden
     )
 
 
-def _site(read: ReadMammogram) -> list[hd.sr.FindingSite]:
+def finding_site(read: ReadMammogram) -> list[hd.sr.FindingSite]:
+    """Of a finding: the breast, with its side where that is known."""
     side = _SIDE[read.laterality] if read.laterality else None
     return [hd.sr.FindingSite(anatomic_location=codes.SCT.Breast, laterality=side)]
 
 
-def _image_library(images: Sequence[ReadMammogram]) -> hd.sr.ContainerContentItem:
+def image_library(images: Sequence[ReadMammogram]) -> hd.sr.ContainerContentItem:
     """TID 1600, each image with what it says of itself (TID 1602, 1603).
 
     Not highdicom's, which knows no digitised film and demands an orientation and a spacing of each mammogram.

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from mammoscope.review.accounts import Session
+from mammoscope.review.accounts import Role, Session
 from mammoscope.review.errors import ForbiddenError
 from mammoscope.review.room import ReadingRoom
 
@@ -36,7 +36,7 @@ def session_of(request: Request) -> Session:
     """
     cookie = request.cookies.get(COOKIE)
     session = room_of(request).accounts.session(cookie) if cookie else None
-    if session is None or (room_of(request).accounts.exist() and not session.user.has_password):
+    if session is None or (room_of(request).accounts.exist() and not session.user.is_known):
         raise NotLoggedInError
     return session
 
@@ -81,6 +81,42 @@ def reader_of(session: Annotated[Session, Depends(changing_session_of)]) -> Sess
     return session
 
 
+def oversees(room: ReadingRoom, session: Session) -> bool:
+    """Whether somebody sees how the node stands and the audit trail; at a machine without accounts everybody does."""
+    return session.user.role.may_see_the_node or not room.accounts.exist()
+
+
+def administers(room: ReadingRoom, session: Session) -> bool:
+    """Whether somebody may have the node read or send again; at a machine without accounts everybody may."""
+    return session.user.role is Role.ADMIN or not room.accounts.exist()
+
+
+def overseer_of(request: Request, session: Annotated[Session, Depends(session_of)]) -> Session:
+    """The session of somebody who sees how the node stands.
+
+    Raises
+    ------
+    ForbiddenError
+        If the role is another.
+    """
+    if not oversees(room_of(request), session):
+        raise ForbiddenError("this page is for administrators and auditors.")
+    return session
+
+
+def administrator_of(request: Request, session: Annotated[Session, Depends(session_of)]) -> Session:
+    """The session of an administrator.
+
+    Raises
+    ------
+    ForbiddenError
+        If the role is another.
+    """
+    if not administers(room_of(request), session):
+        raise ForbiddenError("this is for administrators.")
+    return session
+
+
 def refusal(request: Request) -> str | None:
     """Why a request is not answered at all, whoever sent it; ``None`` where it is.
 
@@ -116,3 +152,5 @@ Room = Annotated[ReadingRoom, Depends(room_of)]
 LoggedIn = Annotated[Session, Depends(session_of)]
 Changing = Annotated[Session, Depends(changing_session_of)]
 Reader = Annotated[Session, Depends(reader_of)]
+Overseer = Annotated[Session, Depends(overseer_of)]
+Administrator = Annotated[Session, Depends(administrator_of)]

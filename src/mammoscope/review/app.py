@@ -61,7 +61,7 @@ def make_app(room: ReadingRoom, *, secure: bool = False) -> FastAPI:
     app.state.secure = secure
     app.state.limiter = LoginLimiter()
     app.middleware("http")(_guard)
-    for router in (api.studies, api.images):
+    for router in (api.studies, api.images, api.figures):
         app.include_router(router, responses=_ANSWERS)
     app.include_router(pages.router, include_in_schema=False)
     static = GZipMiddleware(StaticFiles(directory=str(files("mammoscope.review") / "static")))

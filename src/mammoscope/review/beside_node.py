@@ -3,9 +3,15 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from prometheus_client import CollectorRegistry
+
 from mammoscope.network.tls import TLSConfig
 from mammoscope.node.audit.trail import AuditTrail
 from mammoscope.node.db.repository import Records
+from mammoscope.node.retrieve.archives import tls_of
+from mammoscope.review.accounts import ProviderLogin
+from mammoscope.review.administration import NodeAdministration
+from mammoscope.review.metrics import ReviewMetrics
 from mammoscope.review.out import PacsSender
 from mammoscope.review.room import ReadingRoom
 from mammoscope.review.service import ReviewService
@@ -18,13 +24,17 @@ FOLDER = "review"
 
 
 @contextmanager
-def reading_room(settings: NodeSettings, records: Records) -> Iterator[ReviewService | None]:
+def reading_room(
+    settings: NodeSettings, records: Records, registry: CollectorRegistry | None = None
+) -> Iterator[ReviewService | None]:
     """Serve the reading room of a running node; nothing where its settings have none.
 
     Parameters
     ----------
     records
         The node's.
+    registry
+        Of the node's metrics: the site's figures stand there, too.
 
     Raises
     ------
@@ -39,14 +49,17 @@ def reading_room(settings: NodeSettings, records: Records) -> Iterator[ReviewSer
         return
     storage = settings.node.storage
     tiles = TileCache(storage / FOLDER / "tiles")
+    audit = AuditTrail(storage / "audit")
     room = ReadingRoom(
         NodeStudies(records, storage, tiles.reader, settings.node.ae_title),
         storage / FOLDER,
         tiles=tiles,
-        audit=AuditTrail(storage / "audit"),
+        audit=audit,
         second_reader=review.second_reader,
         viewer_url=review.viewer_url,
         bundle=settings.model.bundle,
+        login=_login(settings),
+        node=NodeAdministration(settings, records, audit),
     )
     room.send = PacsSender(
         room.store,
@@ -60,4 +73,29 @@ def reading_room(settings: NodeSettings, records: Records) -> Iterator[ReviewSer
     tls = settings.tls
     certificate = TLSConfig(tls.certificate, tls.key, tls.trusted) if tls is not None and review.tls else None
     with ReviewService(room, review.host, review.port, tls=certificate, behind_https=review.behind_https) as service:
-        yield service
+        figures = ReviewMetrics(room.store)
+        if registry is not None:
+            registry.register(figures)
+        try:
+            yield service
+        finally:
+            if registry is not None:
+                registry.unregister(figures)
+
+
+def _login(settings: NodeSettings) -> ProviderLogin | None:
+    openid = settings.openid
+    if openid is None:
+        return None
+    from mammoscope.network.openid import OpenIDProvider  # authlib is loaded where it is wanted only
+
+    tls = tls_of(settings)
+    secret = openid.client_secret
+    provider = OpenIDProvider(
+        openid.issuer,
+        openid.client_id,
+        secret.get_secret_value() if secret else None,
+        scopes=openid.scopes,
+        tls=tls.calling_https() if tls else None,
+    )
+    return ProviderLogin(provider, openid)

@@ -11,18 +11,22 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from mammoscope.errors import MammoscopeError
-from mammoscope.imaging import Laterality
+from mammoscope.imaging import Laterality, MammogramError, MammogramUnavailableError
 from mammoscope.lifecycle import Running
 from mammoscope.logging import where_raised
 from mammoscope.node.audit.trail import AuditTrail
-from mammoscope.review.accounts import Accounts
+from mammoscope.review.accounts import Accounts, ProviderLogin
+from mammoscope.review.administration import NodeAdministration
 from mammoscope.review.errors import ForbiddenError
 from mammoscope.review.heat_maps import Asked, HeatMaps, HeatMapState
 from mammoscope.review.sources import StudySource
+from mammoscope.review.statistics import image_statistics
 from mammoscope.review.store import ImageRow, Mark, Place, ReadState, ReviewStore, SecondReader, StudyRow
 from mammoscope.review.tiles import StoredPyramid, TileCache
 
 SYNC_SECONDS = 2.0
+MEASURE_SECONDS = 2.0
+"""Between two images that are measured."""
 STUDIES_AHEAD = 10
 """Of how many studies that are read next the tiles are cut before anybody looks."""
 
@@ -57,6 +61,10 @@ class ReadingRoom(Running):
         Of how many unread studies, the most suspicious first, tiles are cut before anybody looks.
     bundle
         The model that heat maps are of; ``None`` for the shipped one.
+    login
+        How people log in by a provider; ``None`` where they log in here.
+    node
+        The node beside it, to look after; ``None`` where there is none.
 
     Examples
     --------
@@ -76,10 +84,14 @@ class ReadingRoom(Running):
         viewer_url: str | None = None,
         studies_ahead: int = STUDIES_AHEAD,
         bundle: Path | None = None,
+        login: ProviderLogin | None = None,
+        node: NodeAdministration | None = None,
     ) -> None:
         self.source = source
         self.store = ReviewStore(folder, second_reader)
-        self.accounts = Accounts(self.store.database)
+        self.accounts = Accounts(self.store.database, by_provider=login is not None)
+        self.login = login
+        self.node = node
         self.tiles = tiles or TileCache(folder / "tiles")
         self.send = send
         self.viewer_url = viewer_url
@@ -91,6 +103,7 @@ class ReadingRoom(Running):
         self._ahead = threading.Thread(target=self._cut_ahead, name="tiles ahead", daemon=True)
         self._soon: deque[int] = deque(maxlen=STUDIES_AHEAD)
         self._wake = threading.Event()
+        self._measuring = threading.Thread(target=self._measure_all, name="image statistics", daemon=True)
 
     @property
     def stopping(self) -> bool:
@@ -111,12 +124,14 @@ class ReadingRoom(Running):
         self.sync()
         self._thread.start()
         self._ahead.start()
+        if self.node is not None:  # a data set's images are those of other scanners and times
+            self._measuring.start()
 
     def stop(self) -> None:
         """End."""
         self._stopping.set()
         self._wake.set()
-        for thread in (self._thread, self._ahead):
+        for thread in (self._thread, self._ahead, self._measuring):
             if thread.is_alive():
                 thread.join()
         self.heat_maps.close()
@@ -206,6 +221,31 @@ class ReadingRoom(Running):
         if blind and not done:
             return {}
         return {read.reader: self.store.marks(study, read.reader) for read in reads if read.reader != reader}
+
+    def measure_one(self) -> bool:
+        """Measure one image that nobody measured yet, for the drift of images; return whether there was one."""
+        image = self.store.unmeasured()
+        if image is None:
+            return False
+        values = None
+        if image.path.is_file():
+            try:
+                found = image_statistics(self.tiles.reader.read_reduced(image.path, image.key).pixels)
+                values = found.mean_grey, found.contrast, found.breast_share
+            except MammogramUnavailableError:
+                return False
+            except MammogramError as error:
+                log.info("image not measured", image=image.key, reason=str(error))
+        self.store.note_statistics(image.id, values)
+        return True
+
+    def _measure_all(self) -> None:
+        """One image after another with pauses: whoever reads goes before."""
+        while not self._stopping.wait(MEASURE_SECONDS):
+            try:
+                self.measure_one()
+            except Exception as error:
+                log.warning("image statistics not known", error=where_raised(error))
 
     def _keep_in_step(self) -> None:
         trouble = ""

@@ -42,6 +42,11 @@ class ReviewService(Running):
         self._web = WebService(host, port, [Mount("/", make_app(room, secure=behind_https or tls is not None))], tls)
 
     @property
+    def room(self) -> ReadingRoom:
+        """What it serves."""
+        return self._room
+
+    @property
     def url(self) -> str:
         """Where it is reached, without a slash at the end."""
         return self._web.url

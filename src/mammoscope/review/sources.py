@@ -14,7 +14,7 @@ from mammoscope.datasets import AnnotatedDataset, AnnotatedImage, load_dataset
 from mammoscope.datasets.dataset import ANNOTATIONS
 from mammoscope.evaluation.prediction_files import read_predictions
 from mammoscope.imaging import MammogramError, MammogramReader, attributes
-from mammoscope.node.db.models import ImageRecord, StudyRecord, Whereabouts
+from mammoscope.node.db.models import DeliveryRecord, DeliveryStatus, ImageRecord, StudyRecord, Whereabouts
 from mammoscope.node.db.repository import Records
 from mammoscope.review.store import Origin, ProposedBox, SourceImage, SourceStudy
 from mammoscope.untrusted_text import one_line
@@ -149,7 +149,6 @@ class NodeStudies:
             images.append(_image_of_node(there.sop_instance_uid, path, header, read.get(there.sop_instance_uid)))
         first = next((header for header in headers if len(header)), Dataset())
         reasons = [image.reason for image in images if image.reason]
-        failed = record.failures[-1].reason if record.failures and not record.reports else None
         date = attributes.text(first, "StudyDate") or ""
         names = (attributes.text(first, keyword) for keyword in ("Manufacturer", "ManufacturerModelName"))
         return SourceStudy(
@@ -160,7 +159,8 @@ class NodeStudies:
             images=tuple(images),
             version=version,
             state=str(record.state),
-            reason=failed or (reasons[0] if reasons else None),
+            reason=_why(record) or (reasons[0] if reasons else None),
+            destinations=tuple((delivery.destination, str(delivery.status)) for delivery in _deliveries(record)),
             taken_on=f"{date[:4]}-{date[4:6]}-{date[6:8]}" if len(date) == 8 and date.isdigit() else "",
             scanner=one_line(" ".join(filter(None, names)), 120),
         )
@@ -188,9 +188,24 @@ def _image_of_node(uid: str, path: Path, header: Dataset, read: ImageRecord | No
     )
 
 
+def _deliveries(record: StudyRecord) -> tuple[DeliveryRecord, ...]:
+    return record.reports[-1].deliveries if record.reports else ()
+
+
+def _why(record: StudyRecord) -> str | None:
+    """What of a study as a whole did not go well, in a sentence."""
+    if record.failures and not record.reports:
+        return record.failures[-1].reason
+    parked = next((one for one in _deliveries(record) if one.status is DeliveryStatus.PARKED), None)
+    if parked is None:
+        return None
+    return f"Not sent to {parked.destination}: {one_line(' '.join(parked.errors), 200) or 'no reason given'}"
+
+
 def _version(record: StudyRecord) -> str:
     objects = [(one.sop_instance_uid, str(one.whereabouts)) for one in record.objects]
-    facts = [str(record.state), len(record.reports), len(record.failures), objects]
+    deliveries = [(one.destination, str(one.status), one.errors) for one in _deliveries(record)]
+    facts = ["2", str(record.state), len(record.reports), len(record.failures), objects, deliveries]
     return hashlib.sha256(repr(facts).encode()).hexdigest()
 
 

@@ -53,6 +53,7 @@ def study_facts(row: StudyRow) -> dict[str, Any]:
         "findings": row.findings,
         "highest": row.highest,
         "progress": str(row.progress),
+        "destinations": dict(row.destinations),
     }
 
 

@@ -25,6 +25,7 @@ from mammoscope.settings.schema import (
     HealthSettings,
     ModelSettings,
     NoticeSettings,
+    OpenIDSettings,
     ReviewSettings,
     ServiceSettings,
     SourceSettings,
@@ -58,6 +59,7 @@ class NodeSettings(BaseSettings):
     tls: TLSSettings | None = None
     web: WebSettings | None = None
     review: ReviewSettings | None = None
+    openid: OpenIDSettings | None = None
     health: HealthSettings | None = None
     audit: AuditSettings = AuditSettings()
     notices: NoticeSettings = NoticeSettings()
@@ -85,7 +87,12 @@ class NodeSettings(BaseSettings):
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Self:
-        for wrong in (self._without_certificate(), self._ports_that_collide(), self._nothing_to_listen_on()):
+        for wrong in (
+            self._without_certificate(),
+            self._ports_that_collide(),
+            self._nothing_to_listen_on(),
+            self._nowhere_to_log_in(),
+        ):
             if wrong is not None:
                 raise ValueError(wrong)
         return self
@@ -125,6 +132,11 @@ class NodeSettings(BaseSettings):
                     return f"the {other} and the {name} are both {port}; give each its own"
         return None
 
+    def _nowhere_to_log_in(self) -> str | None:
+        if self.openid is None or self.review is not None:
+            return None
+        return "[openid] is how readers log in to the reading room: it needs the section [review]"
+
     def _nothing_to_listen_on(self) -> str | None:
         if self.listens_plain or self.tls_port is not None:
             return None
@@ -145,6 +157,9 @@ _JSON_VARIABLES = frozenset(
         "WEB",
         "WEB__TOKENS",
         "REVIEW",
+        "OPENID",
+        "OPENID__SCOPES",
+        "OPENID__ROLES",
         "HEALTH",
         "AUDIT",
         "NOTICES",

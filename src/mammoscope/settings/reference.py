@@ -18,6 +18,7 @@ from mammoscope.settings.schema import (
     HealthSettings,
     ModelSettings,
     NoticeSettings,
+    OpenIDSettings,
     ReviewSettings,
     ServiceSettings,
     SourceSettings,
@@ -35,6 +36,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "tls": TLSSettings,
     "web": WebSettings,
     "review": ReviewSettings,
+    "openid": OpenIDSettings,
     "health": HealthSettings,
     "audit": AuditSettings,
     "notices": NoticeSettings,
@@ -44,7 +46,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
 _LINE = 100
 _TO_SAY = {"node": ("ae_title", "host", "port", "storage"), "destinations": ("name", "ae_title", "host", "port")}
 """Keys that the file to start from says; it shows every other one commented out."""
-_LEFT_OUT = ("sources", "tls", "review")
+_LEFT_OUT = ("sources", "tls", "review", "openid")
 """Sections that it shows commented out as a whole."""
 
 

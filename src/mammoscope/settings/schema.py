@@ -395,6 +395,88 @@ class ReviewSettings(_Section):
     )
 
 
+class Role(StrEnum):
+    """What somebody may do in the reading room; everybody sees studies and figures."""
+
+    READER = "reader"
+    """Reads studies, settles disagreements, sends to the PACS."""
+    ANNOTATOR = "annotator"
+    """Reads studies."""
+    ADMIN = "admin"
+    """As a reader, and has the node send or read a study again."""
+    AUDITOR = "auditor"
+    """Reads nothing; sees who did what."""
+
+    @property
+    def may_read(self) -> bool:
+        """Whether they may judge boxes."""
+        return self is not Role.AUDITOR
+
+    @property
+    def may_send(self) -> bool:
+        """Whether they may send to the PACS."""
+        return self in (Role.READER, Role.ADMIN)
+
+    @property
+    def may_see_the_node(self) -> bool:
+        """Whether they see how the node stands, and the audit trail."""
+        return self in (Role.ADMIN, Role.AUDITOR)
+
+
+class OpenIDSettings(_Section):
+    """``[openid]``: readers log in by the site's OpenID Connect provider; needs `[review]` too."""
+
+    issuer: str = Field(
+        pattern=r"^https?://[^\s?#@]+$",
+        description="The provider's address, as it writes it itself; https, but for one on this machine.",
+        examples=["https://login.example/realms/clinic"],
+    )
+    client_id: str = Field(min_length=1, description="What we are called there.", examples=["mammoscope"])
+    client_secret: SecretStr | None = Field(
+        default=None,
+        description="Our password there; without one we are a public client and show the proof of key (PKCE) alone.",
+        examples=["a long secret"],
+    )
+    name: str = Field(
+        default="the site's login", min_length=1, max_length=60, description="What the login page calls the provider."
+    )
+    scopes: tuple[str, ...] = Field(
+        default=("profile",), description="What is asked for besides `openid`: what brings the two claims below."
+    )
+    name_claim: str = Field(
+        default="preferred_username",
+        min_length=1,
+        description="The claim that has the name of the reader, which stands beside everything that they do.",
+    )
+    role_claim: str = Field(
+        default="groups",
+        min_length=1,
+        description="The claim that has the role: a text or a list; `a.b` for `b` within `a`.",
+        examples=["realm_access.roles"],
+    )
+    roles: dict[str, Role] = Field(
+        min_length=1,
+        description="Which value of it is which role: `reader`, `annotator`, `admin` or `auditor`. The first that fits"
+        " counts; nobody comes in without.",
+        examples=[{"radiologists": "reader", "it": "admin"}],
+    )
+    url: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^\s?#@]+$",
+        description="Where browsers reach the reading room; what the browser says unless given. Register"
+        " `URL/login/openid/back` with the provider.",
+        examples=["https://reading.example"],
+    )
+
+    @model_validator(mode="after")
+    def _safe(self) -> Self:
+        if self.issuer.startswith("http://") and not re.match(
+            r"http://(localhost|127\.0\.0\.1|\[::1\])[:/]", self.issuer
+        ):
+            raise ValueError("issuer is https, but for a provider on this machine")
+        return self
+
+
 class HealthSettings(_Section):
     """``[health]``: a synthetic study goes round the node at an interval, apart from patients."""
 

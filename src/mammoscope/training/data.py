@@ -123,11 +123,14 @@ class PreparedSamples:
         Per image (k, 4) in pixels of the input.
     labels
         Per image (k,), class indices.
+    hard_negatives
+        Per image how many boxes its readers rejected; empty for none at all.
     """
 
     pixels: Sequence[NDArray[np.uint8]] | NDArray[np.uint8]
     boxes: list[NDArray[np.float64]]
     labels: list[NDArray[np.int64]]
+    hard_negatives: Sequence[int] = ()
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -138,6 +141,7 @@ class PreparedSamples:
             [self.pixels[index] for index in indices],
             [self.boxes[index] for index in indices],
             [self.labels[index] for index in indices],
+            [self.hard_negatives[index] for index in indices] if self.hard_negatives else (),
         )
 
 
@@ -172,7 +176,7 @@ def prepare_samples(
     pixels = np.load(file, mmap_mode="r")
     boxes = [np.array(rows, dtype=np.float64).reshape(-1, 4) for rows in json.loads(boxes_file.read_text())]
     labels = [np.array([classes.index(label) for label in image.labels], dtype=np.int64) for image in dataset]
-    return PreparedSamples(pixels, boxes, labels)
+    return PreparedSamples(pixels, boxes, labels, [len(image.hard_negatives) for image in dataset])
 
 
 def check_labels(dataset: AnnotatedDataset, classes: tuple[str, ...]) -> None:
@@ -397,7 +401,7 @@ def build_batches(recipe: Recipe, samples: PreparedSamples, accelerator: Acceler
         start,
         recipe.schedule.iterations,
         share=(accelerator.process_index, parts),
-        weights=sampling_weights(samples.labels, recipe.sampling),
+        weights=sampling_weights(samples.labels, recipe.sampling, samples.hard_negatives),
     )
     return TrainingBatches(samples, recipe.augmentation, recipe.run.seed, keys, accelerator.device)
 

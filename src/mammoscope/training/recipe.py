@@ -185,9 +185,13 @@ class SamplingSection(_Section):
         images hold are shown more often, by the root of threshold over share; 0 for none.
     without_boxes
         Share of the images shown that hold no box; ``None`` leaves it as the data set has it.
+    hard_negatives
+        How many times as often an image is shown on which readers rejected a box (the attribute ``hard_negatives`` that
+        the reading room exports); 1 for no more often than others.
     """
 
     repeat_threshold: float = Field(default=0.0, ge=0, le=1)
+    hard_negatives: float = Field(default=2.0, ge=1, le=100)
     without_boxes: float | None = Field(default=None, ge=0, lt=1)
 
 

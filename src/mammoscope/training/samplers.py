@@ -12,24 +12,30 @@ from mammoscope.training.recipe import SamplingSection
 Floats = NDArray[np.float64]
 
 
-def sampling_weights(labels: Sequence[NDArray[np.int64]], section: SamplingSection) -> Floats | None:
+def sampling_weights(
+    labels: Sequence[NDArray[np.int64]], section: SamplingSection, hard_negatives: Sequence[int] = ()
+) -> Floats | None:
     """How often each image is to be shown, relative to the others; ``None`` for all alike.
 
     A class held by a share f of the images gets the repeat factor max(1, sqrt(threshold / f)); an image that of its
-    rarest class, one without boxes 1 (Gupta, Dollar and Girshick 2019, section 4). Then images without boxes as a whole
-    get their share.
+    rarest class, one without boxes 1 (Gupta, Dollar and Girshick 2019, section 4). An image with hard negatives then
+    gets that many times its weight. At last images without boxes as a whole get their share.
 
     Parameters
     ----------
     labels
         Per image the class index of each box.
+    hard_negatives
+        Per image how many boxes its readers rejected; empty where nobody did.
 
     Raises
     ------
     TrainingError
         If images without boxes are to be shown and there are none.
     """
-    if not section.repeat_threshold and section.without_boxes is None:
+    rejected = np.array(hard_negatives or [0] * len(labels)) > 0
+    repeats_hard = section.hard_negatives != 1 and bool(rejected.any())
+    if not section.repeat_threshold and section.without_boxes is None and not repeats_hard:
         return None
     weights = np.ones(len(labels))
     if section.repeat_threshold:
@@ -37,6 +43,8 @@ def sampling_weights(labels: Sequence[NDArray[np.int64]], section: SamplingSecti
             holds = np.array([label in held for held in labels])
             factor = max(1.0, float(np.sqrt(section.repeat_threshold / holds.mean())))
             weights[holds] = np.maximum(weights[holds], factor)
+    if repeats_hard:
+        weights[rejected] *= section.hard_negatives
     if section.without_boxes is not None:
         empty = np.array([not len(held) for held in labels])
         if section.without_boxes and not empty.any():

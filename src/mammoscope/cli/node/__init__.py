@@ -16,7 +16,7 @@ from mammoscope.cli.review import needs_review
 from mammoscope.errors import MammoscopeError
 
 if TYPE_CHECKING:
-    from mammoscope.node import Node
+    from mammoscope.node import OperatedNode
     from mammoscope.settings import NodeSettings
 
 app = typer.Typer(name="node", no_args_is_help=True, help="The PACS node: receives studies, reads them, sends results.")
@@ -56,13 +56,13 @@ def run(
         OperatedNode(
             settings, detector, at_once=detector.processes, intents=detector.metadata.input.intents
         ) as operated,
-        _reading_room(settings, operated.node),
+        _reading_room(settings, operated),
     ):
         stop.wait()
 
 
 @contextmanager
-def _reading_room(settings: "NodeSettings", node: "Node") -> Iterator[None]:
+def _reading_room(settings: "NodeSettings", operated: "OperatedNode") -> Iterator[None]:
     """Serve the reading room that the settings ask for, with packages that a node without one does not need."""
     if settings.review is None:
         yield
@@ -70,7 +70,7 @@ def _reading_room(settings: "NodeSettings", node: "Node") -> Iterator[None]:
     needs_review()
     from mammoscope.review.beside_node import reading_room
 
-    with reading_room(settings, node.records):
+    with reading_room(settings, operated.node.records, operated.metrics.registry):
         yield
 
 

@@ -5,7 +5,6 @@ import re
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 
 import sqlalchemy as sa
 from argon2 import PasswordHasher
@@ -14,6 +13,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from mammoscope.review.errors import ReviewError
 from mammoscope.review.store import schema as t
 from mammoscope.review.store.database import Database
+from mammoscope.settings.schema import Role
 
 IDLE = timedelta(hours=1)
 """A session ends when nothing is asked in it for so long."""
@@ -21,39 +21,31 @@ LONGEST = timedelta(hours=12)
 SHORTEST_PASSWORD = 10
 LONGEST_PASSWORD = 1000
 _NAME = re.compile(r"[\w.@-][\w.@ -]{0,62}", re.UNICODE)
-
-
-class Role(StrEnum):
-    """What somebody may do; everybody sees studies and figures."""
-
-    READER = "reader"
-    """Reads studies, settles disagreements, sends to the PACS."""
-    ANNOTATOR = "annotator"
-    """Reads studies."""
-    ADMIN = "admin"
-    """As a reader, and has the node send or read a study again."""
-    AUDITOR = "auditor"
-    """Reads nothing; sees who did what."""
-
-    @property
-    def may_read(self) -> bool:
-        """Whether they may judge boxes."""
-        return self is not Role.AUDITOR
-
-    @property
-    def may_send(self) -> bool:
-        """Whether they may send to the PACS."""
-        return self in (Role.READER, Role.ADMIN)
+_NO_NAME = re.compile(r"[^\w.@ -]", re.UNICODE)
 
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Somebody who may log in."""
+    """Somebody who may log in.
+
+    Parameters
+    ----------
+    has_password
+        Whether they log in here.
+    issuer
+        The OpenID Connect provider by whom they log in; ``None`` for nobody's.
+    """
 
     name: str
     role: Role
     active: bool = True
     has_password: bool = True
+    issuer: str | None = None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether somebody vouches for who they are, a password or a provider; else they only gave a name."""
+        return self.has_password or self.issuer is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +69,22 @@ class Accounts:
     ----------
     hasher
         How costly a guess is; argon2-cffi's own choice by default.
+    by_provider
+        Whether people log in by an OpenID Connect provider: then nobody comes in by a name alone.
     """
 
-    def __init__(self, database: Database, hasher: PasswordHasher | None = None) -> None:
+    def __init__(self, database: Database, hasher: PasswordHasher | None = None, *, by_provider: bool = False) -> None:
         self._database = database
+        self._by_provider = by_provider
         self._hasher = hasher or PasswordHasher()
         self._nobody = self._hasher.hash(secrets.token_hex())
 
     def exist(self) -> bool:
-        """Whether anybody has a password: then nobody comes in without one."""
+        """Whether anybody has a password, or a provider tells who somebody is: then nobody comes in by a name alone."""
+        return self._by_provider or self.have_passwords()
+
+    def have_passwords(self) -> bool:
+        """Whether anybody logs in by a password."""
         u = t.users.c
         query = sa.select(u.name).where(u.password.is_not(None), u.active).limit(1)
         with self._database.reading() as connection:
@@ -160,6 +159,8 @@ class Accounts:
             If it is no name, or there are accounts.
         """
         name = checked_name(name)
+        if self._by_provider:
+            raise ReviewError("log in by the provider.")
         with self._database.writing() as connection:
             if connection.execute(sa.select(t.users.c.name).where(t.users.c.password.is_not(None))).first():
                 raise ReviewError("log in with your password.")
@@ -169,6 +170,39 @@ class Accounts:
             values = {"name": name, "role": Role.READER, "active": True, "made_at": datetime.now(UTC)}
             connection.execute(sa.insert(t.users).values(**values))
         return User(name, Role.READER, has_password=False)
+
+    def enter_by_provider(self, issuer: str, subject: str, name: str, role: Role) -> User:
+        """Somebody whom a provider knows; added when they come for the first time, with the role of this time.
+
+        Parameters
+        ----------
+        issuer, subject
+            Who they are, for good: the name may change there, and stays here what it was the first time.
+
+        Raises
+        ------
+        ReviewError
+            If their name is somebody else's here, or none, or they are disabled.
+        """
+        u = t.users.c
+        this = (u.issuer == issuer) & (u.subject == subject)
+        with self._database.writing() as connection:
+            row = connection.execute(sa.select(t.users).where(this)).mappings().first()
+            if row is not None and not row["active"]:
+                raise ReviewError(f"the account {row['name']} is disabled: ask your administrator.")
+            if row is not None:
+                connection.execute(sa.update(t.users).where(this).values(role=role))
+                return User(row["name"], role, has_password=row["password"] is not None, issuer=issuer)
+            name = checked_name(" ".join(_NO_NAME.sub(" ", name).split())[:63])
+            there = connection.execute(sa.select(t.users).where(u.name == name)).mappings().first()
+            if there is not None and _user(there).is_known:
+                raise ReviewError(f"somebody else is called {name} here already: ask your administrator.")
+            values = {"role": role, "active": True, "issuer": issuer, "subject": subject}
+            if there is not None:  # whoever gave that name when nobody had to show who they are
+                connection.execute(sa.update(t.users).where(u.name == name).values(**values))
+            else:
+                connection.execute(sa.insert(t.users).values(name=name, made_at=datetime.now(UTC), **values))
+        return User(name, role, has_password=False, issuer=issuer)
 
     def open_session(self, user: User) -> str:
         """Begin a session, and give the secret that its cookie holds."""
@@ -233,4 +267,4 @@ def _digest(cookie: str) -> str:
 
 
 def _user(row: sa.RowMapping) -> User:
-    return User(row["name"], Role(row["role"]), bool(row["active"]), row["password"] is not None)
+    return User(row["name"], Role(row["role"]), bool(row["active"]), row["password"] is not None, row["issuer"])

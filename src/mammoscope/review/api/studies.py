@@ -69,6 +69,7 @@ def worklist(
     _: LoggedIn,
     search: Annotated[str, Query(max_length=100)] = "",
     progress: Progress | None = None,
+    state: Annotated[str, Query(max_length=20)] = "",
     sort: Annotated[str, Query(max_length=20)] = "time",
     falling: bool = True,
     offset: Annotated[int, Query(ge=0, le=10**9)] = 0,
@@ -76,7 +77,7 @@ def worklist(
 ) -> dict[str, Any]:
     """One page of the studies."""
     found = room.store.worklist(
-        search=search, progress=progress, sort=sort, falling=falling, offset=offset, limit=limit
+        search=search, progress=progress, state=state, sort=sort, falling=falling, offset=offset, limit=limit
     )
     return {"total": found.total, "studies": [study_facts(row) for row in found.rows]}
 

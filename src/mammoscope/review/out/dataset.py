@@ -5,13 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from mammoscope.datasets import AnnotatedDataset, AnnotatedImage, ImportedBox, ImportedImage, ReviewState, write_dataset
+from mammoscope.datasets.dataset import HARD_NEGATIVES
 from mammoscope.datasets.image_marks import ImageMarks, Silence
 from mammoscope.datasets.review_log import ReviewEvent, append_events, boxes_hash, now
 from mammoscope.review.errors import ReviewError
 from mammoscope.review.store import Mark, Progress, ReviewStore, Truth, Verdict
-
-HARD_NEGATIVES = "hard_negatives"
-"""Key of an image's attributes: the boxes that its readers rejected, each with ``bbox``, ``label`` and ``score``."""
 
 
 @dataclass(frozen=True, slots=True)

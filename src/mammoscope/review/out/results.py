@@ -4,21 +4,41 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from mammoscope.findings import Algorithm, Finding, Reading, ReadingStatus
-from mammoscope.imaging import MammogramReader
-from mammoscope.node.db.models import DeliveryRecord, DeliveryStatus, Report, ResultRecord, SendingRecord, StudyState
+from mammoscope.findings import Algorithm, Box, Finding, Reading, ReadingStatus
+from mammoscope.imaging import MammogramReader, ReducedMammogram
+from mammoscope.node.db.models import (
+    DeliveryRecord,
+    DeliveryStatus,
+    ImageRecord,
+    Report,
+    ResultRecord,
+    SendingRecord,
+    StudyRecord,
+    StudyState,
+)
 from mammoscope.node.db.repository import Records
 from mammoscope.node.storage.outbox import Outbox
-from mammoscope.results import ReadMammogram, ResultReference, study_results
+from mammoscope.results import (
+    AssessedFinding,
+    AssessedImage,
+    AssessedReport,
+    Assessment,
+    ReadMammogram,
+    ResultReference,
+    assessment_sr,
+    study_results,
+)
 from mammoscope.results.measurement_report import ai_sr
 from mammoscope.results.study_results import Result
 from mammoscope.results.verification import verify_against_reading
 from mammoscope.review.errors import ReviewError
 from mammoscope.review.room import name_of
-from mammoscope.review.store import ImageRow, Mark, ReviewStore, StudyRow, Verdict
+from mammoscope.review.store import ImageRow, Mark, Origin, Proposal, ReviewStore, StudyRow, Truth, Verdict
 from mammoscope.settings import DestinationSettings, ResultKind
 
 CONFIRMED = "confirmed by a reader"
+ASSESSED_KINDS = (ResultKind.AI_SR, ResultKind.CAD_SR)
+"""Of the model's objects, which one an assessment names: the first that there is."""
 KINDS = (ResultKind.AI_SR, ResultKind.CAD_SR, ResultKind.PRESENTATION_STATE)
 """What is made of a reader's findings."""
 
@@ -57,6 +77,33 @@ def confirmed_reading(image: ImageRow, marks: Sequence[Mark], algorithm: Algorit
     )
     status = ReadingStatus.FOUND if findings else ReadingStatus.NOTHING_FOUND
     return Reading(image.key, status, tuple(findings), rows=image.rows, columns=image.columns, algorithm=algorithm)
+
+
+def assessed_image(
+    mammogram: ReducedMammogram, of_model: ImageRecord, proposals: Sequence[Proposal], marks: Sequence[Mark]
+) -> AssessedImage:
+    """What readers say of the model's findings on one image, and what they add; what was not shown is not judged."""
+    findings = tuple(Finding(Box(*found[:4]), found[4], found[5]) for found in of_model.found)
+    rows, columns = mammogram.rows, mammogram.columns
+    reading = Reading(of_model.sop_instance_uid, of_model.status, findings, of_model.reason, rows=rows, columns=columns)
+    numbers = {finding.box.as_tuple(): number for number, finding in enumerate(findings, start=1)}
+    first_boxes = {proposal.mark: proposal.box.as_tuple() for proposal in proposals}
+    said = []
+    for mark in marks:
+        comment = mark.details.get("comment", "")
+        if mark.origin is Origin.READER:
+            said.append(AssessedFinding(Assessment.SUPPLEMENTED, mark.box, mark.label, comment=comment))
+        elif mark.verdict is not None and (number := numbers.get(first_boxes.get(mark.id, mark.box.as_tuple()))):
+            verdict = Assessment.REJECTED if mark.verdict is Verdict.REJECTED else Assessment.ACCEPTED
+            if verdict is Assessment.ACCEPTED and (mark.moved or mark.label != findings[number - 1].label):
+                verdict = Assessment.MODIFIED
+            said.append(AssessedFinding(verdict, mark.box, mark.label, number, comment))
+    return AssessedImage(ReadMammogram(mammogram, reading), tuple(said))
+
+
+def _of_model(record: StudyRecord) -> Report:
+    """The model's last report; a reader's is of no image (see `PacsSender`)."""
+    return next((report for report in reversed(record.reports) if report.images), record.reports[-1])
 
 
 class PacsSender:
@@ -105,10 +152,11 @@ class PacsSender:
         record = self._records.study(study.key)
         if record is None or not record.reports or record.state in (StudyState.RECEIVING, StudyState.READING):
             raise ReviewError("the model has not read this study to its end: send it when it has.")
-        model = record.reports[-1].algorithm
+        model = _of_model(record).algorithm
         algorithm = Algorithm(f"{model.rpartition(' ')[0] or model}, {CONFIRMED}", f"{datetime.now(UTC):%Y%m%d%H%M%S}")
         images = [self._read(image, truth.marks.get(image.id, ()), algorithm) for image in self._store.images(study.id)]
         results = reader_results(images, algorithm, truth.readers, self._organisation)
+        results = (*results, *self._assessment(study, record, truth))
         number = max(report.number for report in record.reports) + 1
         self._outbox.put(study.key, number, [result.dataset for result in results])
         added = self._records.add_report(study.key, self._report(number, algorithm, results))
@@ -118,10 +166,49 @@ class PacsSender:
         told = "made and kept, since the node is in shadow mode" if self._status is DeliveryStatus.WITHHELD else "sent"
         return f"{len(results)} objects for {where} are {told}."
 
-    def _read(self, image: ImageRow, marks: Sequence[Mark], algorithm: Algorithm) -> ReadMammogram:
+    def _assessment(self, study: StudyRow, record: StudyRecord, truth: Truth) -> tuple[Result, ...]:
+        """What the readers say of the model's own report, as an object; none where the model made no report to name."""
+        report = _of_model(record)
+        named = next(
+            (
+                made
+                for kind in ASSESSED_KINDS
+                for made in report.results
+                if made.kind == kind and made.series_instance_uid
+            ),
+            None,
+        )
+        if named is None or named.series_instance_uid is None:
+            return ()
+        name, _, version = report.algorithm.rpartition(" ")
+        algorithm = Algorithm(name, version)
+        of_model = {image.sop_instance_uid: image for image in record.images}
+        proposals = self._store.proposals(study.id)
+        images = [
+            assessed_image(self._mammogram(image), of_model[image.key], proposals[image.id], truth.marks[image.id])
+            for image in self._store.images(study.id)
+            if image.key in of_model and image.key in named.images
+        ]
+        if not images:
+            return ()
+        document = assessment_sr(
+            images,
+            algorithm,
+            AssessedReport(named.sop_class_uid, named.sop_instance_uid, named.series_instance_uid),
+            verified_by=", ".join(truth.readers),
+            organisation=self._organisation,
+        )
+        # A report by TID 1500 like the reader's own: who takes the one takes the other.
+        reference = ResultReference.of(ResultKind.AI_SR, document, [one.read.sop_instance_uid for one in images])
+        return (Result(ResultKind.AI_SR, document, reference),)
+
+    def _mammogram(self, image: ImageRow) -> ReducedMammogram:
         if not image.path.is_file():
             raise ReviewError(f"the image {name_of(image)} is no longer kept here: nothing was sent.")
-        mammogram = self._reader.read_reduced(image.path, image.key)
+        return self._reader.read_reduced(image.path, image.key)
+
+    def _read(self, image: ImageRow, marks: Sequence[Mark], algorithm: Algorithm) -> ReadMammogram:
+        mammogram = self._mammogram(image)
         return ReadMammogram(mammogram, confirmed_reading(image, marks, algorithm))
 
     def _report(self, number: int, algorithm: Algorithm, results: Sequence[Result]) -> Report:

@@ -1,5 +1,12 @@
-"""The pages: a worklist, a study, figures, the audit trail, and the way in."""
+"""The pages: a worklist, a study, figures, the node, the audit trail, and the way in."""
 
-from mammoscope.review.pages.routes import router
+from fastapi import APIRouter
+
+from mammoscope.review.pages import login, node, routes
+
+router = APIRouter()
+router.include_router(routes.router)
+router.include_router(login.router)
+router.include_router(node.router)
 
 __all__ = ["router"]

@@ -9,6 +9,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from mammoscope import __version__
+from mammoscope.review.access import administers, oversees
+from mammoscope.review.accounts import Session
+from mammoscope.review.room import ReadingRoom
 from mammoscope.untrusted_text import one_line
 
 
@@ -36,6 +39,10 @@ def _percent(value: float | None) -> str:
     return "" if value is None else f"{value * 100:.0f} %"
 
 
+def _interval(ends: tuple[float, float] | None) -> str:
+    return "" if ends is None else f"{ends[0]:.2f} to {ends[1]:.2f}"
+
+
 _environment = Environment(
     loader=PackageLoader("mammoscope.review", "templates"),
     autoescape=True,
@@ -43,8 +50,17 @@ _environment = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_environment.filters.update(shown=_shown, moment=_moment, percent=_percent)
+_environment.filters.update(shown=_shown, moment=_moment, percent=_percent, interval=_interval)
 _environment.globals.update(version=__version__, static=STATIC)
+
+
+def frame(room: ReadingRoom, session: Session) -> dict[str, Any]:
+    """What every page of somebody who is logged in has around it."""
+    sees = oversees(room, session)
+    return {
+        "title": room.title, "session": session, "sees_audit": sees, "sees_node": sees and room.node is not None,
+        "administers": administers(room, session) and room.node is not None,
+    }  # fmt: skip
 
 
 def page(template: str, **values: Any) -> str:

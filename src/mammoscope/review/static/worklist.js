@@ -1,7 +1,7 @@
 // @ts-check
 /** The worklist's keys, and its news. */
 
-const rows = () => /** @type {HTMLAnchorElement[]} */ ([...document.querySelectorAll('#rows tbody a')]);
+const rows = () => /** @type {HTMLAnchorElement[]} */ ([...document.querySelectorAll('#rows tbody th a')]);
 const search = /** @type {HTMLInputElement} */ (document.querySelector('#search'));
 
 document.addEventListener('keydown', (event) => {

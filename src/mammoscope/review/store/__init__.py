@@ -7,6 +7,7 @@ Nothing that a reader did is ever changed or removed: what an image's boxes are 
 from mammoscope.review.store.agreement import Agreement, Comparison, compare
 from mammoscope.review.store.marks import DETAILS, Action, ActionKind, Mark, Origin, Proposal, Verdict
 from mammoscope.review.store.models import (
+    ImageFacts,
     ImageRow,
     Opinion,
     Place,
@@ -20,7 +21,7 @@ from mammoscope.review.store.models import (
     Truth,
     Worklist,
 )
-from mammoscope.review.store.store import ReviewStore
+from mammoscope.review.store.store import ReviewStore, accepted
 from mammoscope.settings.schema import SecondReader
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "ActionKind",
     "Agreement",
     "Comparison",
+    "ImageFacts",
     "ImageRow",
     "Mark",
     "Opinion",
@@ -47,5 +49,6 @@ __all__ = [
     "Truth",
     "Verdict",
     "Worklist",
+    "accepted",
     "compare",
 ]

@@ -93,6 +93,8 @@ class SourceStudy:
         What a reader knows the patient by; empty where the source does not, or no longer, know it.
     version
         Changes whenever anything else does.
+    destinations
+        Where its last report goes, and how far that is there.
     """
 
     key: str
@@ -105,6 +107,7 @@ class SourceStudy:
     patient_name: str = ""
     taken_on: str = ""
     scanner: str = ""
+    destinations: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +128,7 @@ class StudyRow:
     highest: float | None
     progress: Progress
     gone: bool
+    destinations: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +144,22 @@ class ImageRow:
     rows: int | None
     columns: int | None
     reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFacts:
+    """What figures of all images are made of.
+
+    Parameters
+    ----------
+    statistics
+        Highest score, mean grey, contrast, breast share; ``None`` where one is not known.
+    """
+
+    scanner: str
+    month: str
+    findings: int
+    statistics: tuple[float | None, float | None, float | None, float | None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,8 @@ studies = sa.Table(
     sa.Column("progress", sa.String(16), nullable=False, default="unread", index=True),
     # The source has it no longer.
     sa.Column("gone", sa.Boolean, nullable=False, default=False),
+    # Where its last report goes and how far that is: [name, status] of each destination.
+    sa.Column("destinations", sa.JSON),
 )
 
 images = sa.Table(
@@ -48,6 +50,11 @@ images = sa.Table(
     sa.Column("rows", sa.Integer),
     sa.Column("columns", sa.Integer),
     sa.Column("reason", sa.Text),
+    # Of its breast as displayed, for the drift of images: see `mammoscope.review.statistics`.
+    sa.Column("measured", sa.Boolean),
+    sa.Column("mean_grey", sa.Float),
+    sa.Column("contrast", sa.Float),
+    sa.Column("breast_share", sa.Float),
     sa.UniqueConstraint("study", "key"),
 )
 
@@ -112,6 +119,10 @@ users = sa.Table(
     sa.Column("role", sa.String(16), nullable=False),
     sa.Column("active", sa.Boolean, nullable=False, default=True),
     sa.Column("made_at", UTCDateTime, nullable=False),
+    # The OpenID Connect provider by whom they log in, and who they are there.
+    sa.Column("issuer", sa.String(512)),
+    sa.Column("subject", sa.String(256)),
+    sa.UniqueConstraint("issuer", "subject"),
 )
 
 sessions = sa.Table(

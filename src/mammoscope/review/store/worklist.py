@@ -13,7 +13,7 @@ from mammoscope.review.errors import NotFoundError
 from mammoscope.review.store import schema as t
 from mammoscope.review.store.database import Database
 from mammoscope.review.store.marks import Origin, Proposal
-from mammoscope.review.store.models import ImageRow, Progress, SourceImage, SourceStudy, StudyRow, Worklist
+from mammoscope.review.store.models import ImageFacts, ImageRow, Progress, SourceImage, SourceStudy, StudyRow, Worklist
 
 SORTS = {
     "suspicion": t.studies.c.highest,
@@ -96,6 +96,7 @@ class WorklistRecords:
                 connection.execute(
                     sa.select(s.state, s.progress, s.gone, sa.func.count()).group_by(s.state, s.progress, s.gone)
                 ).all(),
+                connection.execute(sa.select(s.destinations, sa.func.count()).group_by(s.destinations)).all(),
                 connection.scalar(sa.select(sa.func.max(a.id))),
                 connection.execute(sa.select(sa.func.count(), sa.func.max(r.ended_at)).select_from(t.reads)).one(),
             ]
@@ -108,6 +109,13 @@ class WorklistRecords:
         with self._database.reading() as connection:
             found = {Progress(progress): count for progress, count in connection.execute(query)}
         return {progress: found.get(progress, 0) for progress in Progress}
+
+    def states(self) -> dict[str, int]:
+        """How many studies are in which state of the source's."""
+        s = t.studies.c
+        query = sa.select(s.state, sa.func.count().label("n")).where(~s.gone).group_by(s.state).order_by(s.state)
+        with self._database.reading() as connection:
+            return {str(row.state): int(row.n) for row in connection.execute(query)}
 
     def study(self, study: int) -> StudyRow:
         """One study.
@@ -149,6 +157,55 @@ class WorklistRecords:
         if row is None:
             raise NotFoundError("there is no such image.")
         return _image(row)
+
+    def proposals(self, study: int) -> dict[int, list[Proposal]]:
+        """The boxes on each image of a study that are proposed now, and those that were when a reader judged them."""
+        with self._database.reading() as connection:
+            return load_proposals(connection, study)
+
+    def image_facts(self) -> tuple[ImageFacts, ...]:
+        """What figures need of all images that a model read, those of studies that are gone too."""
+        s, i, p = t.studies.c, t.images.c, t.proposals.c
+        model = sa.and_(p.image == i.id, ~p.replaced, p.origin == Origin.MODEL)
+        query = (
+            sa.select(
+                s.scanner, s.taken_on, s.came_at, sa.func.count(p.id).label("findings"),
+                sa.func.max(p.score).label("highest"), i.mean_grey, i.contrast, i.breast_share,
+            )
+            .select_from(t.images)
+            .join(t.studies, s.id == i.study)
+            .outerjoin(t.proposals, model)
+            .where(i.reason.is_(None))
+            .group_by(i.id)
+        )  # fmt: skip
+        with self._database.reading() as connection:
+            return tuple(
+                ImageFacts(
+                    row.scanner, row.taken_on[:7] or f"{row.came_at:%Y-%m}", row.findings,
+                    (row.highest, row.mean_grey, row.contrast, row.breast_share),
+                )
+                for row in connection.execute(query)
+            )  # fmt: skip
+
+    def unmeasured(self) -> ImageRow | None:
+        """An image that nobody measured yet, the newest first; ``None`` when there is none."""
+        i, s = t.images.c, t.studies.c
+        query = (
+            sa.select(t.images)
+            .join(t.studies, s.id == i.study)
+            .where(i.reason.is_(None), i.measured.is_(None), ~s.gone)
+            .order_by(s.came_at.desc(), i.id)
+            .limit(1)
+        )
+        with self._database.reading() as connection:
+            row = connection.execute(query).mappings().first()
+        return None if row is None else _image(row)
+
+    def note_statistics(self, image: int, values: tuple[float, float, float] | None) -> None:
+        """Note an image's mean grey, contrast and breast share; ``None`` of one that cannot be measured."""
+        named = dict(zip(("mean_grey", "contrast", "breast_share"), values or (None, None, None), strict=True))
+        with self._database.writing() as connection:
+            connection.execute(sa.update(t.images).where(t.images.c.id == image).values(measured=True, **named))
 
     def earlier_studies(self, study: int) -> tuple[StudyRow, ...]:
         """Other studies of the same patient, the newest first."""
@@ -198,6 +255,7 @@ def _put_study(connection: sa.Connection, study: SourceStudy) -> None:
         "findings": sum(len(image.proposals) for image in study.images),
         "highest": max(scores, default=None),
         "gone": False,
+        "destinations": [list(one) for one in study.destinations],
     }
     number = connection.scalar(sa.select(t.studies.c.id).where(t.studies.c.key == study.key))
     if number is None:
@@ -256,6 +314,7 @@ def _known(values: dict[str, Any]) -> dict[str, Any]:
 def _study(row: Any) -> StudyRow:
     values = {name: row[name] for name in StudyRow.__slots__}
     came_at: datetime = values["came_at"]
+    values["destinations"] = tuple((name, status) for name, status in values["destinations"] or ())
     return StudyRow(**{**values, "came_at": came_at, "progress": Progress(values["progress"])})
 
 
