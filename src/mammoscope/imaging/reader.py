@@ -610,7 +610,7 @@ def _answer_reduced(path: Path, name: str, fields: Any) -> Message:
     try:
         with _openable(name):
             if _kind(path, name) is not FileKind.DICOM:
-                return _reduced(read_file(path, name), preprocessing, header)
+                return _reduced(_Decoded.whole(read_file(path, name)), preprocessing, header)
             file = DicomFile.open(path, name)
             header = _header_message(file.encoded, file.sop_class)
             hindrance = why_not_read(file.header, intents)
@@ -618,7 +618,7 @@ def _answer_reduced(path: Path, name: str, fields: Any) -> Message:
                 file.check_kind()
             if hindrance is not None:
                 return Message({"ineligibility": str(hindrance), **header.fields}, header.arrays)
-            return _reduced(_not_blank(file.mammogram()), preprocessing, header)
+            return _reduced(_Decoded.of(file, preprocessing), preprocessing, header)
     except BaseException as error:  # the header, where there is one, goes with whatever went wrong after it
         return Message({**_problem(error, name), **header.fields}, header.arrays)
 
@@ -649,9 +649,49 @@ def _answer_whole(path: Path, name: str) -> Message:
     return Message({**_facts(mammogram), **header.fields}, {"pixels": mammogram.pixels, **header.arrays})
 
 
-def _reduced(mammogram: Mammogram, preprocessing: Preprocessing | None, header: Message) -> Message:
-    fields, arrays = {**_facts(mammogram), **header.fields}, dict(header.arrays)
-    rows, columns = reduced_size(mammogram.rows, mammogram.columns)
+_SAMPLES_FOR_EACH = 2
+"""Of a decoded image to each side of a pixel of the network's input, at least: what it averages decides, not what the
+decoder did."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Decoded:
+    """A mammogram with as many pixels as are needed; its file has `rows` x `columns`, `factor` times as many a side."""
+
+    mammogram: Mammogram
+    rows: int
+    columns: int
+    factor: int
+
+    @classmethod
+    def whole(cls, mammogram: Mammogram) -> Self:
+        return cls(mammogram, mammogram.rows, mammogram.columns, 1)
+
+    @classmethod
+    def of(cls, file: DicomFile, preprocessing: Preprocessing | None) -> Self:
+        wanted = 0 if preprocessing is None else _SAMPLES_FOR_EACH * max(preprocessing.rows, preprocessing.columns)
+        found = file.reduced(max(LARGEST_SIDE, wanted))
+        if found is None:
+            return cls.whole(_not_blank(file.mammogram()))
+        (rows, columns), (pixels, factor) = file.size, found
+        mammogram = Mammogram(pixels, file.name, **facts(file.header, file.sop_class))
+        return cls(_not_blank(mammogram), rows, columns, factor)
+
+    def placement(self, prepared: PreparedImage) -> Placement:
+        """Of the network's input, in the file's pixels.
+
+        The samples of a lower resolution lie on every so many pixels of the file, not between them.
+        """
+        place, factor = prepared.placement, self.factor
+        left, top = (edge * factor - (factor - 1) / 2 for edge in (place.left, place.top))
+        return Placement(left, top, place.x_scale * factor, place.y_scale * factor)
+
+
+def _reduced(decoded: _Decoded, preprocessing: Preprocessing | None, header: Message) -> Message:
+    mammogram = decoded.mammogram
+    fields = {**_facts(mammogram), "rows": decoded.rows, "columns": decoded.columns, **header.fields}
+    arrays = dict(header.arrays)
+    rows, columns = reduced_size(decoded.rows, decoded.columns)
     # INTER_AREA averages: fine detail does not turn into false texture.
     arrays["picture"] = np.asarray(
         cv2.resize(mammogram.pixels, (columns, rows), interpolation=cv2.INTER_AREA)
@@ -661,7 +701,7 @@ def _reduced(mammogram: Mammogram, preprocessing: Preprocessing | None, header: 
     if preprocessing is not None:
         prepared = prepare(mammogram, preprocessing)
         arrays["input"] = prepared.pixels
-        place = prepared.placement
+        place = decoded.placement(prepared)
         fields["placement"] = [float(edge) for edge in (place.left, place.top, place.x_scale, place.y_scale)]
     return Message(fields, arrays)
 
