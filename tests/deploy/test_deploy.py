@@ -63,7 +63,9 @@ def samples(read_site: ReviewStore) -> dict[str, dict[str, set[str]]]:
         certificate_expires=at,
     )
     metrics = Metrics(lambda: state)
-    metrics.registry.register(ReviewMetrics(read_site))
+    of_readers = ReviewMetrics(read_site)
+    of_readers.work_out()
+    metrics.registry.register(of_readers)
     image = {"study": "1", "sop_instance": "2", "scanner": "s", "findings": 0, "seconds": 1.0}
     report = {"study": "1", "report": 1}
     sent = {**report, "destination": "pacs", "tries": 1}

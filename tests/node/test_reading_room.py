@@ -189,4 +189,4 @@ def test_an_administrator_sees_why_and_has_it_sent_and_read_again(
 
             # What the images are like is measured by and by, and stands on the node's page of metrics with the rest.
             wait_until(lambda: any(facts.statistics[1] for facts in service.room.store.image_facts()))
-            assert b'mammoscope_review_images{scanner="Mammoscope Phantom"} 4.0' in operated.metrics.page()
+            wait_until(lambda: b'mammoscope_review_images{scanner="Mammoscope Phantom"} 4.0' in operated.metrics.page())

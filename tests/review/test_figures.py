@@ -158,7 +158,9 @@ def test_the_figures_of_a_site_and_of_its_page_of_metrics(tmp_path: Path):
     store.note_statistics(image.id, (0.5, 0.1, 0.3))
     assert (0.9, 0.5, 0.1, 0.3) in {fact.statistics for fact in store.image_facts()}
     registry = CollectorRegistry()
-    registry.register(ReviewMetrics(store))
+    metrics = ReviewMetrics(store)
+    registry.register(metrics)
+    metrics.work_out()
     page = generate_latest(registry).decode()
     assert 'mammoscope_review_studies{progress="read"} 30.0' in page
     assert 'mammoscope_review_images{scanner="maker 0"} 15.0' in page

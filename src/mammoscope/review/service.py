@@ -37,14 +37,10 @@ class ReviewService(Running):
         tls: TLSConfig | None = None,
         behind_https: bool = False,
     ) -> None:
-        self._room = room
+        self.room = room
+        """What it serves."""
         self._host = host
         self._web = WebService(host, port, [Mount("/", make_app(room, secure=behind_https or tls is not None))], tls)
-
-    @property
-    def room(self) -> ReadingRoom:
-        """What it serves."""
-        return self._room
 
     @property
     def url(self) -> str:
@@ -59,20 +55,20 @@ class ReviewService(Running):
         ServiceError
             If the address cannot be listened on, or is not this machine's own and there are no accounts.
         """
-        if not is_local(self._host) and not self._room.accounts.exist():
+        if not is_local(self._host) and not self.room.accounts.exist():
             raise ServiceError(
                 f"the reading room is not shown on {self._host} without accounts: add users with"
                 " 'mammoscope readers add', or listen on 127.0.0.1"
             )
-        self._room.start()
+        self.room.start()
         try:
             self._web.start()
         except BaseException:
-            self._room.stop()
+            self.room.stop()
             raise
 
     def stop(self) -> None:
         """Stop listening, then the room."""
-        self._room.end_streams()
+        self.room.end_streams()
         self._web.stop()
-        self._room.stop()
+        self.room.stop()
