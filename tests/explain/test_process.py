@@ -35,7 +35,7 @@ def test_a_map_made_apart_is_the_same_made_with_the_least_priority_and_can_be_st
 
         with pytest.raises(KeyboardInterrupt):
             process.drise(prepared, [surest], few, stop)
-    with pytest.raises(ExplainError, match="ended"):
+    with pytest.raises(ValueError, match="closed"):
         process.drise(prepared, [surest], few)
 
 

@@ -98,6 +98,8 @@ class ExplainingProcess(Closing):
         ------
         ExplainError
             If a finding's label is none of the bundle's classes, or the process died.
+        ValueError
+            If it is closed.
         """
         occlusion = occlusion or Occlusion()
         place = prepared.placement
