@@ -1,13 +1,12 @@
 """A mammogram as tiles: nothing of the stored values is lost, and its greys are those of `displayed`."""
 
-import gzip
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from mammoscope.imaging import TILE, Laterality, MammogramError, MammogramReader, TilePyramid, tile_number
+from mammoscope.imaging import TILE, Laterality, MammogramError, MammogramReader, TilePyramid, tile_number, unpacked
 from mammoscope.imaging.pyramid import CURVE_TOLERANCE, curve_of, cut, tile_count, tile_pyramid, turned
 from mammoscope.phantom import screening_study
 
@@ -26,9 +25,9 @@ def level_of(pyramid: TilePyramid, level: int) -> np.ndarray:
         for column in range(whole.shape[1] // TILE):
             number = tile_number(pyramid.display.levels, level, column, row)
             begin = pyramid.ends[number - 1] if number else 0
-            tile = gzip.decompress(pyramid.tiles[begin : pyramid.ends[number]].tobytes())
+            tile = unpacked(pyramid.tiles[begin : pyramid.ends[number]].tobytes())
             place = slice(row * TILE, (row + 1) * TILE), slice(column * TILE, (column + 1) * TILE)
-            whole[place] = np.frombuffer(tile, "<u2").reshape(TILE, TILE)
+            whole[place] = tile
     return whole[:rows, :columns]
 
 

@@ -64,7 +64,9 @@ def small_dataset(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]
 @pytest.fixture
 def room(small_dataset: tuple[Path, Path], tmp_path: Path):
     """A reading room on it with blind second readers, its studies taken over, without a server."""
-    room = ReadingRoom(DatasetStudies(*small_dataset), tmp_path / "review", second_reader=SecondReader.BLIND)
+    room = ReadingRoom(
+        DatasetStudies(*small_dataset), tmp_path / "review", second_reader=SecondReader.BLIND, studies_ahead=0
+    )
     room.accounts = Accounts(room.store.database, PasswordHasher(1, 8, 1))
     room.sync()
     yield room

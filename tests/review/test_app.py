@@ -10,7 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from mammoscope.imaging import read_mammogram
-from mammoscope.review import DatasetStudies, ReadingRoom, Role, SecondReader, make_app
+from mammoscope.review import DatasetStudies, ReadingRoom, Role, make_app
 from mammoscope.review.store import ProposedBox, SourceImage, SourceStudy
 from mammoscope.review.store.marks import Origin
 
@@ -45,7 +45,8 @@ def test_a_study_is_shown_with_its_tiles_and_every_look_is_in_the_audit_trail(ro
     pixels = read_mammogram(room.store.image(image).path).pixels
     tile = client.get(f"/api/images/{image}/{display['digest']}/1/0/1")
     assert tile.headers["cache-control"].startswith("private")
-    values = np.frombuffer(tile.content, "<u2").reshape(512, 512)
+    planes = np.frombuffer(tile.content, np.uint8).reshape(2, 512, 512).astype(np.uint16)
+    values = planes[0] | planes[1] << 8
     assert np.array_equal(values[: pixels.shape[0] - 512, : pixels.shape[1]], pixels[512:])
     seen = [(line["event"], line["who"], line.get("study") or line.get("image")) for line in room.audit_lines()]
     assert ("StudyViewed", "Anna", "p0") in seen
@@ -62,6 +63,33 @@ def test_the_server_windows_as_the_card_does(room: ReadingRoom):
     values = read_mammogram(room.store.image(2).path).pixels[:512, :480].astype(float)
     expected = 255 * (1 - np.clip((values - 20000) / 200, 0, 1))
     assert np.abs(shown[:, :480] - expected).max() <= 0.51
+
+
+def test_where_the_model_was_wrong_is_shown_the_worst_first(room: ReadingRoom):
+    anna, bert = logged_in(room), logged_in(room, "Bert")
+    marks = {image: found[1] for image, found in room.store.marks(1, "Anna").items()}
+    image = next(image for image, found in marks.items() if len(found) == 2)
+    box = [101, 401, 181, 471]
+    for number, client in enumerate((anna, bert)):
+        drawn = action("draw", f"d{number:032x}", token=f"{number:032x}", box=box, label="Mass")
+        rejected = action("reject", marks[image][1].id, token=f"{number + 9:032x}", expected=1)
+        for one in (drawn, rejected):
+            assert client.post(f"/api/images/{image}/actions", json=one).status_code == 200
+        assert client.post("/api/studies/1/read", json={"state": "done"}).status_code == 200
+    page = anna.get("/patches").text
+    misses, _, alarms = page.partition("False alarms")
+    query = "x0=101.0&amp;y0=401.0&amp;x1=181.0&amp;y1=471.0"
+    assert f"/api/images/{image}/patch?{query}" in misses
+    assert alarms.count("/patch?") == 1
+    assert "30 %" in alarms
+    picture = anna.get(f"/api/images/{image}/patch?{query.replace('&amp;', '&')}")
+    shown = cv2.imdecode(np.frombuffer(picture.content, np.uint8), cv2.IMREAD_UNCHANGED)
+    assert shown.shape == (140, 160)
+    pixels = read_mammogram(room.store.image(image).path).pixels[366:506, 61:221].astype(float)
+    assert np.abs(shown - pixels / 257).mean() < 4
+    assert anna.get(f"/api/images/{image}/patch?x0=9000&y0=9000&x1=9001&y1=9001").status_code == 404
+    assert anna.get(f"/api/images/{image}/patch?x0=9&y0=9&x1=9&y1=9").status_code == 400
+    assert "PatchesViewed" in [line["event"] for line in room.audit_lines()]
 
 
 def test_nobody_gets_anything_without_logging_in(room: ReadingRoom):
@@ -221,7 +249,7 @@ def test_an_auditor_reads_nothing_and_a_reader_audits_nothing(room: ReadingRoom)
 def test_a_study_that_is_deleted_while_open_says_so(tmp_path: Path, small_dataset: tuple[Path, Path]):
     folder = tmp_path / "dataset"
     shutil.copytree(small_dataset[0], folder)
-    with ReadingRoom(DatasetStudies(folder), tmp_path / "review", second_reader=SecondReader.NONE) as room:
+    with ReadingRoom(DatasetStudies(folder), tmp_path / "review", studies_ahead=0) as room:
         client = logged_in(room)
         display = client.get("/api/images/1").json()
         (folder / "images" / "p0_R_CC.png").unlink()
@@ -242,7 +270,7 @@ def test_an_image_that_cannot_be_decoded_says_so_and_the_others_are_shown(
     shutil.copytree(small_dataset[0], folder)
     broken = folder / "images" / "p0_R_CC.png"
     broken.write_bytes(broken.read_bytes()[:20000])
-    with ReadingRoom(DatasetStudies(folder), tmp_path / "review") as room:
+    with ReadingRoom(DatasetStudies(folder), tmp_path / "review", studies_ahead=0) as room:
         client = logged_in(room)
         answer = client.get("/api/images/1")
         assert answer.status_code == 422

@@ -1,5 +1,7 @@
 """The reading room in a real browser: Debian's Chromium, its graphics card played by software."""
 
+import dataclasses
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -12,14 +14,22 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
+from mammoscope.datasets import load_dataset
+from mammoscope.explain import Occlusion
 from mammoscope.imaging import read_mammogram
+from mammoscope.inference import Detector
+from mammoscope.phantom import screening_study
 from mammoscope.review import DatasetStudies, ReadingRoom, ReviewService, SecondReader
+from mammoscope.review.heat_maps import HeatMaps
+from mammoscope.review.out import export_dataset
 from mammoscope.review.store import Progress, ProposedBox, SourceImage, SourceStudy, Verdict, schema
 from mammoscope.review.store.marks import Origin
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = pytest.mark.slow
 
+PICTURES = os.environ.get("MAMMOSCOPE_PICTURES")
+"""Folder for the documentation's pictures (docs/images), which these tests make where it is named."""
 ARGUMENTS = ("--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
 NO_WEBGL = """
 const real = HTMLCanvasElement.prototype.getContext;
@@ -52,7 +62,9 @@ def browser() -> Iterator[Any]:
 def service(small_dataset: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReviewService]:
     """A reading room with blind second readers, which the tests of this file share: each takes a study of its own."""
     folder = tmp_path_factory.mktemp("review")
-    room = ReadingRoom(GrowingStudies(*small_dataset), folder, second_reader=SecondReader.BLIND)
+    room = ReadingRoom(GrowingStudies(*small_dataset), folder, second_reader=SecondReader.BLIND, studies_ahead=0)
+    masks = 200 if PICTURES else 20
+    room.heat_maps = HeatMaps(folder / "maps", room.tiles.reader, occlusion=Occlusion(masks=masks))
     with ReviewService(room, port=0) as service:
         service.room = room  # type: ignore[attr-defined]
         yield service
@@ -111,6 +123,39 @@ def _side(image: Any) -> tuple[Any, Any]:
     from mammoscope.imaging import Laterality, View
 
     return Laterality(image.laterality), View(image.view)
+
+
+@pytest.fixture(scope="module")
+def phantom(service: ReviewService, tmp_path_factory: pytest.TempPathFactory) -> int:
+    """A synthetic DICOM study as the shipped model sees it, with an earlier one of the same patient."""
+    room: ReadingRoom = service.room  # type: ignore[attr-defined]
+    files = screening_study(3, rows=1024, columns=832).save(tmp_path_factory.mktemp("phantom"))
+    detector, images = Detector(threads=1), []
+    for file in files:
+        mammogram = read_mammogram(file)
+        found = detector.read(mammogram, 0.1).findings
+        boxes = tuple(ProposedBox(Origin.MODEL, one.box.as_tuple(), one.label, one.score) for one in found)
+        images.append(SourceImage(file.stem, file, mammogram.laterality, mammogram.view, 1024, 832, boxes))
+    now = datetime.now(UTC)
+    earlier = tuple(dataclasses.replace(image, proposals=()) for image in images if image.key != "L_MLO")
+    room.store.put(
+        [
+            SourceStudy("phantom before", "Phantom", now, earlier, "1", taken_on="2024-03-01", scanner="Phantom"),
+            SourceStudy("phantom", "Phantom", now, tuple(images), "1", taken_on="2026-03-02", scanner="Phantom"),
+        ]
+    )
+    return room.store.worklist(search="phantom", sort="findings").rows[0].id
+
+
+def seen_on(page: Any) -> np.ndarray:
+    """What is on the screen, shape (rows, columns, 3), blue, green and red."""
+    return cv2.imdecode(np.frombuffer(page.screenshot(), np.uint8), cv2.IMREAD_COLOR)
+
+
+def picture(page: Any, name: str) -> None:
+    """Keep what is on the screen where the environment says, for the documentation."""
+    if PICTURES:
+        page.screenshot(path=str(Path(PICTURES, f"{name}.png")))
 
 
 def open_study(page: Any, service: ReviewService, study: int, more: str = "") -> None:
@@ -307,8 +352,10 @@ def test_without_webgl_the_server_windows(enter: Callable[..., Any], service: Re
     assert marks(service, study, "Nora", 1)[0].verdict is Verdict.REJECTED
 
 
-def test_a_second_reader_is_blind_and_a_third_settles(enter: Callable[..., Any], service: ReviewService):
-    study = add_study(service, "twice")
+def test_a_second_reader_is_blind_a_third_settles_and_all_of_it_is_exported(
+    enter: Callable[..., Any], service: ReviewService, tmp_path: Path
+):
+    study = 3  # of the data set
     anna, bert = enter("Anna"), enter("Bert")
     open_study(anna, service, study)
     open_study(bert, service, study)  # both at once
@@ -326,15 +373,21 @@ def test_a_second_reader_is_blind_and_a_third_settles(enter: Callable[..., Any],
     cleo = enter("Cleo")
     open_study(cleo, service, study)
     assert "arbiter" in cleo.inner_text("#place")
-    assert "L CC: only Anna" in cleo.inner_text("#disagreements")
+    assert "R CC: only Anna" in cleo.inner_text("#disagreements")
     cleo.click("#differences button")
     cleo.keyboard.press("Tab")
-    cleo.keyboard.press("t")
+    cleo.keyboard.press("k")
     cleo.keyboard.press("n")
     cleo.wait_for_url(lambda url: not url.endswith(f"/{study}"))
     assert service.room.store.study(study).progress is Progress.SETTLED  # type: ignore[attr-defined]
     cleo.goto(f"{service.url}/figures")
     assert "were read twice" in cleo.inner_text("main")
+    room: ReadingRoom = service.room  # type: ignore[attr-defined]
+    exported = export_dataset(room.store, room.source.dataset, tmp_path / "validated")
+    assert exported.validated == 4  # the images of this study, by its arbiter's word
+    written = load_dataset(tmp_path / "validated")
+    images = [image for image in written if image.patient == room.store.study(study).patient]
+    assert sum(len(image.boxes) for image in images) == exported.boxes > 4
 
 
 def test_nothing_is_lost_with_the_connection_the_session_or_another_window(
@@ -387,6 +440,33 @@ def test_nothing_is_lost_with_the_connection_the_session_or_another_window(
     assert marks(service, study, "Lena", 1)[1].verdict is Verdict.ACCEPTED
 
 
+def test_an_image_that_is_broken_or_gone_is_told_and_the_others_are_read(
+    enter: Callable[..., Any], service: ReviewService, tmp_path: Path
+):
+    room: ReadingRoom = service.room  # type: ignore[attr-defined]
+    study = add_study(service, "broken")
+    whole = room.store.images(study)[1].path
+    broken, fleeting = tmp_path / "broken.png", tmp_path / "fleeting.png"
+    broken.write_bytes(whole.read_bytes()[:20000])
+    shutil.copy(whole, fleeting)
+    with room.store.database.writing() as connection:
+        for place, file in ((0, broken), (1, fleeting)):
+            this = schema.images.c.id == room.store.images(study)[place].id
+            connection.execute(sa.update(schema.images).where(this).values(path=str(file)))
+    page = enter("Bea")
+    open_study(page, service, study)
+    assert "damaged or cut" in page.inner_text(".view .trouble")
+    assert page.evaluate("mammoscope.views().filter(Boolean).length") == 3
+    fleeting.unlink()
+    page.keyboard.press("2")
+    page.keyboard.press("9")
+    page.wait_for_selector("#banner:has-text('L CC is no longer kept here')")
+    page.keyboard.press("Tab")
+    page.keyboard.press("x")
+    saved(page)
+    assert marks(service, study, "Bea", 1)[0].verdict is Verdict.REJECTED
+
+
 def test_three_thousand_boxes_are_drawn(enter: Callable[..., Any], service: ReviewService):
     rng = np.random.default_rng(2)
     many = [
@@ -403,6 +483,148 @@ def test_three_thousand_boxes_are_drawn(enter: Callable[..., Any], service: Revi
     assert f"{3000 - left} boxes below are not shown" in page.inner_text("#hidden-count")
 
 
+def test_a_study_is_looked_at_closely(enter: Callable[..., Any], service: ReviewService, phantom: int):
+    """Pairs, heat map, magnifier, measures, windows of the file, an earlier study, recall; with keys and the mouse."""
+    store = service.room.store  # type: ignore[attr-defined]
+    page = enter("Gina")
+    page.wait_for_selector(".worklist")
+    picture(page, "review-worklist")
+    open_study(page, service, phantom)
+    kept = page.locator("img.preview").count()
+    right_cc, right_mlo = (
+        next(image for image in store.images(phantom) if image.key == key) for key in ("R_CC", "R_MLO")
+    )
+    [cc], [mlo] = (store.marks(phantom, "Gina")[image.id][1] for image in (right_cc, right_mlo))
+
+    # A box that is under the pointer, or chosen, lights its partner on the other view.
+    until(page, "mammoscope.state.pairs.length > 0")
+    lit = "mammoscope.views().map((view) => [...view.lit].join())"
+    middle = [(cc.box.x0 + cc.box.x1) / 2, (cc.box.y0 + cc.box.y1) / 2]
+    page.mouse.move(*place_of(page, 0, *middle))
+    until(page, f"{lit}.join() === '{cc.id},,{mlo.id},'")
+    page.mouse.move(*place_of(page, 3, 700, 100))
+    until(page, f"{lit}.join() === ',,,'")
+    page.keyboard.press("1")
+    page.keyboard.press("Tab")
+    until(page, f"{lit}.join() === '{cc.id},,{mlo.id},'")
+
+    page.keyboard.press("a")
+    saved(page)
+    picture(page, "review")
+    page.keyboard.press("z")
+    saved(page)
+
+    # The size of the chosen box, and lengths, in millimetres.
+    spacing = 0.2344
+    width, height = (cc.box.x1 - cc.box.x0) * spacing, (cc.box.y1 - cc.box.y0) * spacing
+    assert page.inner_text("#size") == f"{width:.1f} × {height:.1f} mm"
+    page.click("#measure")
+    drag(page, place_of(page, 1, 100, 200), place_of(page, 1, 400, 600))
+    until(page, "/ mm$/.test(mammoscope.views()[1].lastMeasure)")
+    measured = float(page.evaluate("mammoscope.views()[1].lastMeasure").removesuffix(" mm"))
+    assert abs(measured - 500 * spacing) < 2
+    page.keyboard.press("1")
+    page.keyboard.press("Enter")
+    line = float(page.evaluate("mammoscope.views()[0].lastMeasure").removesuffix(" mm"))
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Shift+ArrowLeft")
+    longer = float(page.evaluate("mammoscope.views()[0].lastMeasure").removesuffix(" mm"))
+    resolution = page.evaluate("mammoscope.views()[0].map.getView().getResolution()")
+    assert abs(longer - line - 10 * resolution * spacing) < 0.2
+    page.keyboard.press("m")
+    assert page.evaluate("mammoscope.views()[0].lines.getFeatures().length") == 0
+
+    # The heat map of the chosen box lies over it, and is taken away again.
+    page.keyboard.press("1")
+    page.keyboard.press("Tab")
+    page.mouse.move(*place_of(page, 3, 700, 100))
+    before = seen_on(page).astype(int)
+    page.keyboard.press("g")
+    until(page, "/needs to see/.test(document.querySelector('#heat-says').textContent)", 600)
+    until(page, "mammoscope.views()[0].heat.getVisible()")
+    x, y = (round(v) for v in place_of(page, 0, *middle))
+
+    def reddened() -> float:
+        shot = seen_on(page).astype(int)
+        there = slice(y - 60, y + 60), slice(x - 60, x + 60)
+        return float((shot[there][..., 2] - shot[there][..., 0] - before[there][..., 2] + before[there][..., 0]).max())
+
+    wait_for(lambda: reddened() > 60)
+    picture(page, "review-heat")
+    page.click("#heat")
+    wait_for(lambda: reddened() < 5)
+    assert page.inner_text("#heat-says") == ""
+
+    # The magnifier shows what is under the pointer at twice its native pixels: by key, and while the wheel is held.
+    page.mouse.move(*place_of(page, 0, *middle))
+    page.keyboard.press("l")
+    until(page, "document.querySelectorAll('.magnifier canvas').length > 0")
+    seen = page.evaluate("mammoscope.views()[0].magnifier.map.getView().getCenter()")
+    assert np.abs(np.array(seen) - (middle[0], -middle[1])).max() < 4
+    wait_for(lambda: seen_on(page)[y - 90 : y + 90, x - 90 : x + 60].min() > 20)  # the breast fills it
+    picture(page, "review-magnifier")
+    page.keyboard.press("l")
+    assert page.locator(".magnifier").count() == 0
+    page.mouse.down(button="middle")
+    assert page.locator(".magnifier").count() == 1
+    page.mouse.up(button="middle")
+    assert page.locator(".magnifier").count() == 0
+
+    # The file's own windows, by the list and by key.
+    names = page.locator("#window option").all_inner_texts()
+    assert len(names) == len(page.evaluate("mammoscope.views()[0].display.curves")) > 1
+    page.select_option("#window", label=names[1])
+    assert page.evaluate("mammoscope.views().map((view) => view.window.curve)") == [1, 1, 1, 1]
+    page.keyboard.press("Escape")
+    for _ in names[1:]:
+        page.keyboard.press("v")
+    assert page.input_value("#window") == "0"
+
+    # The earlier study: the same view beside, then all of it in a row below.
+    page.keyboard.press("2")
+    page.keyboard.press("e")
+    until(page, "mammoscope.state.hanging === 'beside' && mammoscope.views().filter(Boolean).length === 2")
+    assert page.locator(".view .name").all_inner_texts() == ["L CC", "L CC 2024-03-01"]
+    page.click("button[data-key=q]")
+    until(page, "mammoscope.state.hanging === 'priors' && mammoscope.views().filter(Boolean).length === 7")
+    assert page.locator(".view .name").all_inner_texts()[3:] == [
+        "L MLO", "R CC 2024-03-01", "L CC 2024-03-01", "R MLO 2024-03-01", "no L MLO"
+    ]  # fmt: skip
+    edges = [place_of(page, 0, 832, 0)[0], place_of(page, 1, 0, 0)[0]]  # backs in
+    assert abs(edges[0] - edges[1]) < 12
+    wait_for(lambda: seen_on(page)[500:700, 100:250].max() > 60)
+    picture(page, "review-priors")
+    page.keyboard.press("q")
+    until(page, "mammoscope.state.hanging === 'four' && mammoscope.views().filter(Boolean).length === 4")
+
+    # On an upright monitor of five megapixels the images have its whole width, and every button is on it.
+    page.set_viewport_size({"width": 2048, "height": 2560})
+    page.keyboard.press("0")
+    until(page, "mammoscope.views()[0].map.getSize()[0] > 1000")
+    box = page.locator("#views").bounding_box()
+    assert (box["width"], box["height"] > 1700) == (2048, True)
+    assert page.locator("#done").bounding_box()["y"] < 2560
+    wait_for(lambda: seen_on(page)[400:800, 700:1000].max() > 60)
+    picture(page, "review-portrait")
+    page.set_viewport_size({"width": 1280, "height": 800})
+
+    # Back to front: tiles are cut now, so the page brings a preview before its scripts.
+    answer = page.request.get(f"{service.url}/studies/{phantom}")
+    assert answer.text().count('class="preview"') == 4
+    assert kept <= 4
+    page.keyboard.press("r")
+    page.wait_for_url(lambda url: not url.endswith(f"/{phantom}"))
+    [read] = store.reads(phantom)
+    assert (read.reader, str(read.opinion)) == ("Gina", "recall")
+
+
+def wait_for(holds: Callable[[], bool], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
 def test_the_pages_have_no_serious_fault_for_those_who_see_or_move_otherwise(
     enter: Callable[..., Any], service: ReviewService
 ):
@@ -411,10 +633,12 @@ def test_the_pages_have_no_serious_fault_for_those_who_see_or_move_otherwise(
     page = enter("Axel")
     found = []
     # axe is a script of ours for once: the policy that forbids others is tried in every other test.
-    for path in ("/login", "/worklist", f"/studies/{study}", "/figures", "/audit"):
+    for path in ("/login", "/worklist", f"/studies/{study}", "/figures", "/patches", "/audit"):
         page.goto(service.url + path)
         if path.startswith("/studies"):
             page.wait_for_selector("body[data-ready=yes]")
+            for key in ("2", "Tab", "m", "l"):  # what is chosen, a tool and the magnifier are on the page too
+                page.keyboard.press(key)
             assert "<script>alert(1)</script>" in page.inner_text("#patient")
         results = axe.Axe().run(page, options={"resultTypes": ["violations"]}).response
         found += [

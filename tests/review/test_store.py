@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from mammoscope.review.errors import ConflictError, NotFoundError, ReviewError
 from mammoscope.review.store import (
     ActionKind,
+    Opinion,
     Origin,
     Place,
     Progress,
@@ -158,6 +159,22 @@ def test_two_readers_agree_or_a_third_settles_it(tmp_path: Path):
     assert store.finish(1, "Cleo", ReadState.DONE, shown_from=0.5) is Progress.SETTLED
     assert set(store.truth(1).readers) == {"Anna", "Bert", "Cleo"}
     assert store.place_of(1, "Dora") is None
+
+
+def test_what_two_readers_say_of_the_whole_study_must_be_the_same_too(tmp_path: Path):
+    store = a_store(tmp_path, SecondReader.OPEN)
+    store.finish(1, "Anna", ReadState.DONE)
+    assert store.finish(1, "Bert", ReadState.DONE, opinion=Opinion.TECHNICAL_RECALL) is Progress.DISPUTED
+    assert [read.opinion for read in store.reads(1)] == [Opinion.RECALL, Opinion.TECHNICAL_RECALL]
+    store.finish(1, "Bert", ReadState.OPEN)
+    assert store.reads(1)[1].opinion is None
+    assert store.finish(1, "Bert", ReadState.DONE) is Progress.READ
+    store.put([study("other", scores=(0.1,))])
+    store.finish(2, "Anna", ReadState.DONE, shown_from=0.5)
+    assert store.reads(2)[0].opinion is Opinion.NORMAL
+    assert store.finish(2, "Bert", ReadState.DONE, shown_from=0.5, opinion=Opinion.RECALL) is Progress.DISPUTED
+    store.put([study("third"), study("fourth", scores=(0.95,))])
+    assert store.unread(9) == [4, 3]
 
 
 def test_the_figures_of_agreement_are_those_of_the_definition(tmp_path: Path):

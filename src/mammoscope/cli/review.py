@@ -38,6 +38,9 @@ def review(
     behind_https: Annotated[
         bool, typer.Option("--behind-https", help="A proxy in front of us serves https: cookies travel by it only.")
     ] = False,
+    bundle: Annotated[
+        Path | None, typer.Option(help="The model that heat maps are of, instead of the shipped one.")
+    ] = None,
     export: Annotated[
         Path | None, typer.Option(help="Serve nothing: write what was read as a new data set's folder, and end.")
     ] = None,
@@ -54,7 +57,7 @@ def review(
     if second_reader not in list(SecondReader):
         raise MammoscopeError(f"--second-reader is none, blind or open, not {second_reader!r}.")
     source = DatasetStudies(dataset, predictions)
-    room = ReadingRoom(source, dataset / FOLDER, second_reader=SecondReader(second_reader))
+    room = ReadingRoom(source, dataset / FOLDER, second_reader=SecondReader(second_reader), bundle=bundle)
     if export is not None:
         with room:
             written = export_dataset(room.store, source.dataset, export, overwrite=force)

@@ -2,6 +2,7 @@
 
 from mammoscope.explain.drise import FEWEST_MASKS, Occlusion, drise, similarity_to
 from mammoscope.explain.heat_map import NOISY, SAME_MAP, ExplainError, HeatMap, correlation, rank_correlation
+from mammoscope.explain.process import ExplainingProcess
 from mammoscope.explain.sanity import Faithfulness, faithfulness, shuffled_bundle
 
 __all__ = [
@@ -9,6 +10,7 @@ __all__ = [
     "NOISY",
     "SAME_MAP",
     "ExplainError",
+    "ExplainingProcess",
     "Faithfulness",
     "HeatMap",
     "Occlusion",

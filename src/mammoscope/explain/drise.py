@@ -6,7 +6,7 @@ detection most like the finding, the network needs that spot. Nothing of the net
 Hiding parts of a prepared mammogram: where, and what is shown in their stead.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -206,13 +206,36 @@ def occlusion_maps(
     The agreement is the correlation between the maps of the masks with even and with odd numbers, raised to what it
     would be between maps of all of them (Spearman-Brown: 2 r / (1 + r)).
     """
+    steps = occlusion_steps(pixels, similarity, occlusion)
+    while True:
+        try:
+            progress(next(steps), occlusion.masks)
+        except StopIteration as ended:
+            maps: list[tuple[NDArray[np.float32], float]] = ended.value
+            return maps
+
+
+def occlusion_steps(
+    pixels: Pixels, similarity: Similarity, occlusion: Occlusion
+) -> Generator[int, None, list[tuple[NDArray[np.float32], float]]]:
+    """`occlusion_maps`, one mask at a time.
+
+    Yields
+    ------
+    int
+        How many masks are done.
+
+    Returns
+    -------
+    As `occlusion_maps`, once all are.
+    """
     filling = smooth_tissue(pixels)
     halves = (_Sums(), _Sums())
     shape = (pixels.shape[0], pixels.shape[1])
     masks = random_masks(shape, count=occlusion.masks, cells=occlusion.cells, keep=occlusion.keep, seed=occlusion.seed)
     for number, mask in enumerate(masks):
         halves[number % 2].add(mask, similarity(filling + mask * (pixels - filling)))
-        progress(number + 1, occlusion.masks)
+        yield number + 1
     hidden = filling != pixels
     even, odd, whole = (sums.slopes() * hidden for sums in (*halves, halves[0] + halves[1]))
     return [(values, _raised(correlation(*pair))) for values, *pair in zip(whole, even, odd, strict=True)]

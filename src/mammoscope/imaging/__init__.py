@@ -15,7 +15,7 @@ from mammoscope.imaging.mammogram import (
     View,
 )
 from mammoscope.imaging.preprocessing import Crop, PreparedImage, Preprocessing, ReducedMammogram, prepare
-from mammoscope.imaging.pyramid import TILE, Curve, Display, TilePyramid, tile_number
+from mammoscope.imaging.pyramid import TILE, Curve, Display, TilePyramid, tile_number, unpacked
 from mammoscope.imaging.reader import (
     DecoderLostError,
     MammogramReader,
@@ -53,4 +53,5 @@ __all__ = [
     "read_mammogram",
     "read_mammogram_header",
     "tile_number",
+    "unpacked",
 ]

@@ -306,6 +306,18 @@ class MammogramReader(Closing):
             ) from error
         return _Answer.believed(message, name, needs_header=task == "header")
 
+    def warm_up(self) -> None:
+        """Have one process started, so that nobody waits for it later.
+
+        Raises
+        ------
+        MammogramUnavailableError
+            If it cannot be started.
+        ValueError
+            If the reader is closed.
+        """
+        self._pool.warm_up()
+
     @property
     def process_ids(self) -> tuple[int, ...]:
         """The child processes that are there now, for monitoring."""

@@ -6,10 +6,11 @@ foremost edge of the breast stands for the nipple, and rows of pixels for the li
 is none (docs/decisions/016-pairs-of-views.md).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mammoscope.findings import Algorithm
 from mammoscope.imaging import View, find_breast_region
@@ -78,12 +79,35 @@ def sure_pairs(views: ViewPair) -> list[FindingPair]:
     more, two are a pair if their depths differ by no more than `CLEAR_DEPTH_MM` and each one's next best partner is
     worse by at least `CLEAR_MARGIN_MM`. Findings of different classes are none.
     """
-    apart = np.abs(np.subtract.outer(views.cc_depths, views.mlo_depths))
-    labels = [[f.label.casefold() for f in image.reading.findings] for image in (views.cc, views.mlo)]
-    apart[np.array(labels[0])[:, None] != np.array(labels[1])[None, :]] = np.inf
+    labels = [[finding.label for finding in image.reading.findings] for image in (views.cc, views.mlo)]
+    paired = surely_paired(views.cc_depths, views.mlo_depths, *labels)
+    return [FindingPair(views, row + 1, column + 1) for row, column in paired]
+
+
+def surely_paired(
+    cc_depths: Sequence[float], mlo_depths: Sequence[float], cc_labels: Sequence[str], mlo_labels: Sequence[str]
+) -> list[tuple[int, int]]:
+    """Which findings of two views are surely the same lesion, as `sure_pairs`.
+
+    Parameters
+    ----------
+    cc_depths, mlo_depths
+        Behind the nipple in millimetres.
+    cc_labels, mlo_labels
+        Their classes.
+
+    Returns
+    -------
+    For each pair, its place from 0 among those of the CC view and of the MLO view.
+    """
+    if not cc_depths or not mlo_depths:
+        return []
+    apart = np.abs(np.subtract.outer(cc_depths, mlo_depths))
+    cc, mlo = (np.array([label.casefold() for label in labels]) for labels in (cc_labels, mlo_labels))
+    apart[cc[:, None] != mlo[None, :]] = np.inf
     if apart.shape == (1, 1):
-        return [FindingPair(views, 1, 1)] if apart[0, 0] <= SAME_DEPTH_MM else []
-    return [FindingPair(views, row + 1, column + 1) for row, column in _clear(apart)]
+        return [(0, 0)] if apart[0, 0] <= SAME_DEPTH_MM else []
+    return list(_clear(apart))
 
 
 def depths_mm(image: ReadMammogram) -> tuple[float, ...] | None:
@@ -95,7 +119,27 @@ def depths_mm(image: ReadMammogram) -> tuple[float, ...] | None:
     spacing, mammogram = image.mammogram.spacing, image.mammogram
     if spacing is None:
         return None
-    mask = find_breast_region(mammogram.pixels).mask
+    nipple = nipple_column(mammogram.pixels)
+    if nipple is None:
+        return None
+    at = nipple * mammogram.columns
+    return tuple(abs(finding.box.center[0] - at) * spacing.column_mm for finding in image.reading.findings)
+
+
+def nipple_column(pixels: NDArray[np.uint16]) -> float | None:
+    """Where the foremost edge of the breast is, which stands for the nipple, as a part of the image's width.
+
+    Parameters
+    ----------
+    pixels
+        As of `mammoscope.imaging.Mammogram`, in any size.
+
+    Returns
+    -------
+    float or None
+        From 0 (left edge of the image) to 1; ``None`` where no breast with a chest wall on one side can be made out.
+    """
+    mask = find_breast_region(pixels).mask
     columns = np.flatnonzero(mask.sum(axis=0) >= _LEAST_ROWS)
     if len(columns) < 2 * _EDGE:
         return None
@@ -108,12 +152,16 @@ def depths_mm(image: ReadMammogram) -> tuple[float, ...] | None:
         foremost = columns[0]
     else:
         return None
-    nipple = foremost * mammogram.columns / mask.shape[1]
-    return tuple(abs(finding.box.center[0] - nipple) * spacing.column_mm for finding in image.reading.findings)
+    return float(foremost / mask.shape[1])
+
+
+def is_whole_breast(view_modifiers: Iterable[str]) -> bool:
+    """Whether a view with these modifiers shows the breast as a whole, so that depths in it can be compared."""
+    return _NOT_WHOLE.isdisjoint(view_modifiers)
 
 
 def _comparable(image: ReadMammogram) -> bool:
-    return bool(image.reading.findings) and _NOT_WHOLE.isdisjoint(image.mammogram.view_modifiers)
+    return bool(image.reading.findings) and is_whole_breast(image.mammogram.view_modifiers)
 
 
 def _clear(apart: np.ndarray) -> Iterator[tuple[int, int]]:

@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 from starlette.concurrency import run_in_threadpool
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.staticfiles import StaticFiles
 
 from mammoscope import __version__
@@ -20,7 +21,7 @@ from mammoscope.review import api, pages
 from mammoscope.review.access import NotLoggedInError, refusal
 from mammoscope.review.accounts import LoginLimiter
 from mammoscope.review.errors import ConflictError, ForbiddenError, NotFoundError
-from mammoscope.review.pages.rendering import page
+from mammoscope.review.pages.rendering import STATIC, page
 from mammoscope.review.room import ReadingRoom
 
 SECURITY_HEADERS = {
@@ -63,7 +64,9 @@ def make_app(room: ReadingRoom, *, secure: bool = False) -> FastAPI:
     for router in (api.studies, api.images, api.figures):
         app.include_router(router, responses=_ANSWERS)
     app.include_router(pages.router, include_in_schema=False)
-    app.mount("/static", StaticFiles(directory=str(files("mammoscope.review") / "static")), name="static")
+    static = GZipMiddleware(StaticFiles(directory=str(files("mammoscope.review") / "static")))
+    for path in (STATIC, "/static"):
+        app.mount(path, static)
     app.add_exception_handler(NotLoggedInError, _log_in_first)
     app.add_exception_handler(MammoscopeError, _in_a_sentence)
     app.add_exception_handler(RequestValidationError, _not_understood)
@@ -92,7 +95,9 @@ async def _guard(request: Request, answer: Callable[[Request], Awaitable[Respons
         response = await answer(request)
     for name, value in SECURITY_HEADERS.items():
         response.headers.setdefault(name, value)
-    if not request.url.path.startswith("/static/"):
+    if request.url.path.startswith(f"{STATIC}/"):
+        response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
+    elif not request.url.path.startswith("/static/"):
         response.headers.setdefault("Cache-Control", "no-store")
     else:
         response.headers["Cache-Control"] = "no-cache"  # asked for again, answered by 304

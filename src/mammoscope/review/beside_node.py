@@ -57,6 +57,7 @@ def reading_room(
         audit=audit,
         second_reader=review.second_reader,
         viewer_url=review.viewer_url,
+        bundle=settings.model.bundle,
         login=_login(settings),
         node=NodeAdministration(settings, records, audit),
     )

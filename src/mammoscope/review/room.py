@@ -1,12 +1,14 @@
 """`ReadingRoom`: what one reading room is made of, kept in step with where its studies come from."""
 
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 
 from mammoscope.errors import MammoscopeError
 from mammoscope.imaging import Laterality, MammogramError, MammogramUnavailableError
@@ -16,14 +18,19 @@ from mammoscope.node.audit.trail import AuditTrail
 from mammoscope.review.accounts import Accounts, ProviderLogin
 from mammoscope.review.administration import NodeAdministration
 from mammoscope.review.errors import ForbiddenError
+from mammoscope.review.heat_maps import Asked, HeatMaps, HeatMapState
 from mammoscope.review.sources import StudySource
 from mammoscope.review.statistics import image_statistics
-from mammoscope.review.store import ImageRow, Place, ReadState, ReviewStore, SecondReader, StudyRow
+from mammoscope.review.store import ImageRow, Mark, Place, ReadState, ReviewStore, SecondReader, StudyRow
 from mammoscope.review.tiles import StoredPyramid, TileCache
 
 SYNC_SECONDS = 2.0
 MEASURE_SECONDS = 2.0
 """Between two images that are measured."""
+STUDIES_AHEAD = 10
+"""Of how many studies that are read next the tiles are cut before anybody looks."""
+
+_PATIENCE_SECONDS = 0.2
 
 log = structlog.get_logger(__name__)
 
@@ -50,6 +57,10 @@ class ReadingRoom(Running):
         How a reader's result gets to the PACS; ``None`` where there is none.
     viewer_url
         Address of the site's own viewer, with ``{study}`` for the Study Instance UID.
+    studies_ahead
+        Of how many unread studies, the most suspicious first, tiles are cut before anybody looks.
+    bundle
+        The model that heat maps are of; ``None`` for the shipped one.
     login
         How people log in by a provider; ``None`` where they log in here.
     node
@@ -71,6 +82,8 @@ class ReadingRoom(Running):
         second_reader: SecondReader = SecondReader.NONE,
         send: Send | None = None,
         viewer_url: str | None = None,
+        studies_ahead: int = STUDIES_AHEAD,
+        bundle: Path | None = None,
         login: ProviderLogin | None = None,
         node: NodeAdministration | None = None,
     ) -> None:
@@ -85,8 +98,12 @@ class ReadingRoom(Running):
         self._audit = audit or AuditTrail(folder / "audit")
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._keep_in_step, name="reading room", daemon=True)
+        self.heat_maps = HeatMaps(folder / "heat_maps", self.tiles.reader, bundle)
+        self._studies_ahead = studies_ahead
+        self._ahead = threading.Thread(target=self._cut_ahead, name="tiles ahead", daemon=True)
+        self._soon: deque[int] = deque(maxlen=STUDIES_AHEAD)
+        self._wake = threading.Event()
         self._measuring = threading.Thread(target=self._measure_all, name="image statistics", daemon=True)
-        self._ahead = threading.Semaphore(1)
 
     @property
     def stopping(self) -> bool:
@@ -106,15 +123,18 @@ class ReadingRoom(Running):
         """Take over what the source has now, and go on in the background."""
         self.sync()
         self._thread.start()
+        self._ahead.start()
         if self.node is not None:  # a data set's images are those of other scanners and times
             self._measuring.start()
 
     def stop(self) -> None:
         """End."""
         self._stopping.set()
-        for thread in (self._thread, self._measuring):
+        self._wake.set()
+        for thread in (self._thread, self._ahead, self._measuring):
             if thread.is_alive():
                 thread.join()
+        self.heat_maps.close()
         self.tiles.close()
         self.store.close()
 
@@ -127,6 +147,7 @@ class ReadingRoom(Running):
             self.store.mark_gone(lost)
         if dropped := self.tiles.drop_orphans():
             log.info("tiles dropped", images=dropped)
+        self.heat_maps.drop_orphans()
 
     def note(self, event: str, who: str, **facts: Any) -> None:
         """Write a line of the audit trail.
@@ -158,27 +179,34 @@ class ReadingRoom(Running):
         MammogramError
             If it cannot be decoded.
         """
-        return self.tiles.pyramid(
-            image.path, name_of(image), Laterality(image.laterality) if image.laterality else None
+        return self.tiles.pyramid(image.path, name_of(image), _side(image))
+
+    def heat_map(self, image: ImageRow, mark: Mark) -> HeatMapState:
+        """How far the heat map of a box is; asked for the first time it is begun.
+
+        Raises
+        ------
+        NotFoundError, MammogramError
+            As `pyramid`.
+        ReviewError
+            If too many wait already.
+        """
+        pyramid = self.pyramid(image)
+        return self.heat_maps.state(
+            Asked(image.path, name_of(image), pyramid.digest, pyramid.display, mark.box, mark.label)
         )
 
-    def cut_ahead(self, study: int) -> None:
-        """Cut the tiles of a study in the background, if nothing else is cut ahead now."""
-        if not self._ahead.acquire(blocking=False):
-            return
+    def cut_before(self, image: ImageRow) -> StoredPyramid | None:
+        """The tiles of an image if they are there; ``None`` where they would have to be cut, or cannot be."""
+        try:
+            return self.tiles.cut_before(image.path, name_of(image), _side(image))
+        except MammoscopeError:
+            return None
 
-        def cut() -> None:
-            try:
-                for image in self.store.images(study):
-                    if self._stopping.is_set():
-                        return
-                    self.pyramid(image)
-            except (MammoscopeError, MammogramError, ValueError) as error:
-                log.info("not cut ahead", error=where_raised(error))
-            finally:
-                self._ahead.release()
-
-        threading.Thread(target=cut, name="tiles", daemon=True).start()
+    def cut_soon(self, study: int) -> None:
+        """Cut the tiles of a study in the background, before those of others."""
+        self._soon.appendleft(study)
+        self._wake.set()
 
     def others_shown(self, study: int, reader: str) -> dict[str, Mapping[int, Any]]:
         """The boxes of other readers that this one may see, by reader, then by image.
@@ -230,6 +258,33 @@ class ReadingRoom(Running):
                 if now != trouble:
                     log.warning("reading room not in step", error=now)
                 trouble = now
+
+    def _cut_ahead(self) -> None:
+        """Keep the tiles of the studies that are read next cut, one image at a time, whenever nobody waits for one."""
+        tried: set[tuple[int, Path]] = set()  # once: what cannot be cut is told to whoever opens it
+        while not self._stopping.is_set():
+            self._wake.clear()
+            try:
+                if self._studies_ahead:
+                    self.tiles.warm_up()
+                for study in [*self._soon, *self.store.unread(self._studies_ahead)]:
+                    for image in self.store.images(study):
+                        while self.tiles.awaited and not self._stopping.wait(_PATIENCE_SECONDS):
+                            pass
+                        if self._stopping.is_set():
+                            return
+                        if (image.id, image.path) not in tried and self.cut_before(image) is None:
+                            tried.add((image.id, image.path))
+                            self.tiles.cut_ahead(image.path, name_of(image), _side(image))
+                    if self._wake.is_set():
+                        break  # somebody opened a study: the one after it comes first
+            except (MammoscopeError, ValueError, SQLAlchemyError) as error:
+                log.info("not cut ahead", error=where_raised(error))
+            self._wake.wait(SYNC_SECONDS)
+
+
+def _side(image: ImageRow) -> Laterality | None:
+    return Laterality(image.laterality) if image.laterality else None
 
 
 def name_of(image: ImageRow) -> str:

@@ -11,18 +11,10 @@ from starlette.concurrency import run_in_threadpool
 
 from mammoscope.findings import Box
 from mammoscope.review.access import Changing, LoggedIn, Reader, Room
-from mammoscope.review.errors import ConflictError, ForbiddenError, NotFoundError, ReviewError
-from mammoscope.review.room import ReadingRoom, name_of
-from mammoscope.review.store import (
-    DETAILS,
-    ActionKind,
-    ImageRow,
-    Mark,
-    Progress,
-    ReadState,
-    StudyRow,
-    compare,
-)
+from mammoscope.review.errors import ConflictError, ForbiddenError, ReviewError
+from mammoscope.review.room import name_of
+from mammoscope.review.store import ActionKind, ImageRow, Opinion, Progress, ReadState
+from mammoscope.review.study_view import opened, study_facts, view_pairs
 
 router = APIRouter(prefix="/api", tags=["studies"])
 
@@ -62,6 +54,9 @@ class EndRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     state: ReadState
+    opinion: Opinion | None = Field(
+        default=None, description="Of a reading that is done; by default recall where a box is accepted, else normal."
+    )
     shown_from: float = Field(default=0.0, ge=0, le=1, description="Score from which boxes are on the screen.")
     known: dict[int, int] = Field(
         default_factory=dict, max_length=1000, description="Number of the last action known, by image."
@@ -84,7 +79,7 @@ def worklist(
     found = room.store.worklist(
         search=search, progress=progress, state=state, sort=sort, falling=falling, offset=offset, limit=limit
     )
-    return {"total": found.total, "studies": [_study(row) for row in found.rows]}
+    return {"total": found.total, "studies": [study_facts(row) for row in found.rows]}
 
 
 @router.get("/events")
@@ -115,14 +110,18 @@ def next_study(
 @router.get("/studies/{study}")
 def show(study: Number, room: Room, session: LoggedIn) -> dict[str, Any]:
     """Everything of a study but its pixels; who looked is noted."""
-    row, reader = room.store.study(study), session.user.name
-    if row.gone:
-        raise NotFoundError("this study is no longer here: go back to the worklist.")
-    room.note("StudyViewed", reader, study=row.key)
-    following = room.store.next_unread(reader, study)
-    if following is not None:
-        room.cut_ahead(following)
-    return _seen(room, row, reader) | {"next": following}
+    shown = opened(room, study, session.user.name)
+    room.note("StudyViewed", session.user.name, study=shown["study"]["key"])
+    return shown
+
+
+@router.get("/studies/{study}/pairs")
+def pairs(
+    study: Number, room: Room, session: LoggedIn, shown_from: Annotated[float, Query(ge=0, le=1)] = 0.0
+) -> list[list[dict[str, Any]]]:
+    """The boxes on two views of a breast that are surely one lesion, of the images whose tiles are cut."""
+    room.store.study(study)
+    return view_pairs(room, study, session.user.name, shown_from)
 
 
 @router.post("/images/{image}/actions")
@@ -147,7 +146,9 @@ def end(study: Number, asked: EndRequest, room: Room, session: Reader) -> dict[s
     """End this reader's reading, put it off, or take it up again; answers what is next."""
     reader = session.user.name
     row = room.store.study(study)
-    progress = room.store.finish(study, reader, asked.state, shown_from=asked.shown_from, known=asked.known)
+    progress = room.store.finish(
+        study, reader, asked.state, opinion=asked.opinion, shown_from=asked.shown_from, known=asked.known
+    )
     room.note("StudyRead", reader, study=row.key, state=str(asked.state), progress=str(progress))
     return {"progress": str(progress), "next": room.store.next_unread(reader, study)}
 
@@ -177,57 +178,6 @@ def history(image: Number, room: Room, session: LoggedIn) -> list[dict[str, Any]
     ]
 
 
-def _seen(room: ReadingRoom, row: StudyRow, reader: str) -> dict[str, Any]:
-    mine = room.store.marks(row.id, reader)
-    others = room.others_shown(row.id, reader)
-    reads = room.store.reads(row.id)
-    own = next((read for read in reads if read.reader == reader), None)
-    return {
-        "study": _study(row),
-        "reader": reader,
-        "place": room.store.place_of(row.id, reader),
-        "state": str(own.state) if own else "open",
-        "reads": [
-            {"place": str(read.place), "reader": read.reader, "state": str(read.state)}
-            for read in reads
-            if read.reader == reader or read.reader in others
-        ],
-        "images": [
-            _image(image)
-            | {
-                "number": mine[image.id][0],
-                "marks": [mark.to_json() for mark in mine[image.id][1]],
-                "others": {name: _boxes(marks[image.id][1]) for name, marks in others.items()},
-            }
-            for image in room.store.images(row.id)
-        ],
-        "disagreements": _disagreements(room, row, others),
-        "earlier": [_study(one) for one in room.store.earlier_studies(row.id)],
-        "labels": list(room.source.labels),
-        "details": list(DETAILS),
-        "sends": room.send is not None,
-        "viewer": room.viewer_url.replace("{study}", row.key) if room.viewer_url else None,
-    }
-
-
-def _boxes(marks: tuple[Mark, ...]) -> list[dict[str, Any]]:
-    return [mark.to_json() for mark in marks if mark.verdict is not None]
-
-
-def _disagreements(room: ReadingRoom, row: StudyRow, others: dict[str, Any]) -> list[dict[str, Any]]:
-    """Where the first and the second reader differ, once both may be seen."""
-    by_place = {str(read.place): read.reader for read in room.store.reads(row.id) if read.state is ReadState.DONE}
-    if not {"first", "second"} <= set(by_place) or not others:
-        return []
-    first, second = (room.store.marks(row.id, by_place[place]) for place in ("first", "second"))
-    found = []
-    for image in first:
-        compared = compare(first[image][1], second[image][1])
-        for name, marks in ((by_place["first"], compared.only_first), (by_place["second"], compared.only_second)):
-            found += [{"image": image, "reader": name, "box": list(mark.box.as_tuple())} for mark in marks]
-    return found
-
-
 def _content(asked: ActionRequest, image: ImageRow) -> dict[str, Any]:
     content: dict[str, Any] = {key: value for key, value in asked.details.items() if value}
     if asked.label is not None:
@@ -243,35 +193,3 @@ def _content(asked: ActionRequest, image: ImageRow) -> dict[str, Any]:
             raise ReviewError(f"that box lies outside of {name_of(image)}.")
         content["box"] = list(box.as_tuple())
     return content
-
-
-def _study(row: StudyRow) -> dict[str, Any]:
-    return {
-        "id": row.id,
-        "key": row.key,
-        "patient": row.patient,
-        "patient_name": row.patient_name,
-        "taken_on": row.taken_on,
-        "scanner": row.scanner,
-        "state": row.state,
-        "reason": row.reason,
-        "came_at": row.came_at.isoformat(),
-        "images": row.images,
-        "findings": row.findings,
-        "highest": row.highest,
-        "progress": str(row.progress),
-        "destinations": dict(row.destinations),
-    }
-
-
-def _image(image: ImageRow) -> dict[str, Any]:
-    return {
-        "id": image.id,
-        "key": image.key,
-        "name": name_of(image),
-        "laterality": image.laterality,
-        "view": image.view,
-        "rows": image.rows,
-        "columns": image.columns,
-        "reason": image.reason,
-    }

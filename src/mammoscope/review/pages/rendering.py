@@ -1,6 +1,9 @@
 """Pages from the templates; whatever is put into one is escaped."""
 
+import hashlib
 from datetime import datetime
+from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -10,6 +13,18 @@ from mammoscope.review.access import administers, oversees
 from mammoscope.review.accounts import Session
 from mammoscope.review.room import ReadingRoom
 from mammoscope.untrusted_text import one_line
+
+
+def _digest_of_static() -> str:
+    """Names the scripts and styles of this version, so that a browser may keep them for ever."""
+    digest, folder = hashlib.sha256(), Path(str(files("mammoscope.review").joinpath("static")))
+    for file in sorted(file for file in folder.rglob("*") if file.is_file()):
+        digest.update(file.name.encode() + file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+STATIC = f"/static/{_digest_of_static()}"
+"""Where pages find scripts and styles."""
 
 
 def _shown(value: object) -> str:
@@ -36,7 +51,7 @@ _environment = Environment(
     lstrip_blocks=True,
 )
 _environment.filters.update(shown=_shown, moment=_moment, percent=_percent, interval=_interval)
-_environment.globals.update(version=__version__)
+_environment.globals.update(version=__version__, static=STATIC)
 
 
 def frame(room: ReadingRoom, session: Session) -> dict[str, Any]:

@@ -9,7 +9,9 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from mammoscope.review.access import LoggedIn, Overseer, Room
 from mammoscope.review.figures import site_figures
 from mammoscope.review.pages.rendering import frame, page
+from mammoscope.review.patches import worst
 from mammoscope.review.store import Progress
+from mammoscope.review.study_view import display_facts, four_views, opened
 
 router = APIRouter()
 
@@ -56,9 +58,25 @@ def worklist(
 
 @router.get("/studies/{study}")
 def study(study: Annotated[int, Path(ge=1, le=2**53)], room: Room, session: LoggedIn) -> Response:
-    """One study; its script asks for what is in it."""
-    room.store.study(study)
-    return HTMLResponse(page("study.html", **frame(room, session), study=study))
+    """One study, with all that its script needs to show what is cut into tiles; who looked is noted.
+
+    The script has not to ask for it, and the browser loads previews of the images before it has read any script.
+    """
+    reader = session.user.name
+    given = opened(room, study, reader)
+    cut = {image.id: room.cut_before(image) for image in room.store.images(study)}
+    displays = {image: display_facts(pyramid) for image, pyramid in cut.items() if pyramid is not None}
+    keys = [image["key"] for image in given["images"] if image["id"] in displays]
+    room.note("StudyViewed", reader, study=given["study"]["key"], images=keys)
+    return HTMLResponse(
+        page(
+            "study.html",
+            **frame(room, session),
+            study=study,
+            given={**given, "displays": displays},
+            previews=[image if image in displays else None for image in four_views(room.store.images(study))],
+        )
+    )
 
 
 @router.get("/next")
@@ -73,6 +91,15 @@ def figures(room: Room, session: LoggedIn) -> Response:
     """How the detector does here, and how readers agree."""
     values = {"agreement": room.store.agreement(), "figures": site_figures(room.store)}
     return HTMLResponse(page("figures.html", **frame(room, session), **values))
+
+
+@router.get("/patches")
+def patches(room: Room, session: LoggedIn) -> Response:
+    """Where the model was wrong, the worst first; whose images were shown is noted."""
+    misses, alarms = worst(room)
+    if keys := sorted({patch.key for patch in (*misses, *alarms)}):
+        room.note("PatchesViewed", session.user.name, images=keys)
+    return HTMLResponse(page("patches.html", **frame(room, session), misses=misses, alarms=alarms))
 
 
 @router.get("/audit")

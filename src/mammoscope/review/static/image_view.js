@@ -2,20 +2,23 @@
 /** One mammogram on the screen: 16-bit tiles windowed on the graphics card, boxes, and the mouse. */
 
 import {
-  DataTileSource, DragBox, DragPan, Draw, Feature, Fill, Map as OlMap, MouseWheelZoom, Point, PointerInteraction, Projection, Stroke, Style, Text,
-  TileGrid, TileImageSource, TileLayer, VectorLayer, VectorSource, View, WebGLTileLayer, fromExtent,
+  DataTileSource, DragBox, DragPan, Feature, Fill, ImageLayer, ImageStaticSource, LineString, Map as OlMap, MouseWheelZoom, Point,
+  PointerInteraction, Projection, Stroke, Style, Text, TileGrid, TileImageSource, TileLayer, VectorLayer, VectorSource, View, WebGLTileLayer, fromExtent,
 } from './vendor/openlayers.js';
+import {Magnifier} from './magnifier.js';
 
 /** @typedef {import('./requests.js').Mark} Mark */
 /** @typedef {{name: string, values: number[], greys: number[]}} Curve */
 /** @typedef {{digest: string, spacing_mm: number[]|null, tile: number, rows: number, columns: number, levels: number[][], scale: number,
  *   offset: number, curves: Curve[], padding: number[]|null, mirrored: boolean, upside_down: boolean}} Display */
-/** @typedef {{id: string, box: number[], colour: string, dashed: boolean, text: string}} Shown */
+/** @typedef {{id: string, box: number[], colour: string, dashed: boolean, text: string, fixed: boolean}} Shown */
+/** @typedef {{rows: number, columns: number}} Size */
 /** @typedef {{low: number, high: number, inverted: boolean, curve: number}} Window */
 
 const EDGE_PX = 8;
 const SMALLEST_BOX_PX = 3;
 const MOST_LABELLED = 100;
+const RETRY_MS = 2000;
 
 export const hasWebGL = (() => {
   if (new URLSearchParams(location.search).get('webgl') === 'off') return false;
@@ -30,15 +33,28 @@ export class ImageView {
    * @param {{id: number, name: string, laterality: string|null}} image
    * @param {Display} display
    * @param {{chosen: () => void, picked: (mark: string|null) => void, moved: (mark: string, box: number[]) => void,
-   *   drawn: (box: number[]) => void, windowed: (dx: number, dy: number) => void, value: (text: string) => void}} told
+   *   drawn: (box: number[]) => void, windowed: (dx: number, dy: number) => void, value: (text: string) => void,
+   *   over: (mark: string|null) => void, lost: (status: number, sentence: string) => void}} told
+   * @param {number} resolution pixels of the image on one of the screen
    */
-  constructor(element, image, display, told) {
+  constructor(element, image, display, told, resolution) {
     this.image = image;
     this.display = display;
     this.told = told;
     /** @type {string|null} */
     this.selected = null;
+    /** Boxes that are lit because their partner on the other view is chosen or under the pointer. @type {Set<string>} */
+    this.lit = new Set();
     this.editable = true;
+    /** @type {Magnifier|null} */
+    this.magnifier = null;
+    /** @type {number[]} */
+    this.pointer = [];
+    this.lastMeasure = '';
+    /** @type {ReturnType<typeof setTimeout>|undefined} */
+    this.later = undefined;
+    /** @type {string|null} */
+    this.under = null;
     const {rows, columns, levels} = display;
     this.extent = [0, -rows, columns, 0];
     const projection = new Projection({code: `image-${image.id}`, units: 'pixels', extent: this.extent});
@@ -47,23 +63,32 @@ export class ImageView {
     });
     this.projection = projection;
     this.window = /** @type {Window} */ ({...windowOf(display, 0), inverted: false, curve: 0});
-    this.layer = hasWebGL ? this.cardLayer() : this.pictureLayer();
+    /** What tiles come from: stored values for the card, or pictures that the server windows. @type {DataTileSource|TileImageSource} */
+    this.source = hasWebGL ? this.valueSource() : this.pictureSource();
+    this.layer = this.newLayer();
     this.boxes = new VectorSource({wrapX: false});
+    this.lines = new VectorSource({wrapX: false});
+    /** @type {ImageLayer<ImageStaticSource>} */
+    this.heat = new ImageLayer({visible: false});
     const map = new OlMap({
       target: element,
       controls: [],
       interactions: [],
       pixelRatio: Math.min(window.devicePixelRatio, 2),
-      layers: [this.layer, new VectorLayer({source: this.boxes, style: (feature) => this.styleOf(feature), updateWhileInteracting: true})],
+      layers: [
+        this.layer, this.heat, new VectorLayer({source: this.boxes, style: (feature) => this.styleOf(feature), updateWhileInteracting: true}),
+        new VectorLayer({source: this.lines, style: (feature) => this.styleOf(feature)}),
+      ],
       view: new View({
-        projection, center: [columns / 2, -rows / 2], resolution: 1, minResolution: 1 / 16, maxResolution: 64, enableRotation: false,
+        projection, center: this.hangingCentre(element.clientWidth, resolution), resolution, minResolution: 1 / 16, maxResolution: 64, enableRotation: false,
         smoothExtentConstraint: false, showFullExtent: true, constrainOnlyCenter: true, extent: this.extent,
       }),
     });
     this.map = map;
-    map.addInteraction(new DragPan({condition: (/** @type {any} */ event) => event.originalEvent.button === 0 || event.originalEvent.button === 1}));
+    map.addInteraction(new DragPan({condition: (/** @type {any} */ event) => event.originalEvent.button === 0}));
     map.addInteraction(new MouseWheelZoom({constrainResolution: false}));
     map.addInteraction(this.windowDrag());
+    map.addInteraction(this.magnifyWhileHeld());
     map.addInteraction(this.boxEdit());
     this.drawing = new DragBox({className: 'ol-box', condition: (/** @type {any} */ event) => event.originalEvent.button === 0});
     this.drawing.setActive(false);
@@ -72,27 +97,63 @@ export class ImageView {
       if (box[2] - box[0] >= SMALLEST_BOX_PX && box[3] - box[1] >= SMALLEST_BOX_PX) told.drawn(box);
     });
     map.addInteraction(this.drawing);
-    this.measuring = new Draw({type: 'LineString', maxPoints: 2, source: undefined});
+    this.measuring = this.measureDrag();
     this.measuring.setActive(false);
-    this.measuring.on('drawend', (/** @type {any} */ event) => this.measured(event.feature));
     map.addInteraction(this.measuring);
     element.addEventListener('contextmenu', (event) => event.preventDefault());
     element.addEventListener('pointerdown', () => told.chosen(), true);
-    map.on('pointermove', (/** @type {any} */ event) => this.tellValue(event));
+    map.on('postrender', () => {
+      const at = this.magnifier && this.pointer.length ? map.getCoordinateFromPixel(this.pointer) : null;
+      if (at) this.magnifier?.at(at, this.pointer);
+    });
+    element.addEventListener('pointerleave', () => this.tellOver(null));
+    map.on('pointermove', (/** @type {any} */ event) => {
+      this.pointer = event.pixel;
+      this.tellValue(event);
+      this.magnifier?.at(event.coordinate, event.pixel);
+      if (!event.dragging) this.tellOver(this.featureAt(event.pixel)?.getId() ?? null);
+    });
   }
 
   /** The card does the windowing: tiles stay as stored, and a window is two numbers. */
-  cardLayer() {
+  valueSource() {
     const {display} = this;
-    const source = new DataTileSource({
+    return new DataTileSource({
       bandCount: 1, interpolate: true, wrapX: false, transition: 0, tileGrid: this.grid, projection: this.projection, tileSize: display.tile,
       loader: async (/** @type {number} */ level, /** @type {number} */ column, /** @type {number} */ row, /** @type {{signal?: AbortSignal}} */ how) => {
-        const response = await fetch(this.tileUrl(level, column, row), {credentials: 'same-origin', signal: how?.signal});
-        if (!response.ok) throw new Error(`tile ${response.status}`);
-        return Float32Array.from(new Uint16Array(await response.arrayBuffer()));
+        return valuesOf(await this.tileBytes(this.tileUrl(level, column, row), how?.signal));
       },
     });
-    return new WebGLTileLayer({source, extent: this.extent, preload: Infinity, style: this.cardStyle(), cacheSize: 256});
+  }
+
+  /** Asked for again while the server cannot be reached; whoever reads is told why a part of the image is missing.
+   * @param {string} url @param {AbortSignal|undefined} signal */
+  async tileBytes(url, signal) {
+    for (;;) {
+      const response = await fetch(url, {credentials: 'same-origin', signal}).catch(() => null);
+      if (response?.ok) return new Uint8Array(await response.arrayBuffer());
+      if (signal?.aborted) throw new Error('no longer needed');
+      if (response && response.status < 500) {
+        const {detail} = await response.json().catch(() => ({}));
+        this.told.lost(response.status, detail ?? `A part of ${this.image.name} cannot be loaded: load the study again.`);
+        throw new Error(`tile ${response.status}`);
+      }
+      await new Promise((done) => setTimeout(done, RETRY_MS));
+    }
+  }
+
+  /** Without WebGL the server windows, and each window is another picture. */
+  pictureSource() {
+    return new TileImageSource({
+      interpolate: true, wrapX: false, transition: 0, tileGrid: this.grid, projection: this.projection, tileUrlFunction: (/** @type {number[]} */ at) => this.pictureUrl(at),
+    });
+  }
+
+  /** A layer of the image for a map of this view. */
+  newLayer() {
+    const {source, extent} = this;
+    if (source instanceof DataTileSource) return new WebGLTileLayer({source, extent, preload: Infinity, style: this.cardStyle(), cacheSize: 256});
+    return new TileLayer({source, extent, preload: Infinity});
   }
 
   cardStyle() {
@@ -102,19 +163,14 @@ export class ImageView {
     const value = ['band', 1];
     const width = ['-', ['var', 'high'], ['var', 'low']];
     const moved = ['+', ['*', ['/', ['-', value, ['var', 'low']], width], last - first], first];
-    const curve = ['interpolate', ['linear'], moved, ...values.flatMap((at, place) => [at, greys[place]])];
+    // A window of two corners is a straight line, which the card works out without looking for the corner.
+    const line = ['clamp', ['/', ['-', value, ['var', 'low']], width], 0, 1];
+    const straight = values.length === 2 && greys[0] === 0 && greys[1] === 1;
+    const curve = straight ? line : ['interpolate', ['linear'], moved, ...values.flatMap((at, place) => [at, greys[place]])];
     const grey = ['abs', ['-', curve, ['var', 'inverted']]];
     const shown = padding ? ['case', ['between', value, padding[0] - 0.5, padding[1] + 0.5], 0, grey] : grey;
     const {low, high, inverted} = this.window;
     return {variables: {low, high, inverted: Number(inverted)}, color: ['array', shown, shown, shown, 1]};
-  }
-
-  /** Without WebGL the server windows, and each window is another picture. */
-  pictureLayer() {
-    const source = new TileImageSource({
-      interpolate: true, wrapX: false, transition: 0, tileGrid: this.grid, projection: this.projection, tileUrlFunction: (/** @type {number[]} */ at) => this.pictureUrl(at),
-    });
-    return new TileLayer({source, extent: this.extent, preload: Infinity});
   }
 
   /** @param {number} level @param {number} column @param {number} row */
@@ -132,33 +188,40 @@ export class ImageView {
   setWindow(wanted) {
     const newCurve = wanted.curve !== this.window.curve;
     this.window = wanted;
-    if (!hasWebGL) {
+    const {source} = this;
+    if (source instanceof TileImageSource) {
       clearTimeout(this.later);
-      this.later = setTimeout(() => {
-        const source = this.layer.getSource();
-        source.setTileUrlFunction((/** @type {number[]} */ at) => this.pictureUrl(at), this.pictureUrl([0, 0, 0]));
-      }, 120);
-    } else if (newCurve) this.layer.setStyle(this.cardStyle());
-    else this.layer.updateStyleVariables({low: wanted.low, high: wanted.high, inverted: Number(wanted.inverted)});
+      this.later = setTimeout(() => source.setTileUrlFunction((/** @type {number[]} */ at) => this.pictureUrl(at), this.pictureUrl([0, 0, 0])), 120);
+    }
+    for (const layer of [this.layer, this.magnifier?.layer]) {
+      if (!(layer instanceof WebGLTileLayer)) continue;
+      if (newCurve) layer.setStyle(this.cardStyle());
+      else layer.updateStyleVariables({low: wanted.low, high: wanted.high, inverted: Number(wanted.inverted)});
+    }
   }
 
   /** The whole image, its chest wall at the edge where it hangs. @param {number} [resolution] */
   fit(resolution) {
     this.map.updateSize();
     const [width] = this.map.getSize() ?? [1, 1];
-    const {rows, columns} = this.display;
     const wanted = resolution ?? this.fittingResolution();
-    const room = (width * wanted - columns) / 2;
-    const shift = {R: -room, L: room}[this.image.laterality ?? ''] ?? 0;
     const view = this.map.getView();
     view.setResolution(wanted);
-    view.setCenter([columns / 2 + shift, -rows / 2]);
+    view.setCenter(this.hangingCentre(width, wanted));
+  }
+
+  /** @param {number} width of the element @param {number} resolution */
+  hangingCentre(width, resolution) {
+    const {rows, columns} = this.display;
+    const room = (width * resolution - columns) / 2;
+    const shift = {R: -room, L: room}[this.image.laterality ?? ''] ?? 0;
+    return [columns / 2 + shift, -rows / 2];
   }
 
   fittingResolution() {
     this.map.updateSize();
     const [width, height] = this.map.getSize() ?? [1, 1];
-    return Math.max(this.display.columns / width, this.display.rows / height) * 1.02;
+    return fitting(this.display, width, height);
   }
 
   /** One pixel of the image on one of the screen. */
@@ -191,6 +254,30 @@ export class ImageView {
       feature.setId(one.id);
       return feature;
     }));
+  }
+
+  /** @param {Iterable<string>} ids */
+  light(ids) {
+    this.lit = new Set(ids);
+    this.boxes.changed();
+  }
+
+  /** A picture over the image, the same way up as it hangs. @param {{picture: string, extent: number[]}|null} map */
+  showHeat(map) {
+    this.heat.setVisible(Boolean(map));
+    if (map) {
+      this.heat.setSource(new ImageStaticSource({url: map.picture, imageExtent: this.toScreen(map.extent), projection: this.projection, interpolate: true}));
+    }
+  }
+
+  /** @param {boolean} on */
+  magnify(on) {
+    if (on === Boolean(this.magnifier)) return;
+    this.magnifier?.dispose();
+    this.magnifier = on ? new Magnifier(this) : null;
+    if (!this.pointer.length) this.pointer = (this.map.getSize() ?? [0, 0]).map((side) => side / 2);
+    const at = this.map.getCoordinateFromPixel(this.pointer);
+    if (at) this.magnifier?.at(at, this.pointer);
   }
 
   /** @param {number[]} box */
@@ -230,21 +317,82 @@ export class ImageView {
     if (!shown) return new Style({stroke: new Stroke({color: '#6cb2ff', width: 2}), text: label(feature.get('length') ?? '', '#6cb2ff')});
     const chosen = shown.id === this.selected;
     const stroke = new Stroke({color: shown.colour, width: chosen ? 4 : 2, lineDash: shown.dashed ? [6, 5] : undefined});
-    const box = new Style({stroke, zIndex: chosen ? 2 : 1});
-    if (!shown.text || feature.get('crowded')) return box;
-    const [left, , right, upper] = feature.getGeometry().getExtent();
-    const above = new Style({geometry: new Point([(left + right) / 2, upper]), text: label(shown.text, shown.colour), zIndex: 3});
-    return [box, above];
+    const styles = [new Style({stroke, zIndex: chosen ? 2 : 1})];
+    if (this.lit.has(shown.id)) styles.unshift(new Style({stroke: new Stroke({color: '#ffffff', width: 9}), fill: new Fill({color: 'rgba(255,255,255,0.18)'}), zIndex: 0}));
+    if (shown.text && !feature.get('crowded')) {
+      const [left, , right, upper] = feature.getGeometry().getExtent();
+      styles.push(new Style({geometry: new Point([(left + right) / 2, upper]), text: label(shown.text, shown.colour), zIndex: 3}));
+    }
+    return styles;
+  }
+
+  /** In millimetres where the file says how far apart pixels are. @param {number[]} from @param {number[]} to */
+  lengthOf([x0, y0], [x1, y1]) {
+    const spacing = this.display.spacing_mm;
+    if (!spacing) return `${Math.hypot(x1 - x0, y1 - y0).toFixed(0)} pixels (no spacing in the file)`;
+    return `${Math.hypot((x1 - x0) * spacing[1], (y1 - y0) * spacing[0]).toFixed(1)} mm`;
+  }
+
+  /** @param {number[]} box in pixels of the file */
+  sizeOf([x0, y0, x1, y1]) {
+    const spacing = this.display.spacing_mm;
+    if (!spacing) return `${(x1 - x0).toFixed(0)} × ${(y1 - y0).toFixed(0)} pixels (no spacing in the file)`;
+    return `${((x1 - x0) * spacing[1]).toFixed(1)} × ${((y1 - y0) * spacing[0]).toFixed(1)} mm`;
   }
 
   /** @param {any} feature */
   measured(feature) {
-    const [[x0, y0], [x1, y1]] = feature.getGeometry().getCoordinates();
-    const spacing = this.display.spacing_mm;
-    const length = spacing ? Math.hypot((x1 - x0) * spacing[1], (y1 - y0) * spacing[0]) : Math.hypot(x1 - x0, y1 - y0);
-    feature.set('length', spacing ? `${length.toFixed(1)} mm` : `${length.toFixed(0)} pixels`);
-    this.boxes.addFeature(feature);
-    this.lastMeasure = feature.get('length');
+    const [from, to] = feature.getGeometry().getCoordinates();
+    this.lastMeasure = this.lengthOf(from, to);
+    feature.set('length', this.lastMeasure);
+    if (!this.lines.hasFeature(feature)) this.lines.addFeature(feature);
+    this.told.value(`${this.image.name}  ${this.lastMeasure}`);
+  }
+
+  /** A line from where the button is pressed to where it is let go. */
+  measureDrag() {
+    /** @type {Feature<LineString>|null} */
+    let line = null;
+    return new PointerInteraction({
+      handleDownEvent: (/** @type {any} */ event) => {
+        if (event.originalEvent.button !== 0) return false;
+        line = new Feature(new LineString([event.coordinate, event.coordinate]));
+        return true;
+      },
+      handleDragEvent: (/** @type {any} */ event) => {
+        const drawn = line?.getGeometry();
+        if (!line || !drawn) return;
+        drawn.setCoordinates([drawn.getFirstCoordinate(), event.coordinate]);
+        this.measured(line);
+      },
+      stopDown: () => true,
+    });
+  }
+
+  /** A line by keys: put in the middle of the view, then its end, or its beginning, is moved. */
+  measureByKey() {
+    const [x0, y0, x1, y1] = this.map.getView().calculateExtent(this.map.getSize());
+    const quarter = (x1 - x0) / 8;
+    this.byKey = new Feature(new LineString([[(x0 + x1) / 2 - quarter, (y0 + y1) / 2], [(x0 + x1) / 2 + quarter, (y0 + y1) / 2]]));
+    this.measured(this.byKey);
+  }
+
+  /** @param {number} dx @param {number} dy in pixels of the screen @param {boolean} beginning @returns {boolean} whether there is such a line */
+  moveMeasure(dx, dy, beginning) {
+    const line = this.byKey?.getGeometry();
+    if (!line || !this.byKey) return false;
+    const step = this.map.getView().getResolution() ?? 1;
+    const ends = line.getCoordinates();
+    const place = beginning ? 0 : 1;
+    ends[place] = [ends[place][0] + dx * step, ends[place][1] - dy * step];
+    line.setCoordinates(ends);
+    this.measured(this.byKey);
+    return true;
+  }
+
+  clearMeasures() {
+    this.byKey = undefined;
+    this.lines.clear(true);
   }
 
   /** @param {any} event */
@@ -254,13 +402,39 @@ export class ImageView {
     if (x < 0 || y > 0 || x >= columns || -y >= rows) return this.told.value('');
     const [fileX, fileY] = this.toFile([x, y, x, y]);
     let text = `${this.image.name}  x ${Math.floor(fileX)}  y ${Math.floor(fileY)}`;
-    const data = hasWebGL ? this.layer.getData(event.pixel) : null;
-    if (data) text += `  value ${this.isNative() ? '' : '≈ '}${Math.round(data[0] * scale + offset)}`;
+    const data = this.layer.getData(event.pixel);
+    if (hasWebGL && data instanceof Float32Array) text += `  value ${this.isNative() ? '' : '≈ '}${Math.round(data[0] * scale + offset)}`;
     return this.told.value(text);
   }
 
   isNative() {
     return (this.map.getView().getResolution() ?? 1) <= 1;
+  }
+
+  /** @param {string|null} id */
+  tellOver(id) {
+    if (id === this.under) return;
+    this.under = id;
+    this.told.over(id);
+  }
+
+  /** While the middle button is held. */
+  magnifyWhileHeld() {
+    let before = false;
+    return new PointerInteraction({
+      handleDownEvent: (/** @type {any} */ event) => {
+        if (event.originalEvent.button !== 1) return false;
+        before = Boolean(this.magnifier);
+        this.pointer = event.pixel;
+        this.magnify(true);
+        return true;
+      },
+      handleDragEvent: (/** @type {any} */ event) => this.magnifier?.at(event.coordinate, event.pixel),
+      handleUpEvent: () => {
+        this.magnify(before);
+        return false;
+      },
+    });
   }
 
   /** Drag with the right button: across for the width of the window, up and down for its level. */
@@ -351,6 +525,7 @@ export class ImageView {
 
   dispose() {
     clearTimeout(this.later);
+    this.magnify(false);
     // A frame that was drawn has asked for coarser tiles, and still needs the layer for them: it ends after that.
     const {map, layer} = this;
     layer.setPreload(0);
@@ -360,6 +535,19 @@ export class ImageView {
       layer.dispose();
     }, 200);
   }
+}
+
+/** Pixels of an image on one of the screen, for all of it to be seen. @param {Size} size @param {number} width @param {number} height */
+export function fitting({rows, columns}, width, height) {
+  return Math.max(columns / Math.max(width, 1), rows / Math.max(height, 1)) * 1.02;
+}
+
+/** The values of a tile, of which first all low bytes come, then all high ones. @param {Uint8Array} bytes */
+function valuesOf(bytes) {
+  const count = bytes.length / 2;
+  const values = new Float32Array(count);
+  for (let at = 0; at < count; at += 1) values[at] = bytes[at] | (bytes[count + at] << 8);
+  return values;
 }
 
 /** The window that a curve of the file is. @param {Display} display @param {number} curve */

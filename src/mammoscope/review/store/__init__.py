@@ -9,6 +9,7 @@ from mammoscope.review.store.marks import DETAILS, Action, ActionKind, Mark, Ori
 from mammoscope.review.store.models import (
     ImageFacts,
     ImageRow,
+    Opinion,
     Place,
     Progress,
     ProposedBox,
@@ -32,6 +33,7 @@ __all__ = [
     "ImageFacts",
     "ImageRow",
     "Mark",
+    "Opinion",
     "Origin",
     "Place",
     "Progress",

@@ -40,6 +40,17 @@ class ReadState(StrEnum):
     DONE = "done"
 
 
+class Opinion(StrEnum):
+    """What a reader says of a study as a whole, in the words of breast screening."""
+
+    NORMAL = "normal"
+    """Nothing to follow up."""
+    RECALL = "recall"
+    """To be assessed further."""
+    TECHNICAL_RECALL = "technical recall"
+    """To be taken again: the images are not good enough to read."""
+
+
 @dataclass(frozen=True, slots=True)
 class ProposedBox:
     """A box that a source brings."""
@@ -153,7 +164,13 @@ class ImageFacts:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """One reader's reading of one study."""
+    """One reader's reading of one study.
+
+    Parameters
+    ----------
+    opinion
+        ``None`` until it is done.
+    """
 
     study: int
     place: Place
@@ -161,6 +178,7 @@ class Read:
     state: ReadState
     began_at: datetime
     ended_at: datetime | None = None
+    opinion: Opinion | None = None
 
 
 @dataclass(frozen=True, slots=True)

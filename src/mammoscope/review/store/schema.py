@@ -104,6 +104,8 @@ reads = sa.Table(
     sa.Column("state", sa.String(8), nullable=False),
     sa.Column("began_at", UTCDateTime, nullable=False),
     sa.Column("ended_at", UTCDateTime),
+    # normal, recall or technical recall, once it is done.
+    sa.Column("opinion", sa.String(16)),
     sa.UniqueConstraint("study", "place"),
     sa.UniqueConstraint("study", "reader"),
 )

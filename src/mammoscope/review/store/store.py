@@ -22,7 +22,7 @@ from mammoscope.review.store.marks import (
     counting,
     replay,
 )
-from mammoscope.review.store.models import Place, Progress, Read, ReadState, Truth
+from mammoscope.review.store.models import Opinion, Place, Progress, Read, ReadState, Truth
 from mammoscope.review.store.worklist import WorklistRecords, load_proposals
 from mammoscope.settings.schema import SecondReader
 
@@ -117,6 +117,7 @@ class ReviewStore(WorklistRecords):
         reader: str,
         state: ReadState,
         *,
+        opinion: Opinion | None = None,
         shown_from: float = 0.0,
         known: Mapping[int, int] | None = None,
     ) -> Progress:
@@ -126,6 +127,9 @@ class ReviewStore(WorklistRecords):
 
         Parameters
         ----------
+        opinion
+            Of the study as a whole, where the reader is done; by default `Opinion.RECALL` where a box is accepted, and
+            `Opinion.NORMAL` where none is.
         shown_from
             Score from which boxes are on the screen; one without a score always is.
         known
@@ -152,8 +156,12 @@ class ReviewStore(WorklistRecords):
                         raise ConflictError("this study was changed in another window: load it again before ending it.")
                     self._accept_the_rest(connection, image, reader, proposals, actions, shown_from, now)
             ended = now if state is ReadState.DONE else None
+            if state is not ReadState.DONE:
+                opinion = None
+            elif opinion is None:
+                opinion = _opinion_by_boxes(connection, study, reader)
             this = (t.reads.c.study == study) & (t.reads.c.reader == reader)
-            connection.execute(sa.update(t.reads).where(this).values(state=state, ended_at=ended))
+            connection.execute(sa.update(t.reads).where(this).values(state=state, ended_at=ended, opinion=opinion))
             return _restate(connection, study, self.second_reader)
 
     def reads(self, study: int) -> tuple[Read, ...]:
@@ -198,6 +206,13 @@ class ReviewStore(WorklistRecords):
             query = query.where(s.id != after)
         with self._database.reading() as connection:
             return connection.scalar(query.order_by(order, s.id).limit(1))
+
+    def unread(self, limit: int) -> list[int]:
+        """The studies that nobody has read, the highest score first."""
+        s = t.studies.c
+        query = sa.select(s.id).where(~s.gone, s.images > 0, s.progress == Progress.UNREAD)
+        with self._database.reading() as connection:
+            return list(connection.scalars(query.order_by(s.highest.desc().nulls_last(), s.id).limit(limit)))
 
     def truth(self, study: int) -> Truth:
         """What the readers of a study came to.
@@ -301,7 +316,13 @@ def _reads(connection: sa.Connection, study: int) -> tuple[Read, ...]:
     query = sa.select(t.reads).where(t.reads.c.study == study).order_by(t.reads.c.id)
     return tuple(
         Read(
-            row["study"], Place(row["place"]), row["reader"], ReadState(row["state"]), row["began_at"], row["ended_at"]
+            row["study"],
+            Place(row["place"]),
+            row["reader"],
+            ReadState(row["state"]),
+            row["began_at"],
+            row["ended_at"],
+            row["opinion"] and Opinion(row["opinion"]),
         )
         for row in connection.execute(query).mappings()
     )
@@ -328,15 +349,21 @@ def _progress(connection: sa.Connection, study: int, reads: Sequence[Read], seco
     if Place.ARBITER in done:
         return Progress.SETTLED
     if {Place.FIRST, Place.SECOND} <= done:
-        one, other = (next(r.reader for r in reads if r.place is place) for place in (Place.FIRST, Place.SECOND))
-        first, others = _marks(connection, study, one), _marks(connection, study, other)
-        agree = all(compare(first[image][1], others[image][1]).agrees for image in first)
+        one, other = (next(read for read in reads if read.place is place) for place in (Place.FIRST, Place.SECOND))
+        first, others = _marks(connection, study, one.reader), _marks(connection, study, other.reader)
+        alike = None in (one.opinion, other.opinion) or one.opinion is other.opinion
+        agree = alike and all(compare(first[image][1], others[image][1]).agrees for image in first)
         return Progress.READ if agree else Progress.DISPUTED
     if Place.FIRST in done:
         return Progress.READ if second is SecondReader.NONE else Progress.READ_ONCE
     if not state:
         return Progress.UNREAD
     return Progress.DEFERRED if state.get(Place.FIRST) is ReadState.DEFERRED else Progress.READING
+
+
+def _opinion_by_boxes(connection: sa.Connection, study: int, reader: str) -> Opinion:
+    marks = _marks(connection, study, reader).values()
+    return Opinion.RECALL if any(accepted(found) for _, found in marks) else Opinion.NORMAL
 
 
 def _restate(connection: sa.Connection, study: int, second: SecondReader) -> Progress:

@@ -5,6 +5,6 @@ tiles, windowed here, for one that cannot.
 """
 
 from mammoscope.review.tiles.cache import StoredPyramid, TileCache
-from mammoscope.review.tiles.windowing import picture_of
+from mammoscope.review.tiles.windowing import coarsest_greys, picture_of, preview_of
 
-__all__ = ["StoredPyramid", "TileCache", "picture_of"]
+__all__ = ["StoredPyramid", "TileCache", "coarsest_greys", "picture_of", "preview_of"]

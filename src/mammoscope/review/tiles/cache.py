@@ -3,15 +3,19 @@
 import contextlib
 import hashlib
 import json
+import math
 import os
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import structlog
 
+from mammoscope.findings import Box
 from mammoscope.imaging import (
+    TILE,
     Display,
     Laterality,
     MammogramError,
@@ -19,12 +23,21 @@ from mammoscope.imaging import (
     TilePyramid,
     attributes,
     tile_number,
+    unpacked,
 )
 from mammoscope.reasons import ReasonCode
+from mammoscope.results.view_matching import is_whole_breast, nipple_column
 from mammoscope.review.errors import NotFoundError
+from mammoscope.review.tiles.windowing import coarsest_greys, first_greys, preview_of
+
+PATCH_SIDE = 320
+"""Pixels of the longer side of a patch, at most."""
 
 MOST_OPEN = 200
 """Pyramids of which the table of contents is kept in memory."""
+
+_FORMAT = 2
+"""Part of the digest: what was cut in another way is cut again."""
 
 log = structlog.get_logger(__name__)
 
@@ -38,7 +51,9 @@ class StoredPyramid:
     digest
         SHA-256 of the image file and of the side that it hangs on: names the tiles for as long as they are cached.
     spacing_mm
-        Distance of pixel centres (down, across) where the file says it; at the detector, not in the breast.
+        Distance of pixel centres (down, across) where the file says it (`mammoscope.imaging.attributes.spacing`).
+    nipple_x
+        Column of the file, in pixels, in which the foremost edge of a whole breast is; ``None`` where there is none.
     """
 
     digest: str
@@ -46,6 +61,7 @@ class StoredPyramid:
     display: Display
     ends: tuple[int, ...]
     spacing_mm: tuple[float, float] | None = None
+    nipple_x: float | None = None
 
 
 class TileCache:
@@ -70,8 +86,27 @@ class TileCache:
         self._reader = MammogramReader(workers)
         self._lock = threading.Lock()
         self._cutting: dict[str, threading.Lock] = {}
+        self._awaited = 0
+        self._sources: dict[str, Path] = {}
         self._open: OrderedDict[str, StoredPyramid] = OrderedDict()
         self._digests: dict[tuple[str, int, int], str] = {}
+
+    def warm_up(self) -> None:
+        """Start a decoding process before somebody waits for it.
+
+        Raises
+        ------
+        MammogramUnavailableError
+            If none starts.
+        ValueError
+            If the cache is closed.
+        """
+        self._reader.warm_up()
+
+    @property
+    def awaited(self) -> bool:
+        """Whether somebody waits for an image that is being cut: then nothing is cut ahead."""
+        return self._awaited > 0
 
     def close(self) -> None:
         """End the decoding processes."""
@@ -97,6 +132,88 @@ class TileCache:
         MammogramError
             If it cannot be decoded.
         """
+        found = self.cut_before(path, name, laterality)
+        if found is not None:
+            return found
+        with self._lock:
+            self._awaited += 1
+        try:
+            return self._cut_once(path, name, laterality)
+        finally:
+            with self._lock:
+                self._awaited -= 1
+
+    def cut_before(self, path: Path, name: str, laterality: Laterality | None = None) -> StoredPyramid | None:
+        """The pyramid of an image file if it is there; nothing is cut.
+
+        Raises
+        ------
+        NotFoundError
+            If the file is no longer there.
+        MammogramError
+            If it cannot be opened.
+        """
+        return self._stored(self._digest(path, name, laterality))
+
+    def cut_ahead(self, path: Path, name: str, laterality: Laterality | None = None) -> None:
+        """Cut an image that nobody waits for yet.
+
+        Raises
+        ------
+        NotFoundError, MammogramError
+            As `pyramid`.
+        """
+        self._cut_once(path, name, laterality)
+
+    def preview(self, pyramid: StoredPyramid) -> bytes:
+        """A small picture (JPEG) of the whole image as it hangs, by its first curve.
+
+        Raises
+        ------
+        NotFoundError
+            If it is no longer there.
+        """
+        return preview_of(coarsest_greys(self.tile(pyramid, 0, 0, 0), pyramid.display))
+
+    def patch(self, pyramid: StoredPyramid, box: Box) -> bytes:
+        """A box with half its size around it on each side, as it hangs, by the first curve: a small picture (JPEG).
+
+        Raises
+        ------
+        NotFoundError
+            If it lies outside of the image, or the image is no longer there.
+        """
+        display = pyramid.display
+        grown = Box(
+            box.x0 - box.width / 2, box.y0 - box.height / 2, box.x1 + box.width / 2, box.y1 + box.height / 2
+        ).clipped(display.rows, display.columns)
+        if grown is None:
+            raise NotFoundError("that box lies outside of the image.")
+        finest = len(display.levels) - 1
+        level = max(0, finest - max(0, math.ceil(math.log2(max(grown.width, grown.height) / PATCH_SIDE))))
+        scale = 2 ** (finest - level)
+        x = sorted(display.columns - edge if display.mirrored else edge for edge in (grown.x0, grown.x1))
+        y = sorted(display.rows - edge if display.upside_down else edge for edge in (grown.y0, grown.y1))
+        rows, columns = display.levels[level]
+        left, top = min(int(x[0] / scale), columns - 1), min(int(y[0] / scale), rows - 1)
+        right, bottom = (
+            min(max(math.ceil(x[1] / scale), left + 1), columns),
+            min(max(math.ceil(y[1] / scale), top + 1), rows),
+        )
+        shown = [
+            np.hstack(
+                [
+                    unpacked(self.tile(pyramid, level, column, row))
+                    for column in range(left // TILE, (right - 1) // TILE + 1)
+                ]
+            )
+            for row in range(top // TILE, (bottom - 1) // TILE + 1)
+        ]
+        down, across = top // TILE * TILE, left // TILE * TILE
+        values = np.vstack(shown)[top - down : bottom - down, left - across : right - across]
+        return preview_of(first_greys(values, display))
+
+    def _cut_once(self, path: Path, name: str, laterality: Laterality | None) -> StoredPyramid:
         digest = self._digest(path, name, laterality)
         with self._lock:
             turn = self._cutting.setdefault(digest, threading.Lock())
@@ -129,7 +246,9 @@ class TileCache:
         dropped = 0
         for contents in self._folder.glob("*.json"):
             with contextlib.suppress(OSError, ValueError):
-                if not Path(json.loads(contents.read_bytes())["source"]).exists():
+                source = self._sources.get(contents.stem) or Path(json.loads(contents.read_bytes())["source"])
+                self._sources[contents.stem] = source
+                if not source.exists():
                     self._drop(contents.stem)
                     dropped += 1
         return dropped
@@ -146,7 +265,7 @@ class TileCache:
             raise NotFoundError(f"the image {name} is no longer kept here.") from None
         except OSError as error:
             raise MammogramError(f"the image {name} cannot be opened ({error.strerror}).", ReasonCode.MACHINE) from None
-        return hashlib.sha256(f"1 {content} {laterality or ''}".encode()).hexdigest()
+        return hashlib.sha256(f"{_FORMAT} {content} {laterality or ''}".encode()).hexdigest()
 
     def _stored(self, digest: str) -> StoredPyramid | None:
         with self._lock:
@@ -163,6 +282,7 @@ class TileCache:
                     Display.model_validate(said["display"]),
                     tuple(said["ends"]),
                     None if spacing is None else (spacing[0], spacing[1]),
+                    said["nipple_x"],
                 )
             except (OSError, ValueError, KeyError, TypeError):
                 return None
@@ -183,15 +303,22 @@ class TileCache:
         pyramid, header = self._reader.read_pyramid(path, name, laterality=laterality)
         spacing = None if header is None else attributes.spacing(header)
         distances = None if spacing is None else (spacing.row_mm, spacing.column_mm)
+        modifiers = () if header is None else attributes.view_modifiers(header)
         self._make_room(pyramid)
         stored = StoredPyramid(
-            digest, self._folder / f"{digest}.tiles", pyramid.display, tuple(map(int, pyramid.ends)), distances
+            digest,
+            self._folder / f"{digest}.tiles",
+            pyramid.display,
+            tuple(map(int, pyramid.ends)),
+            distances,
+            _nipple_x(pyramid) if is_whole_breast(modifiers) else None,
         )
         contents = {
             "source": str(path.absolute()),
             "display": pyramid.display.model_dump(mode="json"),
             "ends": stored.ends,
             "spacing_mm": distances,
+            "nipple_x": stored.nipple_x,
         }
         try:
             self._write(f"{digest}.tiles", pyramid.tiles.tobytes())
@@ -225,5 +352,14 @@ class TileCache:
     def _drop(self, digest: str) -> None:
         with self._lock:
             self._open.pop(digest, None)
+            self._sources.pop(digest, None)
         for suffix in ("json", "tiles"):
             (self._folder / f"{digest}.{suffix}").unlink(missing_ok=True)
+
+
+def _nipple_x(pyramid: TilePyramid) -> float | None:
+    display = pyramid.display
+    found = nipple_column(coarsest_greys(pyramid.tiles[: pyramid.ends[0]].tobytes(), display))
+    if found is None:
+        return None
+    return display.columns * (1 - found if display.mirrored else found)
