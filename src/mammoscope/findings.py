@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from mammoscope.imaging import Laterality, View
+from mammoscope.imaging import BreastExtent, Laterality, View
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +122,11 @@ class Reading:
         Size of the mammogram in pixels; ``None`` when it could not be read.
     threshold
         The lowest score reported.
+    candidates
+        All that the model proposed, however unlikely, by falling score; empty unless they are kept until the two views
+        of a breast are read together.
+    extent
+        Where the breast lies; ``None`` unless candidates are kept and the image is a whole CC or MLO view.
     picture
         What draws the reading for a notebook, as PNG; ``None`` where the mammogram is not at hand.
     """
@@ -136,6 +141,8 @@ class Reading:
     view: View | None = None
     algorithm: Algorithm | None = None
     threshold: float | None = None
+    candidates: tuple[Finding, ...] = ()
+    extent: BreastExtent | None = None
     picture: Callable[["Reading"], bytes] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
@@ -183,10 +190,14 @@ class Reading:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types; `from_json` turns them back into an equal reading."""
+        kept = self.extent and {
+            "candidates": [_to_json(finding) for finding in self.candidates],
+            "extent": [self.extent.nipple, self.extent.chest_wall],
+        }
         return {
             "name": self.name,
             "status": str(self.status),
-            "findings": [{"box": list(f.box.as_tuple()), "score": f.score, "label": f.label} for f in self.findings],
+            "findings": [_to_json(finding) for finding in self.findings],
             "reason": self.reason,
             "rows": self.rows,
             "columns": self.columns,
@@ -194,6 +205,7 @@ class Reading:
             "view": self.view and str(self.view),
             "algorithm": self.algorithm and {"name": self.algorithm.name, "version": self.algorithm.version},
             "threshold": self.threshold,
+            **(kept or {}),
         }
 
     @classmethod
@@ -208,7 +220,7 @@ class Reading:
         return cls(
             name=data["name"],
             status=ReadingStatus(data["status"]),
-            findings=tuple(Finding(Box(*f["box"]), f["score"], f["label"]) for f in data["findings"]),
+            findings=tuple(map(_from_json, data["findings"])),
             reason=data["reason"],
             rows=data["rows"],
             columns=data["columns"],
@@ -216,4 +228,14 @@ class Reading:
             view=data["view"] and View(data["view"]),
             algorithm=data["algorithm"] and Algorithm(**data["algorithm"]),
             threshold=data["threshold"],
+            candidates=tuple(map(_from_json, data.get("candidates", ()))),
+            extent=BreastExtent(*extent) if (extent := data.get("extent")) else None,
         )
+
+
+def _to_json(finding: Finding) -> dict[str, Any]:
+    return {"box": list(finding.box.as_tuple()), "score": finding.score, "label": finding.label}
+
+
+def _from_json(data: Mapping[str, Any]) -> Finding:
+    return Finding(Box(*data["box"]), data["score"], data["label"])

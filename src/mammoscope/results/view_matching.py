@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from mammoscope.findings import Algorithm
-from mammoscope.imaging import View, find_breast_region
+from mammoscope.imaging import View, breast_extent, find_breast_region
+from mammoscope.inference.two_views import NOT_WHOLE
 from mammoscope.results.study import ReadMammogram
 
 PAIRING = Algorithm("Mammoscope pairing of CC and MLO by depth behind the nipple", "1")
@@ -24,11 +25,6 @@ by up to a centimetre themselves."""
 
 CLEAR_DEPTH_MM, CLEAR_MARGIN_MM = 10.0, 20.0
 """Among several findings, how near the depths of a pair must be, and by how much nearer than any other choice."""
-
-_NOT_WHOLE = frozenset(("magnification", "spot compression"))
-_EDGE = 8
-_LEAST_ROWS = 5
-_CLEARLY_TALLER = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,25 +91,14 @@ def depths_mm(image: ReadMammogram) -> tuple[float, ...] | None:
     spacing, mammogram = image.mammogram.spacing, image.mammogram
     if spacing is None:
         return None
-    mask = find_breast_region(mammogram.pixels).mask
-    columns = np.flatnonzero(mask.sum(axis=0) >= _LEAST_ROWS)
-    if len(columns) < 2 * _EDGE:
+    extent = breast_extent(find_breast_region(mammogram.pixels).mask, mammogram.columns)
+    if extent is None:
         return None
-    left = mask[:, columns[0] : columns[0] + _EDGE].sum()
-    right = mask[:, columns[-1] + 1 - _EDGE : columns[-1] + 1].sum()
-    # The breast is tall at the chest wall and comes to a point at the nipple.
-    if left >= _CLEARLY_TALLER * right:
-        foremost = columns[-1] + 1
-    elif right >= _CLEARLY_TALLER * left:
-        foremost = columns[0]
-    else:
-        return None
-    nipple = foremost * mammogram.columns / mask.shape[1]
-    return tuple(abs(finding.box.center[0] - nipple) * spacing.column_mm for finding in image.reading.findings)
+    return tuple(abs(finding.box.center[0] - extent.nipple) * spacing.column_mm for finding in image.reading.findings)
 
 
 def _comparable(image: ReadMammogram) -> bool:
-    return bool(image.reading.findings) and _NOT_WHOLE.isdisjoint(image.mammogram.view_modifiers)
+    return bool(image.reading.findings) and NOT_WHOLE.isdisjoint(image.mammogram.view_modifiers)
 
 
 def _clear(apart: np.ndarray) -> Iterator[tuple[int, int]]:
