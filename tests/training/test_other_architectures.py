@@ -91,3 +91,50 @@ def test_options_that_fcos_does_not_know_are_named(options: dict, told: str):
         build_detector(DetectorSpec(architecture=FCOS, options=options))
     with pytest.raises(ExtensionError, match="a larger multiple of 32"):
         build_detector(DetectorSpec(architecture=FCOS, fpn_channels=48, options={"backbone": "tf_efficientnet_lite0"}))
+
+
+RT_DETR = "mammoscope.detectors.rt_detr:RtDetr"
+SMALL = {"backbone": "tf_efficientnet_lite0", "width": 32, "layers": 2, "queries": 20, "denoising": 5}
+
+
+@pytest.mark.slow
+def test_rt_detr_trains_exports_and_evaluates(root: Path, tiny_dataset: Path, tmp_path: Path):
+    """From random weights a transformer learns little in seconds: that the loss falls, and all the rest of the way."""
+    pytest.importorskip("transformers")
+    options = ", ".join(
+        f'{key} = "{value}"' if key == "backbone" else f"{key} = {value}" for key, value in SMALL.items()
+    )
+    changes = (
+        f"data.dataset={tiny_dataset}", "input.rows=64", "input.columns=64", "run.threads=1", "schedule.iterations=60",
+        "schedule.batch=4", "schedule.ema=0.9", "schedule.warmup=0", "optimiser.learning_rate=0.002",
+        f"detector.options={{ {options} }}", "detector.frozen_stages=0", f"run.folder={tmp_path / 'run'}",
+    )  # fmt: skip
+    losses: list[float] = []
+
+    class Watch(Unwatched):
+        def stepped(self, step):
+            losses.append(step.loss)
+
+    run = train(load_recipe(root / "recipes/lite/rt_detr-lite0.toml", changes), Watch())
+    assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
+    check_exported(run, tmp_path / "rt.onnx", tiny_dataset, ap20=0.02)
+
+
+def test_rt_detr_gives_three_losses_with_and_without_masses_and_boxes_within_the_image():
+    pytest.importorskip("transformers")
+    detector = build_detector(DetectorSpec(architecture=RT_DETR, options=SMALL, frozen_stages=0, score_threshold=0.005))
+    losses = detector.train()(torch.rand(2, 1, 64, 96), TRUTH)
+    assert set(losses) == {"classification", "bbox_regression", "bbox_giou"}
+    assert all(torch.isfinite(value) for value in losses.values())
+    [found, _] = detector.eval()(torch.rand(2, 1, 64, 96))
+    assert 0 < len(found["boxes"]) <= 20
+    assert (found["boxes"][:, 2] <= 96).all()
+    assert (found["scores"].diff() <= 0).all()
+    with pytest.raises(ExtensionError, match="layers"):
+        build_detector(DetectorSpec(architecture=RT_DETR, options={**SMALL, "layers": 1}))
+
+
+def test_without_transformers_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(__import__("sys").modules, "transformers", None)
+    with pytest.raises(ExtensionError, match=r"run pip install '.\[detr\]'"):
+        build_detector(DetectorSpec(architecture=RT_DETR, options=SMALL))

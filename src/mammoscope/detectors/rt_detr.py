@@ -1,7 +1,7 @@
 """RT-DETRv2 (Lv et al. 2024), a transformer detector without suppression, from Hugging Face's transformers.
 
 A recipe names it as it names a network of another package: ``architecture = "mammoscope.detectors.rt_detr:RtDetr"``,
-with its backbone in ``detector.options``. It needs the extra ``detr``; a bundle made of it needs neither that nor torch.
+with its backbone in ``detector.options``. It needs the extra ``detr``; a bundle of it needs neither that nor torch.
 """
 
 from typing import Any
@@ -42,7 +42,7 @@ class RtDetrOptions(BaseModel):
 
     backbone: str
     width: int = Field(default=128, ge=16, le=512, multiple_of=8)
-    layers: int = Field(default=3, ge=1, le=12)
+    layers: int = Field(default=3, ge=2, le=12)
     queries: int = Field(default=100, ge=1, le=1000)
     denoising: int = Field(default=50, ge=0, le=500)
 
