@@ -1,4 +1,4 @@
-"""A teacher: a finished run's network, which says of a student's every anchor what it sees on the same picture.
+"""A teacher: networks of finished runs, which say of a student's every anchor what they see on the same picture.
 
 Teacher and student may differ in backbone, pyramid and input size. The picture is resized to the teacher's input; its
 scores and boxes are resampled from its grid of anchors to the student's, level by level.
@@ -19,54 +19,64 @@ _ALIKE = 1.3
 
 
 class Teacher:
-    """Adds what a run's network says to the truth of a batch.
+    """Adds what runs' networks say to the truth of a batch.
 
     Raises
     ------
     TrainingError
-        If the run has no checkpoint, or its network cannot teach the recipe's.
+        If a run has no checkpoint, or its network cannot teach the recipe's.
     """
 
     def __init__(self, recipe: Recipe, device: torch.device) -> None:
         assert recipe.distill is not None
-        run = RunFolder(recipe.distill.teacher)
-        theirs = run.recipe()
-        if why := _why_not(recipe, theirs):
-            raise TrainingError(f"distill: {run.path} cannot teach this recipe's network: {why}")
-        detector = build_detector(theirs.detector, load_weights=False)
-        try:
-            detector.load_state_dict(run.chosen_state()[0])
-        except RuntimeError as error:
-            raise TrainingError(
-                f"distill: the checkpoint in {run.path} is of another model than its recipe: give another run"
-            ) from error
-        self._detector: MassDetector = to_channels_last(detector.to(device)).eval()
-        self._detector.requires_grad_(requires_grad=False)
-        self._size = (theirs.input.rows, theirs.input.columns)
         self._weight = recipe.distill.weight
+        self._networks = [_network(RunFolder(folder), recipe, device) for folder in recipe.distill.teachers]
 
     @torch.no_grad()
     def taught(self, images: Tensor, truth: Truth) -> Truth:
-        """The truth with what the teacher says of these very pictures.
+        """The truth with what the teachers say of these very pictures.
 
         Parameters
         ----------
         images
             Shape (n, 1, rows, columns), as the student sees them.
         """
-        rows, columns = (int(side) for side in images.shape[-2:])
-        shown = images
-        if (rows, columns) != self._size:
-            shown = interpolate(images, self._size, mode="bilinear", align_corners=False, antialias=True)
-        scale = images.new_tensor([columns / self._size[1], rows / self._size[0]] * 2)
-        scores, boxes = [], []
-        for (level_scores, level_boxes), grid in zip(
-            self._detector.network.dense(shown), grids(rows, columns), strict=True
-        ):
-            scores.append(_resampled(level_scores, grid))
-            boxes.append(_resampled(level_boxes * scale, grid))
-        soft = SoftTruth(torch.cat(scores, dim=1), torch.cat(boxes, dim=1), self._weight)
-        return Truth(truth.boxes, truth.labels, truth.valid, soft)
+        said = [_said(detector, size, images) for detector, size in self._networks]
+        scores = torch.stack([one for one, _ in said]).mean(dim=0)
+        # A teacher that sees nothing at an anchor has no say in the box there.
+        sure = torch.stack([one.amax(dim=2, keepdim=True) for one, _ in said]).clamp(min=1e-6)
+        boxes = (torch.stack([one for _, one in said]) * sure).sum(dim=0) / sure.sum(dim=0)
+        return Truth(truth.boxes, truth.labels, truth.valid, SoftTruth(scores, boxes, self._weight))
+
+
+def _network(run: RunFolder, recipe: Recipe, device: torch.device) -> tuple[MassDetector, tuple[int, int]]:
+    """A run's network, ready to teach, and the size of its input."""
+    theirs = run.recipe()
+    if why := _why_not(recipe, theirs):
+        raise TrainingError(f"distill: {run.path} cannot teach this recipe's network: {why}")
+    detector = build_detector(theirs.detector, load_weights=False)
+    try:
+        detector.load_state_dict(run.chosen_state()[0])
+    except RuntimeError as error:
+        raise TrainingError(
+            f"distill: the checkpoint in {run.path} is of another model than its recipe: give another run"
+        ) from error
+    detector.requires_grad_(requires_grad=False)
+    return to_channels_last(detector.to(device)).eval(), (theirs.input.rows, theirs.input.columns)
+
+
+def _said(detector: MassDetector, size: tuple[int, int], images: Tensor) -> tuple[Tensor, Tensor]:
+    """Scores (n, anchors, classes) and boxes (n, anchors, 4) in the student's pixels, of the student's anchors."""
+    rows, columns = (int(side) for side in images.shape[-2:])
+    shown = images
+    if (rows, columns) != size:
+        shown = interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)
+    scale = images.new_tensor([columns / size[1], rows / size[0]] * 2)
+    scores, boxes = [], []
+    for (level_scores, level_boxes), grid in zip(detector.network.dense(shown), grids(rows, columns), strict=True):
+        scores.append(_resampled(level_scores, grid))
+        boxes.append(_resampled(level_boxes * scale, grid))
+    return torch.cat(scores, dim=1), torch.cat(boxes, dim=1)
 
 
 def grids(rows: int, columns: int) -> list[tuple[int, int]]:

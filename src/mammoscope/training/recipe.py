@@ -290,13 +290,18 @@ class DistillSection(_Section):
     ----------
     teacher
         Folder of a finished run of a RetinaNet with the same classes, whose anchors are as large a part of its input as
-        the student's.
+        the student's; or several, whose scores and boxes are averaged.
     weight
         Of what it says beside the boxes.
     """
 
-    teacher: Path
+    teacher: Path | tuple[Path, ...]
     weight: float = Field(default=1.0, gt=0)
+
+    @property
+    def teachers(self) -> tuple[Path, ...]:
+        """Their folders."""
+        return self.teacher if isinstance(self.teacher, tuple) else (self.teacher,)
 
 
 class Recipe(_Section):
@@ -410,7 +415,7 @@ def published_recipe(recipe: Recipe) -> dict[str, Any]:
     if described["distill"] is None:
         described.pop("distill")
     else:
-        described["distill"]["teacher"] = recipe.distill.teacher.name if recipe.distill else ""
+        described["distill"]["teacher"] = [one.name for one in recipe.distill.teachers] if recipe.distill else []
     if described.get("start"):
         described["start"] = Path(str(described["start"])).name
     return described
