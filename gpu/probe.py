@@ -82,10 +82,11 @@ def main() -> int:
     try:
         for file in arguments.recipes:
             recipe = load_recipe(file, tuple(arguments.set))
+            steps = min(arguments.steps, recipe.schedule.iterations)  # a rehearsal has few
             for precision, layout in dict.fromkeys(
                 ((recipe.schedule.precision, "channels_last"), ("fp32", "channels_last"), ("fp32", "contiguous"))
             ):
-                found.append(probe(recipe, precision, layout, arguments.steps))
+                found.append(probe(recipe, precision, layout, steps))
                 print(json.dumps(found[-1]), flush=True)
                 arguments.out.write_text(json.dumps(found, indent=1))  # what is known is kept if time runs out
     except (MammoscopeError, OSError) as error:

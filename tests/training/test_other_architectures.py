@@ -12,9 +12,11 @@ import torch
 import mammoscope as ms
 from mammoscope.detectors import DetectorSpec, ExtensionError, Truth, build_detector
 from mammoscope.imaging import read_mammogram
+from mammoscope.inference import BundleInput, BundleMetadata, OperatingPoint
 from mammoscope.training import export_bundle, load_recipe, train
 from mammoscope.training.callbacks import Unwatched
-from mammoscope.training.onnx_export import trained_detector
+from mammoscope.training.export import agree
+from mammoscope.training.onnx_export import trained_detector, write_bundle
 from mammoscope.training.validation import candidates
 
 FCOS = "mammoscope.detectors.fcos:Fcos"
@@ -98,16 +100,15 @@ SMALL = {"backbone": "tf_efficientnet_lite0", "width": 32, "layers": 2, "queries
 
 
 @pytest.mark.slow
-def test_rt_detr_trains_exports_and_evaluates(root: Path, tiny_dataset: Path, tmp_path: Path):
-    """From random weights a transformer learns little in seconds: that the loss falls, and all the rest of the way."""
+def test_rt_detr_trains_and_its_bundle_agrees_with_torch(root: Path, tiny_dataset: Path, tmp_path: Path):
+    """From random weights a transformer finds nothing after seconds: what is shown is the way, not that it is good."""
     pytest.importorskip("transformers")
     options = ", ".join(
         f'{key} = "{value}"' if key == "backbone" else f"{key} = {value}" for key, value in SMALL.items()
     )
     changes = (
-        f"data.dataset={tiny_dataset}", "input.rows=64", "input.columns=64", "run.threads=1", "schedule.iterations=80",
-        "schedule.batch=4", "schedule.ema=0.9", "schedule.warmup=0", "optimiser.learning_rate=0.001", "optimiser.backbone_factor=1.0",
-        "optimiser.clip_norm=1.0", "detector.score_threshold=0.0001",
+        f"data.dataset={tiny_dataset}", "input.rows=64", "input.columns=64", "run.threads=1", "schedule.iterations=12",
+        "schedule.batch=4", "schedule.ema=0", "schedule.warmup=0", "detector.score_threshold=0.001",
         f"detector.options={{ {options} }}", "detector.frozen_stages=0", f"run.folder={tmp_path / 'run'}",
     )  # fmt: skip
     losses: list[float] = []
@@ -117,8 +118,21 @@ def test_rt_detr_trains_exports_and_evaluates(root: Path, tiny_dataset: Path, tm
             losses.append(step.loss)
 
     run = train(load_recipe(root / "recipes/lite/rt_detr-lite0.toml", changes), Watch())
-    assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
-    check_exported(run, tmp_path / "rt.onnx", tiny_dataset, ap20=0.0)
+    assert np.mean(losses[-3:]) < np.mean(losses[:3])
+    network, recipe = trained_detector(run), run.recipe()
+    point = OperatingPoint(name="any", threshold=0.1, rule="none", chosen_on="nothing")
+    metadata = BundleMetadata(
+        name="rt-detr", version="1", input=BundleInput(rows=64, columns=64, crop="breast"), classes=("Mass",),
+        operating_points=(point,), training_data=(), made_with="the tests",
+    )  # fmt: skip
+    write_bundle(network, metadata, tmp_path / "rt.onnx")
+    detector, validation = ms.Detector(tmp_path / "rt.onnx", threads=1), ms.load_dataset(tiny_dataset).split("val")
+    for image in validation:
+        mammogram = read_mammogram(image.path)
+        ours, theirs = candidates(network, recipe.input.geometry, mammogram), detector.candidates(mammogram)
+        assert len(ours) > 0
+        assert agree(ours, theirs, recipe.detector.score_threshold)
+    assert ms.evaluate(detector, validation, resamples=0).metrics.n_images == len(validation)
 
 
 def test_rt_detr_gives_three_losses_with_and_without_masses_and_boxes_within_the_image():
