@@ -60,7 +60,8 @@ class TwoViews(BaseModel):
     depth_offset, depth_spread, size_offset, size_spread
         Median of CC minus MLO for one mass and root mean square about it, as measured on 389 breasts with one mass on
         each view that a CBIS-DDSM detector learnt from. (`benchmarks/pairing.py` gives 0.074, 0.155, 0.044 and 0.224
-        on all 457 of the official training split.) The offset comes from the foremost edge of the breast, which lies further before the nipple on a CC view, and from the pectoral muscle on an MLO view.
+        on all 457 of the official training split.) The offset comes from the foremost edge of the breast,
+        which lies further before the nipple on a CC view, and from the pectoral muscle on an MLO view.
     fitted_on
         On which images the weights were fitted.
     """
