@@ -16,6 +16,7 @@ import mammoscope
 NOTEBOOKS = ("detect_and_evaluate", "train_on_your_own_data")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_a_notebook_runs_from_its_first_cell_to_its_last(root: Path, tmp_path: Path, name: str):
     if name.startswith("train"):
@@ -40,6 +41,7 @@ def test_the_reference_has_every_public_name_and_no_other(root: Path):
         assert getattr(sys.modules.get(home) or __import__(home, fromlist=[name]), name) is getattr(mammoscope, name)
 
 
+@pytest.mark.slow
 def test_the_site_is_built_and_a_dead_link_stops_it(root: Path, tmp_path: Path):
     pytest.importorskip("mkdocstrings", reason="the site's builder is not installed (pip install 'mammoscope[docs]')")
     build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir"]

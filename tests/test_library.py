@@ -64,6 +64,7 @@ def test_every_public_name_is_there_is_typed_and_is_documented():
         _ = mammoscope.nothing
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["mammoscope", "mammoscope.library", "mammoscope.evaluation.library"])
 def test_the_examples_run(module, workplace, data, monkeypatch):
     monkeypatch.chdir(workplace)
@@ -73,6 +74,7 @@ def test_the_examples_run(module, workplace, data, monkeypatch):
     assert (failed, tried > 0) == (0, True)
 
 
+@pytest.mark.slow
 def test_the_eight_lines(workplace, data, monkeypatch):
     monkeypatch.chdir(workplace)
     ms = mammoscope

@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 # Of the tests' own tools what the rooms below need; a test that needs more is skipped.
-TOOLS = ["pytest>=8.3", "hypothesis>=6.120", "onnx>=1.17"]
+TOOLS = ["pytest>=8.3", "pytest-xdist>=3.8", "hypothesis>=6.120", "onnx>=1.17"]
 WITHOUT_TORCH = [
     "tests/imaging", "tests/inference", "tests/results", "tests/phantom", "tests/datasets", "tests/evaluation",
     "tests/explain", "tests/network", "tests/node", "tests/test_demo.py", "tests/test_settings.py",
@@ -24,6 +24,7 @@ def run(*command: str | Path) -> None:
     """Show a command and run it, without what this machine configures for uv and pip."""
     print("+", *command, flush=True)
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("UV_", "PIP_", "PYTHONPATH"))}
+    clean["PYTHONDONTWRITEBYTECODE"] = ""  # without byte code each process that a test starts would compile everything
     subprocess.run(command, check=True, cwd=ROOT, env=clean)
 
 
@@ -45,7 +46,8 @@ def main() -> None:
         run(*install, ".[train,ray,dev]")
         tests = given.tests or ["tests"]
     run(uv, "pip", "list", "--quiet", "--python", environment)
-    run(environment / "bin" / "python", "-m", "pytest", *tests)
+    several = ["--numprocesses", str(os.cpu_count() or 1), "--dist", "worksteal"]
+    run(environment / "bin" / "python", "-m", "pytest", *several, *tests)
 
 
 if __name__ == "__main__":

@@ -20,10 +20,11 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from mammoscope import __version__
 from mammoscope.errors import MammoscopeError
+from mammoscope.lifecycle import Closing
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -56,7 +57,7 @@ class Spread(Protocol):
         """Results in the order of the items, each as soon as it and those before it are there."""
 
 
-class RayCluster:
+class RayCluster(Closing):
     """A connection to a Ray cluster, whose nodes see our files under our paths and have our version of Mammoscope.
 
     Parameters
@@ -134,12 +135,6 @@ class RayCluster:
 
     def _died(self, death: "_DriverDiedError") -> str:
         return f"the process that talks to the Ray cluster at {self.address} died ({death})"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 class _DriverDiedError(Exception):

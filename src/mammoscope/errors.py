@@ -45,3 +45,14 @@ def what_is_wrong(error: Mapping[str, Any]) -> str:
         "extra_forbidden": "there is no such key",
     }.get(kind)
     return said or str(error["msg"]).removeprefix("Value error, ")
+
+
+def where_raised(error: BaseException) -> str:
+    """Name the type of an unexpected error and the line it came from, not its text, which may quote a patient."""
+    traceback = error.__traceback__
+    while traceback and traceback.tb_next:
+        traceback = traceback.tb_next
+    if traceback is None:
+        return type(error).__name__
+    module = traceback.tb_frame.f_globals.get("__name__", "?")
+    return f"{type(error).__name__} in {module} line {traceback.tb_lineno}"

@@ -8,7 +8,10 @@ import warnings
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
+from mammoscope.errors import where_raised
 from mammoscope.untrusted_text import cleaned
+
+__all__ = ["configure_logging", "where_raised"]
 
 
 def configure_logging() -> None:
@@ -59,14 +62,3 @@ def _silence_libraries() -> None:
     for library in ("pydicom", "pynetdicom"):
         logging.getLogger(library).setLevel(logging.CRITICAL + 1)
     warnings.filterwarnings("ignore", module="pydicom")
-
-
-def where_raised(error: BaseException) -> str:
-    """Name the type of an unexpected error and the line it came from, not its text, which may quote a patient."""
-    traceback = error.__traceback__
-    while traceback and traceback.tb_next:
-        traceback = traceback.tb_next
-    if traceback is None:
-        return type(error).__name__
-    module = traceback.tb_frame.f_globals.get("__name__", "?")
-    return f"{type(error).__name__} in {module} line {traceback.tb_lineno}"

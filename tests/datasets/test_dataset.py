@@ -136,7 +136,7 @@ def test_a_lock_over_ids_and_splits_alone_is_refused(folder):
     images = load_dataset(folder)
     earlier = hashlib.sha256(json.dumps(sorted((i.id, i.split) for i in images)).encode()).hexdigest()
     lock.write_text(json.dumps(json.loads(lock.read_text()) | {"hash": earlier}))
-    with pytest.raises(DatasetError, match=r"also a data set that an earlier version split"):
+    with pytest.raises(DatasetError, match=r"also if an earlier version divided it"):
         load_dataset(folder)
 
 

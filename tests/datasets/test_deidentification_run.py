@@ -53,6 +53,7 @@ def with_text(path: Path, text: str = "QUIXWORTH ZADIE 03.02.1961") -> None:
     dataset.save_as(path)
 
 
+@pytest.mark.slow
 def test_a_folder_becomes_pseudonymous_and_a_second_run_adds_nothing(source: Path, tmp_path: Path) -> None:
     out, keys = tmp_path / "out", tmp_path / "keys.jsonl"
     done = deidentify(source, out, keys)
@@ -73,6 +74,7 @@ def test_a_patient_keeps_the_pseudonym_in_another_folder(source: Path, tmp_path:
     assert second.patients == first.patients
 
 
+@pytest.mark.slow
 def test_dciodvfy_finds_no_new_error(source: Path, tmp_path: Path) -> None:
     beside = Path(sys.executable).parent / "dciodvfy"
     tool = str(beside) if beside.exists() else shutil.which("dciodvfy")

@@ -87,6 +87,7 @@ def test_other_programs_read_it(folder):
     assert rows == [("train", 2, 1), ("val", 1, 0)]
 
 
+@pytest.mark.slow
 def test_hashes_are_made_when_asked_for_and_stay(folder):
     table = write_index(folder, hashes=Hashes.PIXELS, processes=1).table
     files, pixels = (table.column(name).to_pylist() for name in ("file_sha256", "pixel_sha256"))
@@ -217,6 +218,7 @@ main()
 """
 
 
+@pytest.mark.slow
 def test_without_pyarrow_a_folder_has_no_index_and_what_needs_one_says_so(folder, tmp_path):
     def run(*arguments: object) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-c", WITHOUT_PYARROW, "dataset", *map(str, arguments)]

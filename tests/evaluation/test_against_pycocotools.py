@@ -71,6 +71,7 @@ images = st.tuples(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(st.lists(images, min_size=1, max_size=5))
 def test_random_cases(case):

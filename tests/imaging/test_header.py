@@ -40,6 +40,7 @@ def test_the_same_is_found_as_pydicom_finds(path: Path) -> None:
     assert {keyword: found.get(keyword) for keyword in KEYWORDS} == {k: as_text(header, k) for k in KEYWORDS}
 
 
+@pytest.mark.slow
 def test_damaged_bytes_raise_nothing_else(file: Path) -> None:
     whole, chance = file.read_bytes()[:4000], random.Random(7)
     for _ in range(2000):
@@ -53,6 +54,7 @@ def test_damaged_bytes_raise_nothing_else(file: Path) -> None:
                 find()
 
 
+@pytest.mark.slow
 def test_millions_of_items_are_given_up_in_little_memory(file: Path) -> None:
     data = file.read_bytes()
     items = struct.pack("<HHI", 0xFFFE, 0xE000, 0) * 3_000_000
@@ -90,6 +92,7 @@ def test_a_deflated_file_inflates_to_the_plain_one(file: Path, tmp_path: Path) -
     assert inflated(file.read_bytes(), "it") == file.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_file_that_inflates_without_end_is_refused_in_bounded_memory(file: Path) -> None:
     dataset = dcmread(file)
     dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian

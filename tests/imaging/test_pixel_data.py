@@ -270,6 +270,7 @@ def with_damage(dataset, path, damage):
     return path
 
 
+@pytest.mark.slow
 def test_data_that_aborts_gdcm_costs_one_sentence(make_mg, tmp_path, film):
     def lose_the_huffman_table(frame):
         place = frame.index(b"\xff\xc4")

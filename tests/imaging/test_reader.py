@@ -54,6 +54,7 @@ def test_child_survives_a_refused_file(own, tmp_path):
     assert reader.process_ids == (pid,)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGABRT, signal.SIGSEGV])
 def test_child_that_dies_at_work_costs_one_sentence_and_is_replaced(own, picture, how):
     reader, pid = own
@@ -70,6 +71,7 @@ def test_child_that_dies_at_work_costs_one_sentence_and_is_replaced(own, picture
     assert pid not in reader.process_ids
 
 
+@pytest.mark.slow
 def test_child_that_died_idle_is_replaced_without_a_word(own, picture):
     reader, pid = own
     os.kill(pid, signal.SIGKILL)
@@ -77,6 +79,7 @@ def test_child_that_died_idle_is_replaced_without_a_word(own, picture):
     assert reader.read(picture).pixels.shape == (6, 5)
 
 
+@pytest.mark.slow
 def test_child_that_hangs_is_ended_and_replaced(picture):
     with MammogramReader(timeout=5) as reader:
         reader.read(picture)
@@ -90,6 +93,7 @@ def test_child_that_hangs_is_ended_and_replaced(picture):
         assert reader.read(picture).pixels.shape == (6, 5)
 
 
+@pytest.mark.slow
 def test_closing_ends_the_children(picture):
     with MammogramReader(workers=2) as reader:
         reader.read(picture)
@@ -101,6 +105,7 @@ def test_closing_ends_the_children(picture):
         reader.read(picture)
 
 
+@pytest.mark.slow
 def test_many_threads_share_two_children(tmp_path):
     for value in range(1, 21):
         flat_but_for_a_corner(50, 40, value).save(tmp_path / f"{value}.png")
@@ -114,6 +119,7 @@ def _read_in_fork(reader, path, answers):
     answers.put((int(reader.read(path).pixels.max()), os.getpid()))
 
 
+@pytest.mark.slow
 def test_forked_process_gets_children_of_its_own(own, picture):
     reader, _ = own
     fork = multiprocessing.get_context("fork")
@@ -125,6 +131,7 @@ def test_forked_process_gets_children_of_its_own(own, picture):
     assert reader.read(picture).pixels.max() == 25700
 
 
+@pytest.mark.slow
 def test_shared_reader_in_a_script_without_main_guard(picture):
     script = f"from mammoscope.imaging import read_mammogram; print(read_mammogram({str(picture)!r}).pixels.max())"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120)
@@ -161,6 +168,7 @@ def test_file_larger_than_any_mammogram_is_refused_unread(reader, tmp_path):
         reader.read(tmp_path / "huge.dcm")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/limits").exists(), reason="the limits of a process are read from /proc")
 def test_child_cannot_take_all_memory(own):
     # what a small file that unpacks to gigabytes runs into
@@ -170,6 +178,7 @@ def test_child_cannot_take_all_memory(own):
     assert int(line.split()[3]) == 4 << 30
 
 
+@pytest.mark.slow
 def test_interrupted_read_does_not_leave_its_answer_to_the_next(own, picture, tmp_path):
     reader, pid = own
     os.kill(pid, signal.SIGSTOP)

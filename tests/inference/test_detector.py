@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from mammoscope.findings import Box, Finding, ReadingStatus
 from mammoscope.imaging import Laterality, Mammogram, Placement, View
@@ -53,6 +54,7 @@ def test_the_default_threshold_is_the_first_operating_points(seeded_model):
     assert detector.read(mammogram()).threshold == 0.5
 
 
+@pytest.mark.slow
 def test_threads_may_share_a_detector(seeded_model):
     detector = Detector(seeded_model.bundle, threads=1)
     images = [mammogram(seed) for seed in range(4)]
@@ -79,6 +81,7 @@ def test_raw_output_becomes_findings_of_the_file():
     )
 
 
+@pytest.mark.slow
 def test_the_detector_needs_no_torch():
     code = (
         "import sys; from mammoscope.inference import Detector\n"

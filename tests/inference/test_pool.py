@@ -81,6 +81,7 @@ def test_it_reads_as_the_detector_does(bundle, pool):
     assert pool.metadata.classes == ("Mass",)
 
 
+@pytest.mark.slow
 def test_threshold(bundle, pool):
     assert pool.threshold == pool.read(mammogram()).threshold == 0.4
     assert pool.read(mammogram(), 0.7).status is ReadingStatus.NOTHING_FOUND
@@ -99,6 +100,7 @@ def wait_until_taken(pool: ModelPool) -> None:
     time.sleep(0.3)  # from taking the process to sending to it
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
 def test_a_crash_ends_one_try_only(pool, number):
     [crashed] = pool.process_ids
@@ -124,6 +126,7 @@ def wait_until_gone(pool: ModelPool) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_one_that_died_idle_is_replaced_unnoticed(pool):
     [pid] = pool.process_ids
     os.kill(pid, signal.SIGKILL)
@@ -131,6 +134,7 @@ def test_one_that_died_idle_is_replaced_unnoticed(pool):
     assert pool.read(mammogram()).status is ReadingStatus.FOUND
 
 
+@pytest.mark.slow
 def test_a_hang_is_ended_and_the_others_go_on(bundle):
     with ModelPool(bundle, processes=2, threads=1, timeout=10) as pool, ThreadPoolExecutor(4) as threads:
         [stopped] = pool.process_ids
@@ -143,6 +147,7 @@ def test_a_hang_is_ended_and_the_others_go_on(bundle):
         assert pool.read(mammogram()).status is ReadingStatus.FOUND
 
 
+@pytest.mark.slow
 def test_as_many_processes_as_threads_ask_but_no_more_than_set(bundle):
     with ModelPool(bundle, processes=2, threads=1) as pool, ThreadPoolExecutor(4) as threads:
         assert len(pool.process_ids) == 1
@@ -172,6 +177,7 @@ def test_what_fails_in_the_model_costs_no_process(tmp_path):
         assert pool.process_ids == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
@@ -197,6 +203,7 @@ def test_numbers_that_are_none_are_never_nothing_found(tmp_path, wrong, sentence
             pool.read(mammogram())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [(None, "there is no model bundle"), (b"no model", "is not a model that can be run")],
@@ -215,6 +222,7 @@ def test_a_python_that_cannot_import_the_package_is_told(bundle, monkeypatch):
         ModelPool(bundle, processes=1, threads=1)
 
 
+@pytest.mark.slow
 def test_a_bundle_that_was_exchanged_is_not_read_under_the_old_name(bundle, pool, tmp_path):
     shutil.copy(write_bundle(tmp_path / "new.onnx", version="2.0"), bundle)
     assert pool.read(mammogram()).algorithm == Algorithm("small", "1.2")
@@ -275,6 +283,7 @@ print(int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) /
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="a process's peak memory is read from /proc")
 def test_the_calling_process_stays_small():
     assert shipped_bundle().is_file()

@@ -31,6 +31,7 @@ def test_it_says_what_it_learned_from_and_what_it_reached(detector: Detector):
     assert "not a medical device" in metadata.notice
 
 
+@pytest.mark.slow
 def test_it_finds_the_masses_of_a_synthetic_study(detector: Detector, tmp_path):
     study = screening_study(1, masses=2)
     found = total = 0

@@ -1,11 +1,5 @@
 """Mail through a real SMTP server, and a webhook through a real web server."""
 
-import json
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import ClassVar
-
 import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.handlers import Message
@@ -99,38 +93,16 @@ def test_a_mail_server_that_is_away_is_said_so(free_ports):
         send_mail(MailServer(f"smtp://127.0.0.1:{port}"), "a@a.example", ["x@a.example"], "s", "t")
 
 
-class Hook(BaseHTTPRequestHandler):
-    got: ClassVar[list] = []
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.got.append((self.path, self.headers["Authorization"], json.loads(body)))
-        self.send_response(403 if self.path.endswith("/closed") else 204)
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture
-def hook() -> Iterator[str]:
-    Hook.got.clear()
-    with ThreadingHTTPServer(("127.0.0.1", 0), Hook) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
-def test_a_document_is_posted_with_our_token(hook: str):
-    client = WebhookClient(f"{hook}/secret/path", "token")
+def test_a_document_is_posted_with_our_token(webhook):
+    client = WebhookClient(f"{webhook.url}/secret/path", "token")
     client.send({"text": "Study 1.2 failed"})
     client.close()
-    assert Hook.got == [("/secret/path", "Bearer token", {"text": "Study 1.2 failed"})]
+    assert webhook.got == [("/secret/path", "Bearer token", {"text": "Study 1.2 failed"})]
 
 
-def test_errors_of_a_webhook_do_not_name_its_address(hook: str, free_ports):
+def test_errors_of_a_webhook_do_not_name_its_address(webhook, free_ports):
     with pytest.raises(WebStatusError, match=r"the webhook at 127\.0\.0\.1 answered with status 403"):
-        WebhookClient(f"{hook}/secret/closed").send({})
+        WebhookClient(f"{webhook.url}/secret/closed").send({})
     [port] = free_ports(1)
     with pytest.raises(PeerUnreachableError, match=r"^the webhook at 127\.0\.0\.1 cannot be reached \(ConnectError\)$"):
         WebhookClient(f"http://127.0.0.1:{port}/secret").send({})

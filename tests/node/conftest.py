@@ -1,5 +1,6 @@
 """Synthetic studies, a detector that needs no model, a PACS in this process, and waiting without sleeping too long."""
 
+import importlib
 import importlib.util
 import os
 import shutil
@@ -8,9 +9,12 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 from pydicom import Dataset, FileDataset, dcmread
+from pydicom.uid import MammographyCADSRStorage
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 
 from mammoscope.network import Destination, StorageClient
@@ -61,6 +65,27 @@ class Pacs:
 
     def stop(self) -> None:
         self._ae.shutdown()
+
+
+@pytest.fixture(scope="session")
+def load_benchmark(root: Path) -> Iterator[Callable[[str], ModuleType]]:
+    """Import a program of ``benchmarks/`` by name."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.syspath_prepend(str(root / "benchmarks"))
+        yield importlib.import_module
+
+
+@pytest.fixture
+def peers(load_benchmark: Callable[[str], ModuleType]) -> ModuleType:
+    """The node as a process, and who speaks with it: ``benchmarks/node_under_test.py``."""
+    return load_benchmark("node_under_test")
+
+
+@pytest.fixture
+def destination(peers: ModuleType) -> Iterator[Any]:
+    """A destination that keeps the CAD reports it gets."""
+    with peers.CountingDestination(keeps=[MammographyCADSRStorage]) as destination:
+        yield destination
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 The node is a process; what is looked at is what its peers see, its log and its storage folder.
 """
 
-import importlib
 import os
 import shutil
 import socket
@@ -22,27 +21,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from pydicom import Dataset, dcmread
 from pydicom.dataset import FileDataset
-from pydicom.uid import MammographyCADSRStorage
 from pynetdicom import AE
 from pynetdicom.pdu import A_ASSOCIATE_RQ
 from pynetdicom.pdu_primitives import A_ASSOCIATE, ImplementationClassUIDNotification, MaximumLengthNotification
 from pynetdicom.presentation import build_context
 
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 SUCCESS = 0x0000
 CANNOT_UNDERSTAND = 0xC000
-
-
-@pytest.fixture
-def peers(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    return importlib.import_module("node_under_test")
-
-
-@pytest.fixture
-def destination(peers: ModuleType) -> Iterator[Any]:
-    with peers.CountingDestination(keeps=[MammographyCADSRStorage]) as destination:
-        yield destination
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ The node is a process; looked at are the most memory it ever had (VmHWM), whethe
 every study is answered.
 """
 
-import importlib
 import struct
 import zlib
 from collections.abc import Callable, Iterator
@@ -19,28 +18,15 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
-from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEGLSLossless, MammographyCADSRStorage, generate_uid
+from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEGLSLossless, generate_uid
 
 from mammoscope.imaging.header import find_attributes
 from mammoscope.node.db.repository import Records, StudyRecord
 
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 SUCCESS, CANNOT_UNDERSTAND = 0x0000, 0xC000
 MOST_MEGABYTES = 500
 SIDE = 11_000
 """Of an image of 121 megapixels, 242 MB of which take some kilobytes on the wire."""
-
-
-@pytest.fixture
-def peers(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    return importlib.import_module("node_under_test")
-
-
-@pytest.fixture
-def destination(peers: ModuleType) -> Iterator[Any]:
-    with peers.CountingDestination(keeps=[MammographyCADSRStorage]) as destination:
-        yield destination
 
 
 @pytest.fixture

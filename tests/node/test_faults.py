@@ -3,24 +3,18 @@
 Nobody restarts the node here but where it was killed.
 """
 
-import importlib
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
-
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def faults() -> Iterator[ModuleType]:
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.syspath_prepend(str(BENCHMARKS))
-        yield importlib.import_module("faults")
+def faults(load_benchmark: Callable[[str], ModuleType]) -> ModuleType:
+    return load_benchmark("faults")
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """The fuzzing of `benchmarks/fuzz.py`, small."""
 
-import importlib
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -11,13 +11,10 @@ from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, JPEGExtende
 from mammoscope.imaging import MammogramError, MammogramReader
 from mammoscope.network.sop_classes import TRANSFER_SYNTAXES
 
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
-
 
 @pytest.fixture
-def fuzz(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    return importlib.import_module("fuzz")
+def fuzz(load_benchmark: Callable[[str], ModuleType]) -> ModuleType:
+    return load_benchmark("fuzz")
 
 
 def test_each_mutated_object_is_answered_and_the_node_lives(fuzz: ModuleType, tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """The bundle of the real node is moved away for a moment while its model's process is killed."""
 
-import importlib
 import os
 import shutil
 import signal
@@ -14,24 +13,9 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from pydicom.uid import MammographyCADSRStorage
 
 from mammoscope.inference import shipped_bundle
 from mammoscope.node.db.repository import Records, StudyState
-
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
-
-
-@pytest.fixture
-def peers(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    return importlib.import_module("node_under_test")
-
-
-@pytest.fixture
-def destination(peers: ModuleType) -> Iterator[Any]:
-    with peers.CountingDestination(keeps=[MammographyCADSRStorage]) as destination:
-        yield destination
 
 
 @pytest.fixture

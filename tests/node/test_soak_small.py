@@ -1,7 +1,7 @@
 """The soak of `benchmarks/soak.py`, small; and its judge, who must see what is planted."""
 
-import importlib
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -10,13 +10,11 @@ from pydicom import Dataset
 
 MOST_MEGABYTES = 500
 """Of the node's own process, whatever it is sent."""
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
 @pytest.fixture
-def soak(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    return importlib.import_module("soak")
+def soak(load_benchmark: Callable[[str], ModuleType]) -> ModuleType:
+    return load_benchmark("soak")
 
 
 def test_sixty_objects_three_kills(soak: ModuleType, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from mammoscope.imaging import Mammogram
 from mammoscope.results import ReadMammogram, study_results
 from mammoscope.settings import ResultKind
 
-EVERY_KIND = tuple(ResultKind)
+EVERY_KIND = tuple(kind for kind in ResultKind if kind is not ResultKind.REJECTION_NOTE)  # of a first report
 TEXTS = ("PatientName", "PatientID", "AccessionNumber", "StudyDescription", "StudyID", "ReferringPhysicianName")
 
 

@@ -13,7 +13,7 @@ from mammoscope.results import ReadMammogram, ResultError, study_results, verify
 from mammoscope.results.verification import concept_value, content_items
 from mammoscope.settings import ResultKind
 
-EVERY_KIND = tuple(ResultKind)
+EVERY_KIND = tuple(kind for kind in ResultKind if kind is not ResultKind.REJECTION_NOTE)  # of a first report
 
 
 def kinds_of(results):

@@ -251,6 +251,7 @@ def test_an_image_that_cannot_be_decoded_says_so_and_the_others_are_shown(
         assert client.get("/api/images/2").status_code == 200
 
 
+@pytest.mark.slow
 def test_three_thousand_boxes_on_one_image_are_all_there(room: ReadingRoom):
     rng = np.random.default_rng(1)
     boxes = tuple(

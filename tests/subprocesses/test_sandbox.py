@@ -73,6 +73,7 @@ def test_a_child_has_no_network_starts_nothing_and_changes_no_file(tmp_path: Pat
     assert sorted(p.name for p in tmp_path.iterdir()) == ["there"]
 
 
+@pytest.mark.slow
 def test_the_decoder_is_confined(tmp_path: Path) -> None:
     from PIL import Image
 
@@ -90,6 +91,7 @@ def test_the_decoder_is_confined(tmp_path: Path) -> None:
     assert next(line.split()[4] for line in limits.splitlines() if line.startswith("Max core file size")) == "0"
 
 
+@pytest.mark.slow
 def test_what_the_node_is_told_in_its_environment_stays_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from PIL import Image
 

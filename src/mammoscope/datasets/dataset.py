@@ -490,37 +490,32 @@ def _by_id(images: list[AnnotatedImage]) -> tuple[AnnotatedImage, ...]:
 
 
 def _check_splits(folder: Path, dataset: AnnotatedDataset) -> None:
-    split_of: dict[str, str | None] = {}
-    for image in dataset:
-        if split_of.setdefault(image.patient, image.split) != image.split:
-            raise DatasetError(
-                f"data set {folder} has one patient in two splits (see image {image.id}): split it again with "
-                "'mammoscope dataset split --force'."
-            )
-    locked = folder / SPLITS
-    if locked.is_file():
-        record = read_json(locked)
-        if not isinstance(record, dict) or record.get("hash") != split_hash(dataset):
-            raise DatasetError(
-                f"the images, patients or splits in {folder / ANNOTATIONS} are not those that {SPLITS} locked: restore "
-                "the file; or split again with 'mammoscope dataset split --force', also a data set that an earlier "
-                "version split."
-            )
+    again = "divide it again with 'mammoscope dataset split --force'"
+    _check_patients(folder, ((image, image.split) for image in dataset), "splits", again)
+    _check_lock(folder, SPLITS, split_hash(dataset), "splits", f"{again}, also if an earlier version divided it")
 
 
 def _check_folds(folder: Path, dataset: AnnotatedDataset) -> None:
-    fold_of: dict[str, int | None] = {}
-    for image in dataset:
-        if fold_of.setdefault(image.patient, image.fold) != image.fold:
-            raise DatasetError(
-                f"data set {folder} has one patient in two folds (see image {image.id}): divide it again with "
-                "'mammoscope dataset split --folds N --force'."
-            )
-    locked = folder / FOLDS
-    if locked.is_file():
-        record = read_json(locked)
-        if not isinstance(record, dict) or record.get("hash") != fold_hash(dataset):
-            raise DatasetError(
-                f"the images, patients or folds in {folder / ANNOTATIONS} are not those that {FOLDS} locked: restore "
-                "the file, or divide it again with 'mammoscope dataset split --folds N --force'."
-            )
+    again = "divide it again with 'mammoscope dataset split --folds N --force'"
+    _check_patients(folder, ((image, image.fold) for image in dataset), "folds", again)
+    _check_lock(folder, FOLDS, fold_hash(dataset), "folds", again)
+
+
+def _check_patients(
+    folder: Path, parts: Iterable[tuple[AnnotatedImage, str | int | None]], kind: str, again: str
+) -> None:
+    part_of: dict[str, str | int | None] = {}
+    for image, part in parts:
+        if part_of.setdefault(image.patient, part) != part:
+            raise DatasetError(f"data set {folder} has one patient in two {kind} (see image {image.id}): {again}.")
+
+
+def _check_lock(folder: Path, lock: str, found: str, kind: str, again: str) -> None:
+    if not (folder / lock).is_file():
+        return
+    record = read_json(folder / lock)
+    if not isinstance(record, dict) or record.get("hash") != found:
+        raise DatasetError(
+            f"the images, patients or {kind} in {folder / ANNOTATIONS} are not those that {lock} locked: restore the "
+            f"file, or {again}."
+        )

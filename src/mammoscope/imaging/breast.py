@@ -44,6 +44,8 @@ class BreastRegion:
         Whole pixels, x1 and y1 exclusive.
     mask
         Shape (256, 160), ``bool``, over the WHOLE image (not only the rectangle).
+    small
+        The copy itself, ``uint16`` of the same shape.
     """
 
     x0: int
@@ -51,6 +53,7 @@ class BreastRegion:
     x1: int
     y1: int
     mask: NDArray[np.bool_]
+    small: NDArray[np.uint16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,14 +109,14 @@ def find_breast_region(pixels: NDArray[np.uint16]) -> BreastRegion:
     labels are cut. Where nothing of a breast's size is found, the region is the whole image.
     """
     rows, columns = pixels.shape
-    shrunk = cv2.resize(pixels, (_COLUMNS, _ROWS), interpolation=cv2.INTER_AREA)
+    shrunk = np.asarray(cv2.resize(pixels, (_COLUMNS, _ROWS), interpolation=cv2.INTER_AREA), np.uint16)
     small = shrunk.astype(np.float32) / np.float32(WHITE)
     top, bottom, left, right = _film_edges(small)
     inner = small[top:bottom, left:right]
     mask = np.zeros(small.shape, dtype=bool)
     mask[top:bottom, left:right] = _largest_component(inner)
     if mask.mean() < _SMALLEST_BREAST:
-        return BreastRegion(0, 0, columns, rows, np.ones(small.shape, dtype=bool))
+        return BreastRegion(0, 0, columns, rows, np.ones(small.shape, dtype=bool), shrunk)
     # Lines with only a few breast pixels are tails along the film's edge.
     ys = np.flatnonzero(mask.sum(axis=1) >= _THINNEST * _COLUMNS)
     xs = np.flatnonzero(mask.sum(axis=0) >= _THINNEST * _ROWS)
@@ -124,6 +127,7 @@ def find_breast_region(pixels: NDArray[np.uint16]) -> BreastRegion:
         x1=round(min(xs[-1] + 1 + x_margin, _COLUMNS) * columns / _COLUMNS),
         y1=round(min(ys[-1] + 1 + y_margin, _ROWS) * rows / _ROWS),
         mask=mask,
+        small=shrunk,
     )
 
 

@@ -38,9 +38,9 @@ from pydicom.valuerep import VR
 from mammoscope.imaging import attributes
 from mammoscope.imaging.header import inflated, is_deflated
 from mammoscope.imaging.mammogram import WHITE, Laterality, Mammogram, MammogramError
-from mammoscope.imaging.pixel_data import PixelFormat, stored_values
+from mammoscope.imaging.pixel_data import WAVELETS, PixelFormat, reduced_values, stored_values
 from mammoscope.imaging.pyramid import TilePyramid, curve_of, tile_pyramid, turned
-from mammoscope.imaging.voi_lut import displayed, indices, ways_to_display
+from mammoscope.imaging.voi_lut import displayed, holds_padding, indices, ways_to_display
 
 _MAMMOGRAPHY = frozenset(
     (DigitalMammographyXRayImageStorageForPresentation, DigitalMammographyXRayImageStorageForProcessing)
@@ -153,6 +153,51 @@ class DicomFile:
         return Mammogram(
             pixels, self.name, header=_without_pixels(self.header), path=self.path, **facts(self.header, self.sop_class)
         )
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Rows and columns.
+
+        Raises
+        ------
+        MammogramError
+            If its attributes do not say how pixels are stored.
+        """
+        pixel_format = PixelFormat.of(self.header, self.name)
+        return pixel_format.rows, pixel_format.columns
+
+    def reduced(self, smallest: int) -> tuple[NDArray[np.uint16], int] | None:
+        """What a reader sees, at a lower resolution, where the file holds one that is enough.
+
+        Parameters
+        ----------
+        smallest
+            What the longer side must still have, in pixels.
+
+        Returns
+        -------
+        tuple of ndarray and int, or None
+            As `Mammogram.pixels`, and by what factor each side is smaller (`reduced_values` says where its samples
+            lie). ``None`` where the whole image has to be decoded: there is no lower resolution, or pixels are padding,
+            whose values would be mixed with those of their neighbours.
+
+        Raises
+        ------
+        MammogramError
+            As `mammogram`.
+        """
+        self.check_kind()
+        syntax = UID(_meta(self.header, "TransferSyntaxUID") or "")
+        if syntax not in WAVELETS:
+            return None
+        pixel_format = PixelFormat.of(self.header, self.name)
+        dataset = _parsed(io.BytesIO(self.data), self.name, pixels=True)
+        _check_pixel_data(dataset, self.data, self.name)
+        found = reduced_values(dataset, syntax, pixel_format, self.name, smallest)
+        if found is None or holds_padding(found[0], self.header, pixel_format):
+            return None
+        intent = attributes.intent(self.header, self.sop_class)
+        return displayed(found[0], self.header, pixel_format, intent, self.name), found[1]
 
     def pyramid(self, laterality: Laterality | None = None) -> TilePyramid:
         """Its stored values as tiles, with every way to display them; of a colour capture its greys.

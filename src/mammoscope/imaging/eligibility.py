@@ -6,9 +6,9 @@ reason; in a CAD report its detection is (111225, DCM, "Not Attempted") of PS3.1
 
 from collections.abc import Collection, Iterable, Sequence
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from pydicom import Dataset
-from pydicom.sr.coding import Code
 from pydicom.uid import (
     UID,
     BreastProjectionXRayImageStorageForPresentation,
@@ -19,6 +19,9 @@ from pydicom.uid import (
 from mammoscope.imaging import attributes
 from mammoscope.imaging.mammogram import PresentationIntent
 from mammoscope.imaging.pixel_data import MAX_PIXELS
+
+if TYPE_CHECKING:  # the dictionaries of codes take a tenth of the time in which a decoding process starts
+    from pydicom.sr.coding import Code
 
 SMALLEST_SIDE = 64
 """In pixels; what has less is the icon of a mammogram."""
@@ -67,7 +70,7 @@ class Ineligibility(StrEnum):
         return _SENTENCES[self]
 
     @property
-    def code(self) -> Code | None:
+    def code(self) -> "Code | None":
         """The concept by which a CAD report can name the cause, where PS3.16 has one.
 
         Of CID 6040 Non-lesion Object Type for an implant, of CID 4015 View Modifier for spot compression and

@@ -73,7 +73,8 @@ def find_files(paths: Iterable[Path | str]) -> list[Path]:
     found: dict[Path, None] = {}
     for path in map(Path, paths):
         if path.is_dir():
-            found.update(dict.fromkeys(sorted(_images_below(path), key=lambda p: _natural(p.relative_to(path)))))
+            images = filter(_may_be_image, files_below(path))
+            found.update(dict.fromkeys(sorted(images, key=lambda p: _natural(p.relative_to(path)))))
         elif path.exists():
             found[path] = None
         else:
@@ -81,7 +82,16 @@ def find_files(paths: Iterable[Path | str]) -> list[Path]:
     return list(found)
 
 
-def _images_below(folder: Path) -> Iterator[Path]:
+def files_below(folder: Path) -> Iterator[Path]:
+    """All regular files of a folder, links followed; without hidden ones, DICOMDIR and what macOS puts into archives.
+
+    A name that leads nowhere is given too: whoever opens it says so.
+
+    Raises
+    ------
+    MammogramError
+        If a folder cannot be read.
+    """
     visited: set[Path] = set()
 
     def refuse(error: OSError) -> None:
@@ -93,27 +103,29 @@ def _images_below(folder: Path) -> Iterator[Path]:
             folders.clear()
             continue
         visited.add(real)
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        folders[:] = [name for name in folders if not name.startswith((".", "__MACOSX"))]
         for name in names:
-            path = Path(root) / name
-            if not name.startswith(".") and name.upper() != "DICOMDIR" and _may_be_image(path):
+            path = Path(root, name)
+            if not name.startswith(".") and name.upper() != "DICOMDIR" and not _waits_for_ever(path):
                 yield path
 
 
-def _may_be_image(path: Path) -> bool:
-    named_so = path.suffix.lower() in _IMAGE_SUFFIXES
+def _waits_for_ever(path: Path) -> bool:
+    """Whether it is a pipe or a device, which nobody should open."""
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe or device would wait for ever
-            return False
+        return not stat.S_ISREG(path.stat().st_mode)
     except OSError:
-        return named_so
-    if named_so:
+        return False
+
+
+def _may_be_image(path: Path) -> bool:
+    if path.suffix.lower() in _IMAGE_SUFFIXES:
         return True
     try:
         with path.open("rb") as file:
             return sniff(file.read(SNIFFED_BYTES)) not in (FileKind.OTHER, FileKind.EMPTY)
     except OSError:
-        return True  # reading it will say why it cannot be read
+        return path.exists()  # reading it will say why it cannot be read; a link that leads nowhere is no image
 
 
 def _natural(path: Path) -> list[list[tuple[int, int | str]]]:

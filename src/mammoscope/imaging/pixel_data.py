@@ -5,13 +5,17 @@ What the first bytes of a compressed frame say about it, to catch a decoder that
 Only markers are read: JPEG and JPEG-LS (ITU-T T.81 Annex B, T.87 Annex C) and JPEG 2000 (ITU-T T.800 Annex A).
 """
 
+import io
 import struct
+import warnings
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
+from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
 from pydicom import Dataset
 from pydicom.encaps import generate_frames
 from pydicom.pixels.decoders.base import get_decoder
@@ -63,6 +67,8 @@ class Codestream:
     precision: int
     complete: bool
     """Whether the end marker is there; a stream without it was cut."""
+    is_plain: bool = True
+    """Of JPEG 2000: whether its samples are unsigned and its image begins where its grid does."""
 
 
 def parse_codestream(frame: bytes) -> Codestream | None:
@@ -125,8 +131,9 @@ def _parse_jpeg_2000(frame: bytes) -> Codestream | None:
         return None
     x1, y1, x0, y0 = struct.unpack_from(">4I", frame, start + 8)
     (components,) = struct.unpack_from(">H", frame, start + 40)
-    precision = (frame[start + 42] & 0x7F) + 1
-    return Codestream(Coding.JPEG_2000, y1 - y0, x1 - x0, components, precision, _is_complete(frame))
+    precision, signed = (frame[start + 42] & 0x7F) + 1, bool(frame[start + 42] & 0x80)
+    is_plain = not (signed or x0 or y0)
+    return Codestream(Coding.JPEG_2000, y1 - y0, x1 - x0, components, precision, _is_complete(frame), is_plain)
 
 
 def _is_complete(frame: bytes) -> bool:
@@ -165,6 +172,9 @@ _DECODERS = {
     HTJ2KLosslessRPCL: _Decoder("pylibjpeg", Coding.JPEG_2000),
     HTJ2K: _Decoder("pylibjpeg", Coding.JPEG_2000, lossy=True),
 }
+
+WAVELETS = frozenset(syntax for syntax, decoder in _DECODERS.items() if decoder.coding is Coding.JPEG_2000)
+"""Transfer syntaxes whose streams hold an image at several resolutions."""
 
 _PHOTOMETRIC = {
     1: frozenset(("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")),
@@ -315,6 +325,67 @@ def stored_values(
     return _within_bits_stored(decoded, pixel_format, whole_words, decoder.lossy)
 
 
+_GAINED_BY_PILLOW = {"L": 8, "I;16": 16}
+"""Bits to which Pillow shifts the samples of a JPEG 2000 stream up, by its mode."""
+
+
+def reduced_values(
+    dataset: Dataset, transfer_syntax: UID, pixel_format: PixelFormat, name: str, smallest: int
+) -> tuple[NDArray[np.uint16], int] | None:
+    """The stored values at a lower resolution that a JPEG 2000 stream holds, which spares most of the decoding.
+
+    A wavelet level less halves each side (ITU-T T.800 Annex F). Sample (row, column) is the mean around the stored
+    pixel (row, column) times the factor.
+
+    Parameters
+    ----------
+    smallest
+        What the longer side must still have, in samples.
+
+    Returns
+    -------
+    tuple of ndarray and int, or None
+        ``uint16``, and the factor by which each side is smaller, a power of two; ``None`` where there is nothing to
+        gain or anything is out of the ordinary: then `stored_values` says what, or reads it.
+
+    Raises
+    ------
+    MammogramError
+        If the stream contradicts its header.
+    """
+    decoder = _DECODERS.get(transfer_syntax)
+    halvings = max(0, (max(pixel_format.rows, pixel_format.columns) // max(1, smallest)).bit_length() - 1)
+    ordinary = pixel_format.samples == 1 and not pixel_format.signed and pixel_format.photometric != "PALETTE COLOR"
+    if decoder is None or decoder.coding is not Coding.JPEG_2000 or not halvings or not ordinary:
+        return None
+    frame = _only_frame(dataset.PixelData, dataset["PixelData"].is_undefined_length, transfer_syntax, name)
+    stream = _checked_stream(frame, decoder, transfer_syntax, pixel_format, name)
+    if stream is None or stream.precision != pixel_format.bits_stored or not stream.is_plain:
+        return None
+    decoded = _decoded_by_pillow(frame, stream, halvings)
+    shape = tuple(-(-side // (1 << halvings)) for side in (pixel_format.rows, pixel_format.columns))
+    if decoded is None or decoded.shape != shape:
+        return None
+    return decoded, 1 << halvings
+
+
+def _decoded_by_pillow(frame: bytes, stream: Codestream, halvings: int) -> NDArray[np.uint16] | None:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # its size was checked
+            with Image.open(io.BytesIO(frame), formats=["JPEG2000"]) as image:
+                if not isinstance(image, Jpeg2KImageFile) or image.mode not in _GAINED_BY_PILLOW:
+                    return None
+                image.reduce = halvings
+                image.load()
+                gained = _GAINED_BY_PILLOW[image.mode] - stream.precision
+                return np.asarray(np.asarray(image) >> gained, np.uint16) if gained >= 0 else None
+    except (MemoryError, KeyboardInterrupt):
+        raise
+    except Exception:  # fewer levels than asked for, or whatever else: the decoder of the whole image will say
+        return None
+
+
 def _count(header: Dataset, keyword: str) -> int | None:
     value = number(header, keyword)
     return None if value is None else int(value)
@@ -463,6 +534,8 @@ def _within_bits_stored(
     if lossy and not pixel_format.signed:
         return np.asarray(np.minimum(decoded, decoded.dtype.type((1 << stored) - 1)))
     unsigned = decoded.view(f"u{decoded.dtype.itemsize}")
+    if not pixel_format.signed and (not whole_words or pixel_format.high_bit == stored - 1):
+        return np.asarray(unsigned & unsigned.dtype.type((1 << stored) - 1))
     # Shifting left and back right drops the bits above High Bit and, as the right shift of a signed word, extends the
     # sign.
     high_bit = pixel_format.high_bit if whole_words else stored - 1

@@ -155,7 +155,7 @@ def prepare(mammogram: Mammogram, preprocessing: Preprocessing) -> PreparedImage
     else:
         x0, x1, y0, y1 = 0, mammogram.columns, 0, mammogram.rows
     cropped = mammogram.pixels[y0:y1, x0:x1]
-    low, high = _breast_levels(mammogram.pixels, region, preprocessing.percentiles)
+    low, high = _breast_levels(region, preprocessing.percentiles)
     shrinks = cropped.shape[0] > preprocessing.rows and cropped.shape[1] > preprocessing.columns
     resized = cv2.resize(
         cropped,
@@ -183,10 +183,6 @@ def _widen(start: int, stop: int, size: float, limit: int) -> tuple[int, int]:
     return start, min(max(stop, start + round(size)), limit)
 
 
-def _breast_levels(
-    pixels: NDArray[np.uint16], region: BreastRegion, percentiles: tuple[float, float]
-) -> tuple[float, float]:
-    rows, columns = region.mask.shape
-    small = cv2.resize(pixels, (columns, rows), interpolation=cv2.INTER_AREA)
-    low, high = np.percentile(small[region.mask], percentiles)
+def _breast_levels(region: BreastRegion, percentiles: tuple[float, float]) -> tuple[float, float]:
+    low, high = np.percentile(region.small[region.mask], percentiles)
     return float(low), float(max(high, low + 1.0))

@@ -9,17 +9,16 @@ import contextlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import cv2
 import numpy as np
-import structlog
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydicom import Dataset
 from pydicom.uid import UID
 
+from mammoscope.errors import where_raised
 from mammoscope.imaging.dicom import (
     MOST_HEADER_BYTES,
     DicomFile,
@@ -55,7 +54,7 @@ from mammoscope.imaging.preprocessing import (
 )
 from mammoscope.imaging.pyramid import Display, TilePyramid, tile_count, tile_pyramid, turned
 from mammoscope.imaging.raster import read_picture
-from mammoscope.logging import where_raised
+from mammoscope.lifecycle import Closing
 from mammoscope.subprocesses import (
     Child,
     ChildDiedError,
@@ -80,8 +79,6 @@ MOST_DISPLAY_CHARACTERS = 256 * 1024
 LONGEST_SENTENCE = 600
 
 _Pixels = TypeVar("_Pixels", bound=np.generic)
-
-log = structlog.get_logger(__name__)
 
 
 class MammogramRefusedError(MammogramError):
@@ -117,7 +114,7 @@ class DecoderLostError(MammogramError):
         self.killed = killed
 
 
-class MammogramReader:
+class MammogramReader(Closing):
     """Reads mammograms in child processes, which it keeps for the next one and replaces when they die.
 
     Whole files are read in the child: parsing, decoding and display, compressed or not, DICOM and pictures alike. That
@@ -311,14 +308,6 @@ class MammogramReader:
         """End the child processes."""
         self._pool.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
 
 def read_mammogram(path: Path | str, *, name: str | None = None) -> Mammogram:
     """Read one mammogram with a reader that the whole program shares.
@@ -406,7 +395,7 @@ class _Answer:
         except (ValidationError, ValueError) as error:
             raise _unbelievable(name) from error
         if fields.where:
-            log.warning("image not decoded", image=name, error=_printable(fields.where))
+            _note_not_decoded(name, _printable(fields.where))
         if fields.unavailable:
             raise MammogramUnavailableError(_printable(fields.problem or "the file cannot be opened."))
         try:
@@ -482,6 +471,12 @@ def _decoder() -> Child:
 
 _shared_reader = MammogramReader()
 atexit.register(_shared_reader.close)
+
+
+def _note_not_decoded(name: str, error: str) -> None:
+    import structlog  # which the decoding process has no use for and would start the slower
+
+    structlog.get_logger(__name__).warning("image not decoded", image=name, error=error)
 
 
 # In the child process ---------------------------------------------------------------------------------------------
@@ -603,7 +598,7 @@ def _answer_reduced(path: Path, name: str, fields: Any) -> Message:
     try:
         with _openable(name):
             if _kind(path, name) is not FileKind.DICOM:
-                return _reduced(read_file(path, name), preprocessing, header)
+                return _reduced(_Decoded.whole(read_file(path, name)), preprocessing, header)
             file = DicomFile.open(path, name)
             header = _header_message(file.encoded, file.sop_class)
             hindrance = why_not_read(file.header, intents)
@@ -611,7 +606,7 @@ def _answer_reduced(path: Path, name: str, fields: Any) -> Message:
                 file.check_kind()
             if hindrance is not None:
                 return Message({"ineligibility": str(hindrance), **header.fields}, header.arrays)
-            return _reduced(_not_blank(file.mammogram()), preprocessing, header)
+            return _reduced(_Decoded.of(file, preprocessing), preprocessing, header)
     except BaseException as error:  # the header, where there is one, goes with whatever went wrong after it
         return Message({**_problem(error, name), **header.fields}, header.arrays)
 
@@ -642,9 +637,49 @@ def _answer_whole(path: Path, name: str) -> Message:
     return Message({**_facts(mammogram), **header.fields}, {"pixels": mammogram.pixels, **header.arrays})
 
 
-def _reduced(mammogram: Mammogram, preprocessing: Preprocessing | None, header: Message) -> Message:
-    fields, arrays = {**_facts(mammogram), **header.fields}, dict(header.arrays)
-    rows, columns = reduced_size(mammogram.rows, mammogram.columns)
+_SAMPLES_FOR_EACH = 2
+"""Of a decoded image to each side of a pixel of the network's input, at least: what it averages decides, not what the
+decoder did."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Decoded:
+    """A mammogram with as many pixels as are needed; its file has `rows` x `columns`, `factor` times as many a side."""
+
+    mammogram: Mammogram
+    rows: int
+    columns: int
+    factor: int
+
+    @classmethod
+    def whole(cls, mammogram: Mammogram) -> Self:
+        return cls(mammogram, mammogram.rows, mammogram.columns, 1)
+
+    @classmethod
+    def of(cls, file: DicomFile, preprocessing: Preprocessing | None) -> Self:
+        wanted = 0 if preprocessing is None else _SAMPLES_FOR_EACH * max(preprocessing.rows, preprocessing.columns)
+        found = file.reduced(max(LARGEST_SIDE, wanted))
+        if found is None:
+            return cls.whole(_not_blank(file.mammogram()))
+        (rows, columns), (pixels, factor) = file.size, found
+        mammogram = Mammogram(pixels, file.name, **facts(file.header, file.sop_class))
+        return cls(_not_blank(mammogram), rows, columns, factor)
+
+    def placement(self, prepared: PreparedImage) -> Placement:
+        """Of the network's input, in the file's pixels.
+
+        The samples of a lower resolution lie on every so many pixels of the file, not between them.
+        """
+        place, factor = prepared.placement, self.factor
+        left, top = (edge * factor - (factor - 1) / 2 for edge in (place.left, place.top))
+        return Placement(left, top, place.x_scale * factor, place.y_scale * factor)
+
+
+def _reduced(decoded: _Decoded, preprocessing: Preprocessing | None, header: Message) -> Message:
+    mammogram = decoded.mammogram
+    fields = {**_facts(mammogram), "rows": decoded.rows, "columns": decoded.columns, **header.fields}
+    arrays = dict(header.arrays)
+    rows, columns = reduced_size(decoded.rows, decoded.columns)
     # INTER_AREA averages: fine detail does not turn into false texture.
     arrays["picture"] = np.asarray(
         cv2.resize(mammogram.pixels, (columns, rows), interpolation=cv2.INTER_AREA)
@@ -654,7 +689,7 @@ def _reduced(mammogram: Mammogram, preprocessing: Preprocessing | None, header: 
     if preprocessing is not None:
         prepared = prepare(mammogram, preprocessing)
         arrays["input"] = prepared.pixels
-        place = prepared.placement
+        place = decoded.placement(prepared)
         fields["placement"] = [float(edge) for edge in (place.left, place.top, place.x_scale, place.y_scale)]
     return Message(fields, arrays)
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
@@ -68,11 +69,10 @@ def displayed(
         return _luminance(stored, header, pixel_format, name)
     index = indices(stored, pixel_format)
     padding = _padding(header, pixel_format)
-    counts = np.bincount(index.ravel(), minlength=pixel_format.levels)
+    counts = _counts(index, pixel_format.levels)
     counts[padding] = 0
     (_, grey) = next(_greys(counts, header, pixel_format, intent, name))
-    shown: NDArray[np.uint16] = _table(grey, padding)[index]
-    return shown
+    return _looked_up(_table(grey, padding), index)
 
 
 def indices(stored: NDArray[np.integer[Any]], pixel_format: PixelFormat) -> NDArray[np.integer[Any]]:
@@ -107,7 +107,7 @@ def ways_to_display(
         As `displayed`.
     """
     padding = _padding(header, pixel_format)
-    counts = np.bincount(indices(stored, pixel_format).ravel(), minlength=pixel_format.levels)
+    counts = _counts(indices(stored, pixel_format), pixel_format.levels)
     counts[padding] = 0
     ways: list[tuple[str, _Values]] = []
     try:
@@ -118,6 +118,41 @@ def ways_to_display(
             raise
     places = np.flatnonzero(padding)
     return ways, (int(places[0]), int(places[-1])) if places.size else None
+
+
+_PIECE = 64
+"""Rows at a time: NumPy counts and looks up by indices of eight bytes, which should stay in the processor's cache."""
+
+
+def _counts(index: NDArray[np.integer[Any]], levels: int) -> NDArray[np.int64]:
+    """How often each value occurs."""
+    counts = np.zeros(levels, np.int64)
+    for first in range(0, len(index), _PIECE):
+        counts += np.bincount(index[first : first + _PIECE].ravel(), minlength=levels)
+    return counts
+
+
+def _looked_up(table: NDArray[np.uint16], index: NDArray[np.integer[Any]]) -> NDArray[np.uint16]:
+    """``table[index]``, five times as fast where OpenCV looks up 16 bits (5.0 does, 4.11 does not)."""
+    if index.dtype == np.uint16 and _OPENCV_LOOKS_UP_16_BITS:
+        whole = np.zeros((1, 1 << 16), np.uint16)
+        whole[0, : table.size] = table
+        return np.asarray(cv2.LUT(index, whole), np.uint16)
+    shown = np.empty(index.shape, np.uint16)
+    for first in range(0, len(index), _PIECE):
+        np.take(table, index[first : first + _PIECE], out=shown[first : first + _PIECE], mode="clip")
+    return shown
+
+
+def _opencv_looks_up_16_bits() -> bool:
+    table = np.arange(1 << 16, dtype=np.uint16)[::-1].reshape(1, -1)
+    try:
+        return bool(np.array_equal(cv2.LUT(np.array([[1, 60_000]], np.uint16), table), [[65_534, 5_535]]))
+    except cv2.error:
+        return False
+
+
+_OPENCV_LOOKS_UP_16_BITS = _opencv_looks_up_16_bits()
 
 
 def _greys(
@@ -157,6 +192,12 @@ def _padding(header: Dataset, pixel_format: PixelFormat) -> NDArray[np.bool_]:
     last = number(header, "PixelPaddingRangeLimit")
     first, last = (_as_stored(v, pixel_format) for v in (first, first if last is None else last))
     return (values >= min(first, last)) & (values <= max(first, last))
+
+
+def holds_padding(stored: NDArray[np.integer[Any]], header: Dataset, pixel_format: PixelFormat) -> bool:
+    """Whether any of these values is Pixel Padding."""
+    padding = _padding(header, pixel_format)
+    return bool(padding.any()) and bool(_counts(indices(stored, pixel_format), pixel_format.levels)[padding].any())
 
 
 def _as_stored(value: float, pixel_format: PixelFormat) -> int:

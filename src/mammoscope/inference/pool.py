@@ -7,8 +7,7 @@ output: boxes, scores and labels as arrays.
 import os
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,6 +19,7 @@ from mammoscope.imaging import Mammogram, Preprocessing, ReducedMammogram
 from mammoscope.inference.bundle import Bundle, BundleError, BundleMetadata
 from mammoscope.inference.detector import ModelError, findings_of, network_input, reading_at
 from mammoscope.inference.two_views import TwoViews
+from mammoscope.lifecycle import Closing
 from mammoscope.subprocesses import (
     Child,
     ChildDiedError,
@@ -61,7 +61,7 @@ class ModelLostError(ModelError):
         self.killed = killed
 
 
-class ModelPool:
+class ModelPool(Closing):
     """A `mammoscope.reading.MammogramDetector` that runs a bundle in child processes.
 
     A process that crashes or hangs ends the try of the one mammogram that it had; it is replaced, the others continue.
@@ -196,14 +196,6 @@ class ModelPool:
     def close(self) -> None:
         """End the processes."""
         self._pool.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _start(self) -> Child:
         try:

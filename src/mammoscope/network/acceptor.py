@@ -44,7 +44,7 @@ from mammoscope.network.access_control import (
     network_of,
 )
 from mammoscope.network.errors import ObjectRefusedError
-from mammoscope.network.received import CANNOT_UNDERSTAND, OUT_OF_RESOURCES
+from mammoscope.network.received import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, out_of_resources
 
 WRITE = 2
 """SYNC_FILE_RANGE_WRITE of Linux: begin to write what is not on its way yet, and do not wait for it."""
@@ -527,9 +527,3 @@ def refuse_when_full(back_pressure: BackPressure) -> None:
     reason = back_pressure()
     if reason is not None:
         raise ObjectRefusedError(f"an object was put off: {reason}", OUT_OF_RESOURCES, comment=reason)
-
-
-def out_of_resources(error: OSError) -> ObjectRefusedError:
-    """Turn a disk's refusal into one that the peer is told."""
-    reason = f"an object could not be written: {error.strerror}"
-    return ObjectRefusedError(reason, OUT_OF_RESOURCES, comment="the object could not be written")

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Protocol
 
 import structlog
 from pydicom import Dataset
@@ -17,6 +17,7 @@ from pynetdicom import evt
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 
+from mammoscope.lifecycle import Running
 from mammoscope.network.acceptor import (
     LARGEST_OBJECT,
     MAX_PDU,
@@ -27,7 +28,6 @@ from mammoscope.network.acceptor import (
     IncomingFile,
     SharedContexts,
     give_up,
-    out_of_resources,
     refuse_when_full,
 )
 from mammoscope.network.access_control import CallerRefusal, CallerRules, OnCallerRefused, RefusalReport
@@ -40,6 +40,7 @@ from mammoscope.network.received import (
     ReceivedObject,
     Receiver,
     identify,
+    out_of_resources,
 )
 from mammoscope.network.sop_classes import STORED_SOP_CLASSES, TRANSFER_SYNTAXES, VERIFICATION
 from mammoscope.network.tls import TLSConfig
@@ -59,7 +60,7 @@ class Extension(Protocol):
         """What it answers."""
 
 
-class StorageService:
+class StorageService(Running):
     """A storage SCP (DICOM PS3.4 Annex B) that hands every whole object to ``receive``.
 
     Parameters
@@ -168,13 +169,6 @@ class StorageService:
         for association in self._associations():
             association.abort()
         self._caller_refused.flush()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
 
     def sweep(self, older_than_seconds: float = 10 * NETWORK_TIMEOUT) -> int:
         """Delete partial objects that nothing was added to for that long; return how many there were."""

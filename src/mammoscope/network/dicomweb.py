@@ -15,20 +15,19 @@ import httpx
 from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
 
-from mammoscope.network.acceptor import LARGEST_OBJECT, out_of_resources
+from mammoscope.network.acceptor import LARGEST_OBJECT
 from mammoscope.network.c_store_scu import Sending
 from mammoscope.network.errors import (
     CertificateError,
     ConnectionLostError,
     MultipartError,
     NetworkError,
-    ObjectRefusedError,
     PeerUnreachableError,
     StatusError,
     UnsendableObjectError,
     WebStatusError,
 )
-from mammoscope.network.multipart import DICOM, Part, PartFiles, boundary_of
+from mammoscope.network.multipart import DICOM, PartFiles, boundary_of
 from mammoscope.network.peers import WebPeer, in_words
 from mammoscope.network.query_retrieve import (
     STUDY_KEYS,
@@ -39,7 +38,7 @@ from mammoscope.network.query_retrieve import (
     matches,
     study_date_range,
 )
-from mammoscope.network.received import Receiver, identify
+from mammoscope.network.received import Receiver, take
 from mammoscope.network.tls import TLSConfig
 
 PAGE = 100
@@ -238,16 +237,19 @@ class WebClient:
             raise _no_json(source) from None
 
     def _take_all(self, answer: httpx.Response, files: PartFiles, receive: Receiver, source: WebPeer) -> Retrieval:
-        completed, failed, reasons = 0, [], []
+        completed, failed, reasons, host = 0, [], [], httpx.URL(source.url).host
         try:
             for piece in answer.iter_bytes(PIECE):
                 for part in files.feed(piece):
-                    uid, reason = _take(part, receive, source)
-                    if reason is None:
+                    try:
+                        uid, refusal = take(part.path, receive, source.name, host, part.refusal)
+                    finally:
+                        part.discard()
+                    if refusal is None:
                         completed += 1
                     else:
                         failed.append(uid)
-                        reasons.append(reason)
+                        reasons.append(str(refusal))
             files.finish()
         except MultipartError as error:
             raise ConnectionLostError(f"{source} broke off the retrieval: {error}") from None
@@ -296,24 +298,6 @@ class WebClient:
 
 def _no_json(source: WebPeer) -> WebStatusError:
     return WebStatusError(f"{source} answered a query with something else than DICOM JSON", 415)
-
-
-def _take(part: Part, receive: Receiver, source: WebPeer) -> tuple[str, str | None]:
-    """Hand over one object; return its SOP Instance UID as far as known, and why it was not taken."""
-    uid = ""
-    try:
-        if part.refusal is not None:
-            raise part.refusal
-        received = identify(part.path, source.name, httpx.URL(source.url).host)
-        uid = received.sop_instance_uid
-        receive(received)
-    except ObjectRefusedError as error:
-        return uid, str(error)
-    except OSError as error:
-        return uid, str(out_of_resources(error))
-    finally:
-        part.discard()
-    return uid, None
 
 
 def _check(answer: httpx.Response, peer: WebPeer, what: str) -> None:

@@ -6,7 +6,6 @@ import socket
 import threading
 from collections import Counter
 from collections.abc import Sequence
-from typing import Self
 
 import h11
 import uvicorn
@@ -14,6 +13,7 @@ from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from mammoscope.lifecycle import Running
 from mammoscope.network.access_control import network_of
 from mammoscope.network.errors import ServiceError
 from mammoscope.network.tls import TLSConfig
@@ -90,7 +90,7 @@ class _GuardedProtocol(H11Protocol):
         min((c for c in waiting if networks[c] == most and c is not self), key=lambda c: c.waits_since).give_up()
 
 
-class WebService:
+class WebService(Running):
     """Serves ``routes`` by HTTP, or by https if ``tls`` is given, while it is started.
 
     An endpoint that is a plain function runs in a pool of threads and may block; a coroutine must not.
@@ -160,13 +160,6 @@ class WebService:
         self._server.should_exit = True
         self._thread.join(2 * GRACE_SECONDS)
         self._server = self._thread = None
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
 
     def _listen(self) -> socket.socket:
         try:

@@ -34,11 +34,10 @@ from pynetdicom import build_role, evt
 from pynetdicom.presentation import PresentationContext, build_context
 
 from mammoscope.errors import MammoscopeError
-from mammoscope.network.acceptor import LARGEST_OBJECT, GuardedDimse, IncomingFile, discard, out_of_resources
+from mammoscope.network.acceptor import LARGEST_OBJECT, GuardedDimse, IncomingFile, discard
 from mammoscope.network.association import Caller
-from mammoscope.network.errors import ObjectRefusedError
 from mammoscope.network.peers import DimsePeer, check_status
-from mammoscope.network.received import CANNOT_UNDERSTAND, SUCCESS, Receiver, identify
+from mammoscope.network.received import CANNOT_UNDERSTAND, SUCCESS, Receiver, take
 from mammoscope.network.sop_classes import (
     READ_SOP_CLASSES,
     STUDY_ROOT_FIND,
@@ -283,8 +282,8 @@ class QueryClient:
         contexts = _contexts_to_get()
         stored = {str(context.abstract_syntax) for context in contexts[1:]}
         roles = [build_role(sop_class, scu_role=False, scp_role=True) for sop_class in sorted(stored)]
-        take = partial(_take, receive=receive, source=source, reasons=reasons)
-        with self._caller.associated(source, contexts, roles=roles, handlers=[(evt.EVT_C_STORE, take)]) as association:
+        taken = partial(_take, receive=receive, source=source, reasons=reasons)
+        with self._caller.associated(source, contexts, roles=roles, handlers=[(evt.EVT_C_STORE, taken)]) as association:
             association.dimse = GuardedDimse(association, folder, LARGEST_OBJECT, lambda: None)
             ended = _sub_operations(association.send_c_get(_study_identifier(study), STUDY_ROOT_GET), source, study)
         return Retrieval(ended.completed, ended.failed, ended.failed_sop_instances, (*reasons, *ended.reasons))
@@ -310,19 +309,14 @@ def _take(event: evt.Event, receive: Receiver, source: DimsePeer, reasons: list[
     if file is None:
         return CANNOT_UNDERSTAND
     try:
-        if isinstance(file, IncomingFile) and file.refusal is not None:
-            raise file.refusal
-        receive(identify(Path(file.name), source.name, source.host))
-    except ObjectRefusedError as error:
-        reasons.append(str(error))
-        return error.status
-    except OSError as error:
-        refusal = out_of_resources(error)
-        reasons.append(str(refusal))
-        return refusal.status
+        earlier = file.refusal if isinstance(file, IncomingFile) else None
+        _, refusal = take(Path(file.name), receive, source.name, source.host, earlier)
     finally:
         discard(file)
-    return SUCCESS
+    if refusal is None:
+        return SUCCESS
+    reasons.append(str(refusal))
+    return refusal.status
 
 
 def _sub_operations(answers: Iterable[tuple[Dataset, Dataset | None]], source: DimsePeer, study: str) -> Retrieval:

@@ -101,3 +101,38 @@ def identify(path: Path, peer: str, address: str = "") -> ReceivedObject:
         if not is_uid(uid):
             raise ObjectRefusedError(f"an object without a valid {name} was refused", CANNOT_UNDERSTAND)
     return ReceivedObject(path, UID(sop_class), sop_instance, study, modality, peer, address)
+
+
+def out_of_resources(error: OSError) -> ObjectRefusedError:
+    """Turn a disk's refusal into one that the peer is told."""
+    reason = f"an object could not be written: {error.strerror}"
+    return ObjectRefusedError(reason, OUT_OF_RESOURCES, comment="the object could not be written")
+
+
+def take(
+    path: Path, receive: Receiver, peer: str, address: str, refusal: ObjectRefusedError | None = None
+) -> tuple[str, ObjectRefusedError | None]:
+    """Hand over one object that an archive gave us.
+
+    Parameters
+    ----------
+    refusal
+        Why the object was refused on its way in already, if it was.
+
+    Returns
+    -------
+    tuple
+        Its SOP Instance UID as far as it is known, and why it was not taken; ``None`` if it was.
+    """
+    uid = ""
+    try:
+        if refusal is not None:
+            raise refusal
+        received = identify(path, peer, address)
+        uid = received.sop_instance_uid
+        receive(received)
+    except ObjectRefusedError as error:
+        return uid, error
+    except OSError as error:
+        return uid, out_of_resources(error)
+    return uid, None

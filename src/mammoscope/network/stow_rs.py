@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from mammoscope.network.acceptor import LARGEST_OBJECT, BackPressure, out_of_resources, refuse_when_full
+from mammoscope.network.acceptor import LARGEST_OBJECT, BackPressure, refuse_when_full
 from mammoscope.network.access_control import CallerRefusal, CallerRules, OnCallerRefused, RefusalReport
 from mammoscope.network.c_store_scp import NETWORK_TIMEOUT
 from mammoscope.network.errors import MultipartError, ObjectRefusedError
@@ -26,6 +26,7 @@ from mammoscope.network.received import (
     ReceivedObject,
     Receiver,
     identify,
+    out_of_resources,
 )
 
 RETRY_AFTER_SECONDS = 60

@@ -6,10 +6,9 @@ import ssl
 from collections.abc import Sequence
 from datetime import datetime
 from enum import IntEnum
-from types import TracebackType
-from typing import Self
 from urllib.parse import urlsplit
 
+from mammoscope.lifecycle import Closing
 from mammoscope.network.errors import PeerUnreachableError
 
 SECURITY_FACILITY = 10
@@ -51,7 +50,7 @@ def syslog_message(
     return header.encode("ascii") + _BOM + text.encode("utf-8")
 
 
-class SyslogClient:
+class SyslogClient(Closing):
     """Sends messages to one collector, and opens the connection anew when it was lost.
 
     Syslog acknowledges nothing. By TCP and TLS the connection is looked at before and after each call, so that a
@@ -105,14 +104,6 @@ class SyslogClient:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _connected(self) -> socket.socket:
         if self._socket is not None and self._scheme != "udp" and _is_closed(self._socket, 0.0):

@@ -5,13 +5,14 @@ import threading
 from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Self
+from typing import IO
 
 import structlog
 from starlette.routing import Route
 
 from mammoscope.imaging import MammogramError, PresentationIntent
 from mammoscope.imaging.header import find_attributes
+from mammoscope.lifecycle import Running
 from mammoscope.network import (
     Caller,
     CallerRefusal,
@@ -46,7 +47,7 @@ RECEIVER = "node"
 log = structlog.get_logger(__name__)
 
 
-class Node:
+class Node(Running):
     """One DICOM node beside a PACS: receives studies, reads each when it is complete or quiet, sends the results.
 
     What it has promised lies under the storage folder: ``inbox`` (images), ``outbox`` (results), ``failed`` (images
@@ -166,13 +167,6 @@ class Node:
         """Take nothing new, finish the image and the deliveries under way, leave the rest for the next start."""
         self._open.close()
         log.info("node stopped")
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
 
     def receive(self, received: ReceivedObject, origin: Origin | None = None) -> Receipt:
         """Take an object that came another way than by C-STORE, for example by STOW-RS or a poller.

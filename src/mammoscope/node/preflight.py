@@ -15,6 +15,7 @@ from pydicom.uid import (
     UID,
     Comprehensive3DSRStorage,
     GrayscaleSoftcopyPresentationStateStorage,
+    KeyObjectSelectionDocumentStorage,
     MammographyCADSRStorage,
     SecondaryCaptureImageStorage,
     SegmentationStorage,
@@ -74,6 +75,7 @@ SOP_CLASSES = {
     ResultKind.IMAGE_CAPTURE: SecondaryCaptureImageStorage,
     ResultKind.COLOUR_IMAGE_CAPTURE: SecondaryCaptureImageStorage,
     ResultKind.SEGMENTATION: SegmentationStorage,
+    ResultKind.REJECTION_NOTE: KeyObjectSelectionDocumentStorage,
 }
 """What each kind of result is stored as."""
 

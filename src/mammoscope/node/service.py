@@ -3,12 +3,12 @@
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Self
 
 from pydicom import FileDataset
 
 from mammoscope import __version__
 from mammoscope.imaging import PresentationIntent
+from mammoscope.lifecycle import Running
 from mammoscope.network import Destination, ReceivedObject, ServiceError, StorageClient, WebService
 from mammoscope.network.echo import resolve
 from mammoscope.network.syslog import SyslogClient
@@ -36,7 +36,7 @@ from mammoscope.settings import NodeSettings
 _EVERYWHERE = frozenset(("0.0.0.0", "::"))
 
 
-class OperatedNode:
+class OperatedNode(Running):
     """A `Node` as it is left running in a hospital.
 
     Parameters
@@ -123,13 +123,6 @@ class OperatedNode:
     def stop(self) -> None:
         """Stop everything in order."""
         self._open.close()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
 
     def _tell(self, event: Event) -> None:
         self.metrics(event)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from enum import Enum
-from typing import Self
+from typing import Self, TypedDict
 
 from pydicom import Dataset
 from pydicom.charset import convert_encodings
@@ -27,6 +27,7 @@ from pydicom.uid import (
     Comprehensive3DSRStorage,
     ExplicitVRLittleEndian,
     GrayscaleSoftcopyPresentationStateStorage,
+    KeyObjectSelectionDocumentStorage,
     MammographyCADSRStorage,
     SecondaryCaptureImageStorage,
     SegmentationStorage,
@@ -36,7 +37,7 @@ from pydicom.valuerep import VR
 from mammoscope import __version__
 from mammoscope.findings import Algorithm
 from mammoscope.results.sr_tree import code_item, sop_reference
-from mammoscope.results.study import ReadMammogram, reading_content, result_uid
+from mammoscope.results.study import ReadMammogram, hanging_number, reading_content, result_uid
 from mammoscope.settings import ResultKind
 
 RESEARCH_USE = "research use only, not for diagnosis"
@@ -106,6 +107,7 @@ class ResultSeries(Enum):
     IMAGE_CAPTURE = _Series("image-capture", SecondaryCaptureImageStorage, "OT", 9007, "CAD pictures")
     COLOUR_IMAGE_CAPTURE = _Series("colour-image-capture", SecondaryCaptureImageStorage, "OT", 9008, "CAD pictures")
     SEGMENTATION = _Series("segmentation", SegmentationStorage, "SEG", 9009, "CAD boxes")
+    REJECTION_NOTE = _Series("rejection-note", KeyObjectSelectionDocumentStorage, "KO", 9010, "rejection note")
 
     @classmethod
     def of(cls, kind: ResultKind) -> "ResultSeries":
@@ -192,6 +194,55 @@ def new_result(
     dataset.InstanceNumber = 1
     _say_who_made_it(dataset, images[0], series, algorithm, now)
     return dataset
+
+
+class ImageResultDetails(TypedDict):
+    """What highdicom's constructors are told of a presentation state and a segmentation alike."""
+
+    series_instance_uid: UID
+    series_number: int
+    sop_instance_uid: UID
+    instance_number: int
+    manufacturer: str
+    manufacturer_model_name: str
+    software_versions: str
+    content_label: str
+    content_description: str
+    content_creator_name: str
+    transfer_syntax_uid: UID
+
+
+def image_result_details(
+    series: ResultSeries,
+    image: ReadMammogram,
+    algorithm: Algorithm,
+    what: str,
+    supersedes: Sequence["ResultReference"],
+) -> ImageResultDetails:
+    """Identifiers and makers of an object that belongs to one mammogram.
+
+    Parameters
+    ----------
+    what
+        What it holds, for people; in lists, after "Replaces earlier" where it does.
+    supersedes
+        The objects of the study's earlier reports, oldest first.
+    """
+    uid = result_instance_uid(series, [image], algorithm)
+    replaces = replaced(ResultKind[series.name], uid, [image.sop_instance_uid], supersedes)
+    return {
+        "series_instance_uid": result_series_uid(series, image, algorithm),
+        "series_number": series.value.number,
+        "sop_instance_uid": uid,
+        "instance_number": hanging_number(image),
+        "manufacturer": MANUFACTURER,
+        "manufacturer_model_name": "Mammoscope",
+        "software_versions": __version__,
+        "content_label": "MAMMOSCOPE",
+        "content_description": f"{f'Replaces earlier {what}' if replaces else what.capitalize()}, {RESEARCH_USE}",
+        "content_creator_name": "Mammoscope^",
+        "transfer_syntax_uid": ExplicitVRLittleEndian,
+    }
 
 
 def _say_who_made_it(

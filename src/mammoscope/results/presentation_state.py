@@ -12,29 +12,22 @@ import highdicom as hd
 import numpy as np
 from pydicom import Dataset
 from pydicom.dataset import FileDataset
-from pydicom.uid import ExplicitVRLittleEndian
 from pydicom.valuerep import DSfloat
 
-from mammoscope import __version__
 from mammoscope.findings import Algorithm
 from mammoscope.imaging import MammogramError, attributes
 from mammoscope.imaging.voi_lut import LookupTable, voi_transformations
 from mammoscope.results.base import (
-    MANUFACTURER,
-    RESEARCH_USE,
     ResultReference,
     ResultSeries,
     finished,
     image_reference,
+    image_result_details,
     printable,
-    replaced,
-    result_instance_uid,
-    result_series_uid,
 )
 from mammoscope.results.mammography_cad_sr import outline
 from mammoscope.results.rendering import label_box
-from mammoscope.results.study import ReadMammogram, ResultError, TrackedFinding, hanging_number, tracked_findings
-from mammoscope.settings import ResultKind
+from mammoscope.results.study import ReadMammogram, ResultError, TrackedFinding, tracked_findings
 
 _LAYER = "MAMMOSCOPE"
 _YELLOW = (255, 214, 0)
@@ -100,25 +93,13 @@ def presentation_state(
     inverse = reference.PhotometricInterpretation == "MONOCHROME1"
     shape = hd.PresentationLUTShapeValues.INVERSE if inverse else hd.PresentationLUTShapeValues.IDENTITY
     series = ResultSeries.PRESENTATION_STATE
-    uid = result_instance_uid(series, [image], algorithm)
-    replaces = replaced(ResultKind.PRESENTATION_STATE, uid, [image.sop_instance_uid], supersedes)
     made = hd.pr.GrayscaleSoftcopyPresentationState(
         referenced_images=[reference],
-        series_instance_uid=result_series_uid(series, image, algorithm),
-        series_number=series.value.number,
-        sop_instance_uid=uid,
-        instance_number=hanging_number(image),
-        manufacturer=MANUFACTURER,
-        manufacturer_model_name="Mammoscope",
-        software_versions=__version__,
         device_serial_number=None,  # type: ignore[arg-type]  # optional (PS3.3 C.7.5.1); a program has none
-        content_label=_LAYER,
-        content_description=f"{'Replaces earlier marks' if replaces else 'Marks'}, {RESEARCH_USE}",
-        content_creator_name="Mammoscope^",
         graphic_annotations=[annotation],
         graphic_layers=[layer],
         presentation_lut_transformation=hd.PresentationLUTTransformation(presentation_lut_shape=shape),
-        transfer_syntax_uid=ExplicitVRLittleEndian,
+        **image_result_details(series, image, algorithm, "marks", supersedes),
     )
     state = finished(made, image, series, algorithm, now)
     # Not in this IOD: the time of creation is that of presentation.

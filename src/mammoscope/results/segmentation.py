@@ -12,37 +12,28 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.dataset import FileDataset
 from pydicom.sr.codedict import codes
-from pydicom.uid import ExplicitVRLittleEndian
 from pydicom.valuerep import DSfloat
 
-from mammoscope import __version__
 from mammoscope.findings import Algorithm, Box
 from mammoscope.imaging import attributes
 from mammoscope.results.base import (
-    MANUFACTURER,
-    RESEARCH_USE,
     ResultReference,
     ResultSeries,
     device_uid,
     finished,
     image_reference,
+    image_result_details,
     printable,
-    replaced,
-    result_instance_uid,
-    result_series_uid,
 )
 from mammoscope.results.mammography_cad_sr import FEATURE_CODES, breast_of, orientation_of, uncoded_classes
 from mammoscope.results.study import (
     ReadMammogram,
     ResultError,
     TrackedFinding,
-    hanging_number,
     result_uid,
     tracked_findings,
 )
-from mammoscope.settings import ResultKind
 
-_LABEL = "MAMMOSCOPE"
 _MAX_LONG_STRING = 64
 
 _SPACINGS = {
@@ -98,28 +89,16 @@ def segmentation(
         raise ResultError(f"{image.mammogram.name} cannot have a segmentation: {obstacle}.")
     tracked = tracked_findings(image, algorithm)
     series = ResultSeries.SEGMENTATION
-    uid = result_instance_uid(series, [image], algorithm)
-    replaces = replaced(ResultKind.SEGMENTATION, uid, [image.sop_instance_uid], supersedes)
     made = hd.seg.Segmentation(
         source_images=[image_reference(image.header)],
         pixel_array=_masks([finding.box for finding in tracked], image.mammogram.rows, image.mammogram.columns),
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=[_segment(finding, image, algorithm) for finding in tracked],
-        series_instance_uid=result_series_uid(series, image, algorithm),
-        series_number=series.value.number,
-        sop_instance_uid=uid,
-        instance_number=hanging_number(image),
-        manufacturer=MANUFACTURER,
-        manufacturer_model_name="Mammoscope",
-        software_versions=__version__,
         device_serial_number=device_uid(algorithm),
-        content_label=_LABEL,
-        content_description=f"{'Replaces earlier boxes' if replaces else 'Boxes'}, {RESEARCH_USE}",
-        content_creator_name="Mammoscope^",
-        transfer_syntax_uid=ExplicitVRLittleEndian,
+        **image_result_details(series, image, algorithm, "boxes", supersedes),
     )
     dataset = finished(made, image, series, algorithm, now)
-    _name_dimensions(dataset, result_uid("dimensions", uid, algorithm))
+    _name_dimensions(dataset, result_uid("dimensions", dataset.SOPInstanceUID, algorithm))
     dataset.PatientOrientation = list(orientation_of(image) or ())  # the masks lie as the image does
     _say_how_large_pixels_are(dataset, image)
     return dataset

@@ -21,6 +21,7 @@ from mammoscope.results.base import (
 from mammoscope.results.mammography_cad_sr import cad_sr_obstacle, mammography_cad_sr
 from mammoscope.results.measurement_report import ai_sr, ai_sr_obstacle
 from mammoscope.results.presentation_state import presentation_state, presentation_state_obstacle
+from mammoscope.results.rejection_note import rejected_by, rejection_note
 from mammoscope.results.secondary_capture import image_capture, secondary_capture
 from mammoscope.results.segmentation import segmentation
 from mammoscope.results.study import ReadMammogram, ResultError, in_hanging_order
@@ -129,7 +130,8 @@ def study_results(
     problems += absent
     making = _Making(in_hanging_order(images), algorithm, tuple(supersedes), now or datetime.now(), problems, absent)
     kinds = list(dict.fromkeys(kinds))
-    for kind in sorted(kinds, key=lambda kind: kind in _SHEETS):  # the sheets tell of all problems, so they come last
+    # The sheets tell of all problems, and a rejection note of all that is no longer among the results.
+    for kind in sorted(kinds, key=lambda kind: (kind is ResultKind.REJECTION_NOTE, kind in _SHEETS)):
         making.make(kind)
     if not making.made:
         raise ResultError(problems[0] if problems else _no_object(making.images, kinds))
@@ -163,6 +165,8 @@ class _Making:
         elif kind is ResultKind.SEGMENTATION:
             marked = [i for i in self.images if i.reading.findings and presentation_state_obstacle(i) is None]
             self._for_each(kind, "segmentation", marked, self._segmentation)
+        elif kind is ResultKind.REJECTION_NOTE:
+            self._reject(kind)
         elif kind in _IMAGE_CAPTURES:
             self._for_each(kind, "picture", self.images, lambda of: self._image_capture(kind, of[0]))
         else:
@@ -204,6 +208,16 @@ class _Making:
         return ai_sr(
             of, self.algorithm, now=self.now, supersedes=self.supersedes, missing=self._missing(ai_sr_obstacle)
         )
+
+    def _reject(self, kind: ResultKind) -> None:
+        """Only once there is something new: a study without results keeps its old ones."""
+        rejected = rejected_by([result.reference for result in self.made], self.supersedes)
+        if self.made and rejected:
+            of = self.images[:1]
+            self._attempt(kind, "The rejection note", of, lambda of: self._rejection_note(of[0], rejected))
+
+    def _rejection_note(self, image: ReadMammogram, rejected: Sequence[ResultReference]) -> FileDataset:
+        return rejection_note(image, self.algorithm, rejected, now=self.now)
 
     def _missing(self, obstacle: Callable[[ReadMammogram], str | None]) -> list[str]:
         """What was not read and that a report cannot refer to."""

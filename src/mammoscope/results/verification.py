@@ -11,6 +11,7 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import (
     Comprehensive3DSRStorage,
     GrayscaleSoftcopyPresentationStateStorage,
+    KeyObjectSelectionDocumentStorage,
     MammographyCADSRStorage,
     SecondaryCaptureImageStorage,
     SegmentationStorage,
@@ -60,6 +61,10 @@ def verify_against_reading(dataset: Dataset, images: Sequence[ReadMammogram]) ->
         if sources != set(expected):
             raise ResultError(f"The {name} made does not refer to the mammograms that it shows.")
         return
+    if written.SOPClassUID == KeyObjectSelectionDocumentStorage:
+        if not set(expected).isdisjoint(rejected_by_note(written)):
+            raise ResultError(f"The {name} made rejects a mammogram.")
+        return
     if written.SOPClassUID not in _READERS:
         raise ResultError(f"A {name} object is none of the results made here.")
     found = _READERS[written.SOPClassUID](written)
@@ -94,6 +99,22 @@ def _same(written: Dataset, header: Dataset, keyword: str) -> bool:
 
 def _apart(one: Box, other: Box) -> float:
     return max(abs(a - b) for a, b in zip(one.as_tuple(), other.as_tuple(), strict=True))
+
+
+def rejected_by_note(note: Dataset) -> set[str]:
+    """SOP Instance UIDs of what a rejection note names, in its content or its evidence."""
+    named = {
+        item.ReferencedSOPSequence[0].ReferencedSOPInstanceUID
+        for item in content_items(note)
+        if "ReferencedSOPSequence" in item
+    }
+    evidence = {
+        reference.ReferencedSOPInstanceUID
+        for study in note.CurrentRequestedProcedureEvidenceSequence
+        for series in study.ReferencedSeriesSequence
+        for reference in series.ReferencedSOPSequence
+    }
+    return named | evidence
 
 
 def cad_sr_marks(document: Dataset) -> Marks:

@@ -4,12 +4,13 @@ import threading
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import structlog
 
 from mammoscope.errors import MammoscopeError
 from mammoscope.imaging import Laterality, MammogramError
+from mammoscope.lifecycle import Running
 from mammoscope.logging import where_raised
 from mammoscope.node.audit.trail import AuditTrail
 from mammoscope.review.accounts import Accounts
@@ -26,7 +27,7 @@ Send = Callable[[StudyRow, str], str]
 """Sends what a study's readers came to (study, who asks), and gives one sentence that says so."""
 
 
-class ReadingRoom:
+class ReadingRoom(Running):
     """A source's studies, what readers say of them, and who may.
 
     Parameters
@@ -100,13 +101,6 @@ class ReadingRoom:
             self._thread.join()
         self.tiles.close()
         self.store.close()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
 
     def sync(self) -> None:
         """Take over what changed in the source, and forget the tiles of images that it keeps no longer."""

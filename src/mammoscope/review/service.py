@@ -1,9 +1,8 @@
 """`ReviewService`: a reading room on an address."""
 
-from typing import Self
-
 from starlette.routing import Mount
 
+from mammoscope.lifecycle import Running
 from mammoscope.network import ServiceError, WebService
 from mammoscope.network.tls import TLSConfig
 from mammoscope.review.access import is_local
@@ -11,7 +10,7 @@ from mammoscope.review.app import make_app
 from mammoscope.review.room import ReadingRoom
 
 
-class ReviewService:
+class ReviewService(Running):
     """Serves a reading room while it is started, and starts and stops the room with it.
 
     Parameters
@@ -72,10 +71,3 @@ class ReviewService:
         self._room.end_streams()
         self._web.stop()
         self._room.stop()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()

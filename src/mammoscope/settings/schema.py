@@ -214,6 +214,11 @@ class DestinationSettings(_Peer):
         description="What it is sent, in this order; without the key what its `viewer` shows. Kinds: "
         f"{_names(ResultKind)}.",
     )
+    rejection_notes: bool = Field(
+        default=False,
+        description="For an archive that knows IHE IOCM: with the newer report of a study comes a note (Key Object"
+        " Selection) that rejects the results which it replaces, so that they are hidden there.",
+    )
     application: str | None = Field(
         default=None, max_length=180, description="By HL7: the receiving application (MSH-5).", examples=["RIS"]
     )
@@ -255,6 +260,18 @@ class DestinationSettings(_Peer):
         except (TypeError, ValueError):  # told as what it is when the key itself is looked at
             return values
         return {**values, "results": kinds_for(viewers)} if viewers else values
+
+    @model_validator(mode="after")
+    def _notes_are_sent_last(self) -> Self:
+        """A note is an object like any other, and rejects nothing before what replaces it is there."""
+        if self.rejection_notes and self.transport is Transport.HL7:
+            raise ValueError("rejection_notes are objects, and hl7 carries none; delete the key")
+        others = tuple(kind for kind in self.results if kind is not ResultKind.REJECTION_NOTE)
+        if not others:
+            raise ValueError("a rejection-note alone says nothing; name other results too")
+        if self.rejection_notes or len(others) < len(self.results):
+            object.__setattr__(self, "results", (*others, ResultKind.REJECTION_NOTE))
+        return self
 
     @model_validator(mode="after")
     def _commitment_is_of_dimse(self) -> Self:

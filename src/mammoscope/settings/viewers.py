@@ -18,6 +18,7 @@ class ResultKind(StrEnum):
     IMAGE_CAPTURE = "image-capture"
     COLOUR_IMAGE_CAPTURE = "colour-image-capture"
     SEGMENTATION = "segmentation"
+    REJECTION_NOTE = "rejection-note"
 
 
 class Viewer(StrEnum):
@@ -73,6 +74,6 @@ def kinds_for(viewers: Iterable[Viewer]) -> tuple[ResultKind, ...]:
 
 
 def not_shown(viewers: Iterable[Viewer], kinds: Iterable[ResultKind]) -> tuple[ResultKind, ...]:
-    """Those of these kinds that none of the viewers shows."""
+    """Those of these kinds that none of the viewers shows; a rejection note is for the archive."""
     shown = frozenset[ResultKind]().union(*(SHOWS[viewer] for viewer in viewers))
-    return tuple(kind for kind in kinds if kind not in shown)
+    return tuple(kind for kind in kinds if kind not in shown and kind is not ResultKind.REJECTION_NOTE)

@@ -22,6 +22,8 @@ _START_SECONDS = 120.0  # a cold, loaded machine imports slowly
 # script without a main guard again) nor, with -P, its working directory.
 _BOOTSTRAP = (
     "import importlib, json, sys; module, arguments, *path = sys.argv[1:]; sys.path[:] = path; "
+    # pydicom loads it where it is installed, to download test files; a child has no network.
+    "sys.modules['requests'] = None; "
     "importlib.import_module(module).main(*json.loads(arguments))"
 )
 

@@ -1,4 +1,6 @@
+import os
 import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -54,3 +56,12 @@ def test_what_is_no_folder_of_files_is_said(tmp_path):
     ):
         with pytest.raises(DatasetError, match=said):
             Inventory.of(path)
+
+
+def test_a_link_that_leads_nowhere_and_a_pipe_hold_nobody_up(tmp_path: Path):
+    (tmp_path / "notes.txt").write_text("notes")
+    (tmp_path / "gone.dcm").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(tmp_path / "pipe")
+    inventory = Inventory.of(tmp_path)
+    assert [path.name for path in inventory.files] == ["gone.dcm", "notes.txt"]
+    assert [path.name for path in inventory.dicom] == ["gone.dcm"]  # whoever reads it says why it cannot be read

@@ -1,14 +1,9 @@
 """What people are told of a node: by a real mail server and a real webhook, of what a real audit trail says."""
 
 import json
-import threading
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import ClassVar
 
-import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.handlers import Message
 
@@ -73,32 +68,11 @@ class Mailbox(Message):
         self.mails.append(message)
 
 
-class Hook(BaseHTTPRequestHandler):
-    got: ClassVar[list] = []
-
-    def do_POST(self) -> None:
-        self.got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-        self.send_response(204)
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture
-def hook() -> Iterator[str]:
-    Hook.got.clear()
-    with ThreadingHTTPServer(("127.0.0.1", 0), Hook) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/hook"
-        server.shutdown()
-
-
-def test_what_happens_reaches_mail_and_webhook(tmp_path: Path, hook: str, free_port: int, wait_until):
+def test_what_happens_reaches_mail_and_webhook(tmp_path: Path, webhook, free_port: int, wait_until):
     mailbox, trail = Mailbox(), AuditTrail(tmp_path)
     trail.append([audit_line(PARKED)])  # before anybody asked to be told
     settings = NoticeSettings(
-        webhook=hook,
+        webhook=f"{webhook.url}/hook",
         smtp=f"smtp://127.0.0.1:{free_port}",
         mail_from="node@a.example",
         mail_to=("team@a.example",),
@@ -110,12 +84,12 @@ def test_what_happens_reaches_mail_and_webhook(tmp_path: Path, hook: str, free_p
         for notifier in made:
             notifier.start()
         trail.append([audit_line(FAILED)])
-        wait_until(lambda: mailbox.mails and Hook.got)
+        wait_until(lambda: mailbox.mails and webhook.got)
         for notifier in made:
             notifier.stop()
     finally:
         controller.stop()
-    [mail], [document] = mailbox.mails, Hook.got
+    [mail], [(_, _, document)] = mailbox.mails, webhook.got
     assert mail["Subject"] == "Mammoscope READER: study failed"
     assert "Study 1.2.3 gave no results" in mail.get_payload(decode=True).decode()
     assert document["text"].startswith("Mammoscope READER: study failed\nStudy 1.2.3 gave no results")

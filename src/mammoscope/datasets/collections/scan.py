@@ -3,8 +3,6 @@
 What the DICOM headers of a collection say, thousands of files at a time and no pixel decoded.
 """
 
-import os
-import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +16,7 @@ from mammoscope.datasets.collections.tables import Table, header_of, is_spreadsh
 from mammoscope.datasets.errors import DatasetError
 from mammoscope.imaging import Laterality, MammogramError, View, attributes
 from mammoscope.imaging.dicom import read_header
-from mammoscope.imaging.files import SNIFFED_BYTES, FileKind, sniff
+from mammoscope.imaging.files import SNIFFED_BYTES, FileKind, files_below, sniff
 
 _ARCHIVES = (b"PK\x03\x04", b"\x1f\x8b", b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07", b"BZh", b"\xfd7zXZ\0")
 _TABLE_SUFFIXES = frozenset((".csv", ".tsv", ".txt", ".xls", ".xlsx"))
@@ -50,7 +48,10 @@ class Inventory:
             raise DatasetError(f"{folder} is {what} the folder of the collection.")
         if not folder.is_dir():
             raise DatasetError(f"{folder} does not exist: check the path.")
-        files = tuple(sorted(_below(folder)))
+        try:
+            files = tuple(sorted(files_below(folder)))
+        except MammogramError as error:
+            raise DatasetError(str(error)) from None
         if not files:
             raise DatasetError(f"{folder} holds no files: name the folder of the collection.")
         if all(path.suffix.lower() in (".zip", ".gz", ".7z", ".rar", ".bz2", ".xz", ".tar") for path in files):
@@ -173,25 +174,6 @@ def _start(path: Path) -> bytes:
             return file.read(SNIFFED_BYTES)
     except OSError:
         return b""
-
-
-def _below(folder: Path) -> Iterable[Path]:
-    visited: set[Path] = set()
-
-    def refuse(error: OSError) -> None:
-        raise DatasetError(f"the folder {error.filename} cannot be read: check its permissions.") from error
-
-    for root, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
-        real = Path(root).resolve()
-        if real in visited:  # a link back up
-            folders.clear()
-            continue
-        visited.add(real)
-        folders[:] = [name for name in folders if not name.startswith((".", "__MACOSX"))]
-        for name in names:
-            path = Path(root, name)
-            if not name.startswith(".") and name.upper() != "DICOMDIR" and stat.S_ISREG(path.stat().st_mode):
-                yield path
 
 
 _KEYWORDS = (

@@ -13,11 +13,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from io import BufferedRandom
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from mammoscope.datasets.dataset import ANNOTATIONS
 from mammoscope.datasets.errors import DatasetError
+from mammoscope.lifecycle import Closing
 
 _VERSION = 1
 _MOST_DAYS = 3650
@@ -39,7 +39,7 @@ class Pseudonym:
     days: int
 
 
-class KeyFile:
+class KeyFile(Closing):
     """Pseudonyms, date offsets and the secret that makes them; one JSON object a line, the secret in the first.
 
     The file is made with the mode 0600, locked while it is open and only added to: over any number of runs the same
@@ -104,14 +104,6 @@ class KeyFile:
     def close(self) -> None:
         """Close the file, which unlocks it."""
         self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _lock(self) -> None:
         mode = stat.S_IMODE(os.fstat(self._file.fileno()).st_mode)

@@ -6,10 +6,11 @@ import threading
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import structlog
 
+from mammoscope.lifecycle import Running
 from mammoscope.network import NetworkError
 from mammoscope.network.syslog import SyslogClient
 from mammoscope.node.audit.atna import Source, audit_message
@@ -26,7 +27,7 @@ _BATCH = 256
 log = structlog.get_logger(__name__)
 
 
-class Audit:
+class Audit(Running):
     """Writes each event to the trail, without holding up where it happened.
 
     Events are written and synced by a thread of their own, those that wait together by one sync. While the disk takes
@@ -67,13 +68,6 @@ class Audit:
         self._thread.join()
         if not self._waiting.empty():
             log.error("audit lines lost", lines=self._waiting.qsize())
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
 
     def _write_all(self) -> None:
         batch: list[dict[str, Any]] = []
@@ -117,7 +111,7 @@ def audit_line(event: Event) -> dict[str, Any]:
     return {"event": type(event).__name__, **{key: _plain(value) for key, value in facts.items()}}
 
 
-class Collector:
+class Collector(Running):
     """Passes the trail on to a syslog collector, line by line; the trail itself keeps what it could not take yet.
 
     How far it came is kept in the trail's folder, so that a restart resumes from there.
@@ -151,13 +145,6 @@ class Collector:
         self._stopping.set()
         self._thread.join()
         self._client.close()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
 
     def _follow(self) -> None:
         while not self._stopping.is_set():

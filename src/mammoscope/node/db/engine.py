@@ -20,6 +20,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from mammoscope.errors import MammoscopeError
+from mammoscope.lifecycle import Closing
 from mammoscope.logging import where_raised
 from mammoscope.untrusted_text import without_secrets
 
@@ -247,7 +248,7 @@ def where_and_why(error: BaseException) -> str:
     return f"{where}: {in_words(error)}" if isinstance(error, SQLAlchemyError) else where
 
 
-class RecordStore:
+class RecordStore(Closing):
     """An open database. Safe to use from several threads, and beside a running node."""
 
     def __init__(self, engine: sa.Engine) -> None:
@@ -278,9 +279,3 @@ class RecordStore:
     def close(self) -> None:
         """Close its connections."""
         self._engine.dispose()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()

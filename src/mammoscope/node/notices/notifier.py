@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import structlog
 
+from mammoscope.lifecycle import Running
 from mammoscope.network import MailServer, NetworkError, WebhookClient, send_mail
 from mammoscope.network.tls import TLSConfig
 from mammoscope.node.audit.trail import AuditTrail, Position
@@ -28,7 +29,7 @@ Tell = Callable[[Sequence[Notice]], None]
 log = structlog.get_logger(__name__)
 
 
-class Notifier:
+class Notifier(Running):
     """Tells by one channel what the trail says from now on.
 
     How far it came is kept beside the trail, so that a restart resumes from there. A message may come twice after a
@@ -74,13 +75,6 @@ class Notifier:
         """End; what was not told yet is told after the next start."""
         self._stopping.set()
         self._thread.join()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
 
     def _follow(self) -> None:
         while not self._stopping.is_set():

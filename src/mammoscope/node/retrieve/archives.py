@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
+from typing import Generic, Protocol, TypeVar
 
 from mammoscope.errors import MammoscopeError
 from mammoscope.network import (
@@ -38,6 +39,18 @@ from mammoscope.settings import NodeSettings, SourceSettings, Transport
 
 ARCHIVE_SECONDS = 120.0
 """How long an archive may be silent: one that has a study on tape answers late."""
+
+
+_Peer = TypeVar("_Peer", bound=WebPeer | DimsePeer)
+_Asked_contra = TypeVar("_Asked_contra", bound=WebPeer | DimsePeer, contravariant=True)
+
+
+class _Finder(Protocol[_Asked_contra]):
+    def find_studies(
+        self, source: _Asked_contra, where: Mapping[str, str] | None, since: date | None, until: date | None
+    ) -> Iterable[FoundStudy]: ...
+
+    def find_instances(self, source: _Asked_contra, study: str) -> frozenset[str]: ...
 
 
 class NotTakenError(MammoscopeError):
@@ -73,88 +86,64 @@ def _intake(hand_over: Receiver) -> Iterator[Receiver]:
         raise trouble[0]
 
 
-class WebArchive:
-    """An archive that is read by DICOMweb: its objects come to this process, which hands them on.
+class _AskedArchive(Generic[_Peer]):
+    """An archive whose studies and instances are found by one client; how they come here is the subclasses'."""
 
-    Parameters
-    ----------
-    folder
-        For objects on their way, on the file system of the node's storage.
-    """
-
-    failures_last = True
-
-    def __init__(self, client: WebClient, peer: WebPeer, hand_over: Receiver, folder: Path) -> None:
+    def __init__(self, client: _Finder[_Peer], peer: _Peer) -> None:
         self.name = peer.name
-        self._client = client
+        self._finder = client
         self._peer = peer
-        self._hand_over = hand_over
-        self._folder = folder
 
     def find(self, where: Mapping[str, str], since: date, until: date | None) -> Iterable[FoundStudy]:
         """The studies that match, by Study Date."""
-        return self._client.find_studies(self._peer, where, since, until)
+        return self._finder.find_studies(self._peer, where, since, until)
 
     def instances(self, study: str) -> frozenset[str]:
         """SOP Instance UIDs of a study's objects there."""
-        return self._client.find_instances(self._peer, study)
-
-    def fetch(self, study: str) -> Retrieval:
-        """Bring all objects of a study to the node."""
-        with _intake(self._hand_over) as take:
-            return self._client.retrieve(self._peer, study, take, self._folder)
+        return self._finder.find_instances(self._peer, study)
 
 
-class GettingArchive:
-    """An archive that is read by C-GET: its objects come to this process, which hands them on.
+class FetchedArchive(_AskedArchive[_Peer]):
+    """An archive whose objects come to this process, which hands them on: by WADO-RS or C-GET.
 
     Parameters
     ----------
+    retrieve
+        The client's `WebClient.retrieve` or `QueryClient.get`.
     folder
         For objects on their way, on the file system of the node's storage.
     """
 
     failures_last = True  # what it cannot send in any encoding that we take, it cannot send tomorrow
 
-    def __init__(self, client: QueryClient, peer: DimsePeer, hand_over: Receiver, folder: Path) -> None:
-        self.name = peer.name
-        self._client = client
-        self._peer = peer
+    def __init__(
+        self,
+        client: _Finder[_Peer],
+        peer: _Peer,
+        retrieve: Callable[[_Peer, str, Receiver, Path], Retrieval],
+        hand_over: Receiver,
+        folder: Path,
+    ) -> None:
+        super().__init__(client, peer)
+        self._retrieve = retrieve
         self._hand_over = hand_over
         self._folder = folder
-
-    def find(self, where: Mapping[str, str], since: date, until: date | None) -> Iterable[FoundStudy]:
-        """The studies that match, by Study Date."""
-        return self._client.find_studies(self._peer, where, since, until)
-
-    def instances(self, study: str) -> frozenset[str]:
-        """SOP Instance UIDs of a study's objects there."""
-        return self._client.find_instances(self._peer, study)
 
     def fetch(self, study: str) -> Retrieval:
         """Bring all objects of a study to the node."""
         with _intake(self._hand_over) as take:
-            return self._client.get(self._peer, study, take, self._folder)
+            return self._retrieve(self._peer, study, take, self._folder)
 
 
-class MovingArchive:
+class MovingArchive(_AskedArchive[DimsePeer]):
     """An archive that sends its objects to the node itself."""
 
     failures_last = False
 
     def __init__(self, client: QueryClient, peer: DimsePeer, ae_title: str) -> None:
-        self.name = peer.name
+        super().__init__(client, peer)
         self._client = client
-        self._peer = peer
         self._ae_title = ae_title
-
-    def find(self, where: Mapping[str, str], since: date, until: date | None) -> Iterable[FoundStudy]:
-        """The studies that match, by Study Date."""
-        return self._client.find_studies(self._peer, where, since, until)
-
-    def instances(self, study: str) -> frozenset[str]:
-        """SOP Instance UIDs of a study's objects there."""
-        return self._client.find_instances(self._peer, study)
 
     def fetch(self, study: str) -> Retrieval:
         """Have all objects of a study sent to the node."""
@@ -178,12 +167,13 @@ def open_archive(settings: NodeSettings, source: SourceSettings, hand_over: Rece
 
     if source.transport is Transport.DICOMWEB:
         token = source.token.get_secret_value() if source.token else None
-        return WebArchive(WebClient(tls=tls), WebPeer(source.name, source.url or "", token), marked, incoming)
-    peer = DimsePeer(source.name, source.ae_title or "", source.host or "", source.port or 0, source.tls)
+        web, peer = WebClient(tls=tls), WebPeer(source.name, source.url or "", token)
+        return FetchedArchive(web, peer, web.retrieve, marked, incoming)
+    archive = DimsePeer(source.name, source.ae_title or "", source.host or "", source.port or 0, source.tls)
     client = QueryClient(Caller(node.ae_title, ARCHIVE_SECONDS, tls))
     if source.retrieve == "get":
-        return GettingArchive(client, peer, marked, incoming)
-    return MovingArchive(client, peer, node.ae_title)
+        return FetchedArchive(client, archive, client.get, marked, incoming)
+    return MovingArchive(client, archive, node.ae_title)
 
 
 def tls_of(settings: NodeSettings) -> TLSConfig | None:
