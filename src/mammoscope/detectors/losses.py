@@ -96,8 +96,9 @@ class Truth:
         return Truth(self.boxes[start:end], self.labels[start:end], self.valid[start:end], self.soft)
 
     def to(self, device: torch.device) -> "Truth":
-        """The same on a device."""
-        return Truth(*(tensor.to(device, non_blocking=True) for tensor in (self.boxes, self.labels, self.valid)))
+        """The same on a device; a teacher speaks there."""
+        boxes, labels, valid = (one.to(device, non_blocking=True) for one in (self.boxes, self.labels, self.valid))
+        return Truth(boxes, labels, valid)
 
     def as_targets(self) -> list[dict[str, Tensor]]:
         """One dict an image, without padding; copies from device to host."""
