@@ -103,8 +103,10 @@ SMALL = {"backbone": "tf_efficientnet_lite0", "width": 32, "layers": 2, "queries
 def test_rt_detr_trains_and_its_bundle_agrees_with_torch(root: Path, tiny_dataset: Path, tmp_path: Path):
     """From random weights a transformer finds nothing after seconds: what is shown is the way, not that it is good."""
     pytest.importorskip("transformers")
+    # As many queries as there are places in 64 x 64: of nearly equal ones rounding would choose others in each program.
+    small = SMALL | {"queries": 84}
     options = ", ".join(
-        f'{key} = "{value}"' if key == "backbone" else f"{key} = {value}" for key, value in SMALL.items()
+        f'{key} = "{value}"' if key == "backbone" else f"{key} = {value}" for key, value in small.items()
     )
     changes = (
         f"data.dataset={tiny_dataset}", "input.rows=64", "input.columns=64", "run.threads=1", "schedule.iterations=12",
