@@ -20,6 +20,8 @@ def probe(recipe: Any, precision: str, layout: str, steps: int) -> dict[str, Any
     from mammoscope.detectors import Truth, build_detector, count_parameters
     from mammoscope.training.optim import MixedPrecision, build_optimiser, keep_boxes_precise
 
+    if recipe.run.threads:
+        torch.set_num_threads(recipe.run.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     batch, rows, columns = recipe.schedule.batch, recipe.input.rows, recipe.input.columns
     described = {"recipe": recipe.name, "rows": rows, "columns": columns, "batch": batch, "precision": precision,
