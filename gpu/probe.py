@@ -18,7 +18,7 @@ def probe(recipe: Any, precision: str, layout: str, steps: int) -> dict[str, Any
     import torch
 
     from mammoscope.detectors import Truth, build_detector, count_parameters
-    from mammoscope.training.optim import MixedPrecision, build_optimiser, keep_boxes_precise
+    from mammoscope.training.optim import MixedPrecision, build_optimiser, keep_boxes_precise, precision_on
 
     if recipe.run.threads:
         torch.set_num_threads(recipe.run.threads)
@@ -30,7 +30,7 @@ def probe(recipe: Any, precision: str, layout: str, steps: int) -> dict[str, Any
     if layout == "channels_last":
         detector = detector.to(memory_format=torch.channels_last)
     keep_boxes_precise(detector)
-    mixed = MixedPrecision(precision, device)
+    mixed = MixedPrecision(precision_on(device, precision), device)
     optimiser = build_optimiser(detector, recipe.optimiser)
     images = torch.rand(batch, 1, rows, columns, device=device)
     box = torch.tensor([[columns / 4, rows / 4, columns / 2, rows / 2]], device=device)
