@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mammoscope.findings import Box, Finding, Reading, ReadingStatus
-from mammoscope.imaging import Mammogram, PixelSpacing
+from mammoscope.imaging import Mammogram, PixelSpacing, breast_extent, find_breast_region
 from mammoscope.results import ReadMammogram
 from mammoscope.results.view_matching import SAME_DEPTH_MM, ViewPair, depths_mm, sure_pairs
 
@@ -50,7 +50,29 @@ def main() -> None:
     right, wrong = two_masses(breasts, random)
     table.add_row("of two masses a breast, rightly paired", f"{right / (2 * MADE_UP):.1%}")
     table.add_row("wrong among the pairs made there", f"{wrong / max(right + wrong, 1):.1%}")
+    for what, (mean, spread) in alikeness(breasts).items():
+        table.add_row(f"CC minus MLO, {what}: median and spread", f"{mean:.3f}, {spread:.3f}")
     Console().print(table)
+
+
+def alikeness(breasts: list[ViewPair]) -> dict[str, tuple[float, float]]:
+    """Median and root mean square about it of what `mammoscope.inference.TwoViews` holds of a mass on two views."""
+    depth, size = [], []
+    for pair in breasts:
+        there = []
+        for image in (pair.cc, pair.mlo):
+            extent = breast_extent(find_breast_region(image.mammogram.pixels).mask, image.mammogram.columns)
+            box = image.reading.findings[0].box
+            there.append((abs(box.center[0] - extent.nipple) / extent.depth, np.log(np.sqrt(box.area) / extent.depth)))
+        depth.append(there[0][0] - there[1][0])
+        size.append(there[0][1] - there[1][1])
+    return {
+        name: (float(np.median(values)), float(np.sqrt(np.mean((np.array(values) - np.median(values)) ** 2))))
+        for name, values in (
+            ("depth as a part of the breast's", depth),
+            ("logarithm of size over the breast's depth", size),
+        )
+    }
 
 
 def two_masses(breasts: list[ViewPair], random: np.random.Generator) -> tuple[int, int]:

@@ -1,6 +1,6 @@
 """Packs what a GPU machine without internet needs for a plan: pictures, weights, wheels. See docs/gpu.md.
 
-``python gpu/pack.py gpu/plan.toml --out pack``
+``python gpu/pack.py gpu/call-1.toml gpu/call-2.toml --out pack``
 """
 
 import argparse
@@ -23,7 +23,40 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 MANIFEST = "pack.json"
 
 
-def pack_pictures(dataset: Path, out: Path, longest: int, quality: int) -> int:
+class Room:
+    """How many bytes may still be packed; what is too much is told before the rest is made.
+
+    Parameters
+    ----------
+    limit
+        Of the pack and the repository's files together.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit, self._taken = limit, 0
+
+    @property
+    def taken(self) -> int:
+        """Bytes so far."""
+        return self._taken
+
+    def take(self, size: int, what: str) -> None:
+        """Note bytes that travel.
+
+        Raises
+        ------
+        PartsError
+            If they are too many.
+        """
+        self._taken += size
+        if self._taken > self._limit:
+            raise PartsError(
+                f"the pack is too large: with {what} it has more than {self._limit / MIB:g} MiB; lower --quality or "
+                "--longest, or take stages or --runs out"
+            )
+
+
+def pack_pictures(dataset: Path, out: Path, longest: int, quality: int, room: Room) -> int:
     """Write a data set's pictures as grey JPEGs no longer than ``longest``, its boxes with them; how many they are.
 
     The result is a data set of its own, with the same splits: other pixels, another fingerprint.
@@ -49,6 +82,7 @@ def pack_pictures(dataset: Path, out: Path, longest: int, quality: int) -> int:
         options = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_OPTIMIZE, 1, cv2.IMWRITE_JPEG_PROGRESSIVE, 1]
         if not cv2.imwrite(str(out / "images" / image["file_name"]), shrunk, options):
             raise PartsError(f"{out} cannot be written: free disk space or choose another --out")
+        room.take((out / "images" / image["file_name"]).stat().st_size, f"{len(scales)} pictures of {dataset.name}")
     for annotation in content["annotations"]:
         across, down = scales[annotation["image_id"]]
         x, y, width, height = annotation["bbox"]
@@ -143,7 +177,8 @@ def needs_of(plan: Plan, data: Path) -> tuple[set[Path], set[str]]:
         named = recipe["dataset"] if stage.command == "pretrain" else recipe["data"]["dataset"]
         datasets.add(data / Path(named).name)
         backbone = recipe["backbone"] if stage.command == "pretrain" else recipe["detector"]["backbone"]
-        if "efficientnet" in backbone:
+        starts_anew = stage.command != "probe" and not recipe.get("start")
+        if "efficientnet" in backbone and starts_anew:
             backbones.add(backbone)
     return datasets, backbones
 
@@ -164,40 +199,46 @@ def make(arguments: argparse.Namespace) -> None:
     out: Path = arguments.out
     if out.exists():
         raise PartsError(f"{out} is there already: delete it or choose another --out")
-    plan = read_plan(arguments.plan)
+    plans = [read_plan(file) for file in arguments.plans]
+    plan = Plan(tuple(stage for one in plans for stage in one.stages))
+    room = Room(int(arguments.limit_mib * MIB))
+    room.take(tracked_bytes(), "the repository's files alone")
     machine = tomllib.loads(arguments.machine.read_text())
     datasets, backbones = needs_of(plan, arguments.data)
-    for dataset in sorted(datasets):
-        count = pack_pictures(dataset, out / "data" / dataset.name, arguments.longest, arguments.quality)
-        print(f"{dataset.name}: {count} pictures, {size_of(out / 'data' / dataset.name) / MIB:.1f} MiB")
+    # The small and certain first: pictures take long, and are stopped as soon as they do not fit any more.
     for backbone in sorted(backbones):
         pack_weights(backbone, out / "weights")
     (out / "weights").mkdir(parents=True, exist_ok=True)
+    room.take(size_of(out / "weights"), "the backbones' weights")
+    pack_runs(arguments.runs, out / "runs")
+    room.take(size_of(out / "runs") if arguments.runs else 0, "the runs to go on with")
     if not arguments.no_wheels:
         print("wheels:", ", ".join(pack_wheels(machine, out / "wheels")))
-    pack_runs(arguments.runs, out / "runs")
+        room.take(size_of(out / "wheels"), "the wheels")
+    for dataset in sorted(datasets):
+        count = pack_pictures(dataset, out / "data" / dataset.name, arguments.longest, arguments.quality, room)
+        print(f"{dataset.name}: {count} pictures, {size_of(out / 'data' / dataset.name) / MIB:.1f} MiB")
     listed = {str(path.relative_to(out)): sha256_of(path) for path in sorted(out.rglob("*")) if path.is_file()}
     (out / MANIFEST).write_text(json.dumps(listed, indent=1))
     for folder in sorted(path for path in out.iterdir() if path.is_dir()):
         print(f"{folder.name}: {size_of(folder) / MIB:.1f} MiB")
     total = size_of(out) + tracked_bytes()
+    room.take(total - room.taken, "its lists")
     print(f"with the repository's files {total / MIB:.1f} MiB of {arguments.limit_mib:g}")
-    if total > arguments.limit_mib * MIB:
-        raise PartsError("the pack is too large: lower --quality or --longest, or take stages out of the plan")
 
 
 def main() -> int:
     """0 if the pack was made, else 2."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("plan", type=Path)
+    parser.add_argument("plans", type=Path, nargs="+", metavar="plan")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--data", type=Path, default=Path("data"), help="the folder of the data sets (default: data)")
-    parser.add_argument("--longest", type=int, default=1088, help="longest side of a packed picture in pixels")
+    parser.add_argument("--longest", type=int, default=832, help="longest side of a packed picture in pixels")
     parser.add_argument("--quality", type=int, default=60, help="of JPEG")
     parser.add_argument("--machine", type=Path, default=Path(__file__).with_name("machine.toml"))
     parser.add_argument("--no-wheels", action="store_true", help="everything needed is installed there")
     parser.add_argument("--runs", type=Path, nargs="*", default=[], help="runs that came home, to be gone on with")
-    parser.add_argument("--limit-mib", type=float, default=64.0, help="of the pack and the repository's files")
+    parser.add_argument("--limit-mib", type=float, default=58.0, help="of the pack and the repository's files")
     arguments = parser.parse_args()
     try:
         make(arguments)

@@ -7,7 +7,8 @@ from typing import Any
 
 from parts import PartsError
 
-COMMANDS = ("train", "pretrain")
+COMMANDS = ("train", "pretrain", "probe")
+"""Mammoscope's, and ``probe``, which is `gpu/probe.py` on the recipes of ``candidates``."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,10 @@ class Stage:
         As after ``--set``.
     after
         A stage that must be done before.
+    minutes
+        Of wall clock for it, or what is left of the command's where that is less: its schedule then ends all the same.
+    candidates
+        Of a probe: recipes that are tried beside ``recipe``.
     bring
         ``"weights"``: what comes home holds the slim checkpoint; ``"figures"``: curves and figures only.
     """
@@ -33,6 +38,8 @@ class Stage:
     recipe: str
     changes: tuple[str, ...] = ()
     after: str | None = None
+    minutes: float | None = None
+    candidates: tuple[str, ...] = ()
     bring: str = "weights"
 
 
@@ -82,9 +89,12 @@ def read_plan(path: Path) -> Plan:
 
 
 def _stage(entry: dict[str, Any]) -> Stage:
-    stage = Stage(**{**entry, "changes": tuple(entry.get("changes", ()))})
+    lists = {key: tuple(entry.get(key, ())) for key in ("changes", "candidates")}
+    stage = Stage(**{**entry, **lists})
     if stage.command not in COMMANDS:
         raise ValueError(f"the command of stage {stage.name} is one of {', '.join(COMMANDS)}")
+    if stage.minutes is not None and not 0 < stage.minutes <= 60:
+        raise ValueError(f"minutes of stage {stage.name} are more than 0 and at most 60")
     if stage.bring not in ("weights", "figures"):
         raise ValueError(f'bring of stage {stage.name} is "weights" or "figures"')
     return stage

@@ -1,6 +1,6 @@
 """Works through a plan on a GPU machine without internet, and goes on where it stopped. See docs/gpu.md.
 
-``python gpu/run.py gpu/plan.toml --pack pack --out OUT --minutes 9``
+``python gpu/run.py gpu/call-2.toml --pack pack --out OUT --minutes 9.5``
 """
 
 import argparse
@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,12 +22,15 @@ from slim import CHECKPOINT, SLIM, expand, slim
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 _POLL_SECONDS = 0.2
+_MODELS = REPOSITORY / "src" / "mammoscope" / "inference" / "models"
+_CLOSING_SECONDS = 15.0
+"""Kept free of a stage's minutes for what comes after its last step: validation and report."""
 _STOP_SECONDS = 15.0
 """How long a stage may take to stop before it is killed."""
 _SHORTEST_SECONDS = 20.0
 """A stage that would have less is not started any more."""
 _FIGURES = ("recipe.json", "pretrain.json", "figures.json", "curves.jsonl", "validation/metrics.json",
-            "validation/report.md")  # fmt: skip
+            "validation/report.md", "probe.json")  # fmt: skip
 
 
 @dataclass
@@ -46,8 +50,9 @@ class Workplace:
         # Copied: the pack may be carried anew each time, and prepared pictures are kept beside the data.
         for name in ("data", "weights"):
             shutil.copytree(self.pack / name, self.folder / name, dirs_exist_ok=True)
-        if not (self.folder / "recipes").is_symlink():
-            (self.folder / "recipes").symlink_to(REPOSITORY / "recipes")
+        for name, target in (("recipes", REPOSITORY / "recipes"), ("models", _MODELS)):
+            if not (self.folder / name).is_symlink():
+                (self.folder / name).symlink_to(target)
         for carried in sorted((self.pack / "runs").glob("*")):
             run = self.run(carried.name)
             if not (run / CHECKPOINT).is_file():
@@ -73,14 +78,27 @@ class Workplace:
         (self.folder / "done").mkdir(exist_ok=True)
         (self.folder / "done" / name).touch()
 
-    def start(self, stage: Stage, environment: dict[str, str]) -> subprocess.Popen[bytes]:
-        """Start a stage's command, or start it again: it goes on from its last checkpoint."""
-        changes = (*stage.changes, f"name={stage.name}", f"run.folder=runs/{stage.name}")
-        sets = [word for change in changes for word in ("--set", change)]
+    def start(
+        self, stage: Stage, environment: dict[str, str], seconds_left: float, changes: tuple[str, ...] = ()
+    ) -> subprocess.Popen[bytes]:
+        """Start a stage's command, or start it again: it goes on from its last checkpoint.
+
+        Its schedule gets the stage's minutes, or the seconds that are left where those are fewer, and so ends well.
+        """
+        python = [sys.executable]
+        if stage.command == "probe":  # of several recipes, which keep their names
+            sets = [word for change in (*stage.changes, *changes) for word in ("--set", change)]
+            out = f"runs/{stage.name}/probe.json"
+            probe = str(REPOSITORY / "gpu" / "probe.py")
+            command = [*python, probe, stage.recipe, *stage.candidates, *sets, "--out", out]
+        else:
+            made = (*stage.changes, *self._place_in_the_schedule(stage, seconds_left), *changes)
+            sets = [word for change in made for word in ("--set", change)]
+            command = [*python, "-m", "mammoscope", stage.command, stage.recipe, *sets]
         path = os.pathsep.join(filter(None, (str(self._site), str(REPOSITORY / "src"), os.environ.get("PYTHONPATH"))))
         with (self.folder / "logs" / f"{stage.name}.txt").open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "mammoscope", stage.command, stage.recipe, *sets],
+                command,
                 cwd=self.folder,
                 env={**os.environ, **environment, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"},
                 stdin=subprocess.DEVNULL,
@@ -88,6 +106,17 @@ class Workplace:
                 stderr=log,
                 process_group=0,  # of its own, so that its loaders stop with it; no session, so that all end with this
             )
+
+    @staticmethod
+    def _place_in_the_schedule(stage: Stage, seconds_left: float) -> Iterator[str]:
+        """What a stage's recipe is told of its name, its folder and its time."""
+        # A fold's run lies in the folder fold-N of that of the whole.
+        of_a_fold = any(change.startswith("data.fold=") for change in stage.changes)
+        yield f"name={stage.name}"
+        yield "run.folder=runs" if of_a_fold else f"run.folder=runs/{stage.name}"
+        if stage.minutes is not None:
+            seconds = max(min(stage.minutes * 60, seconds_left - _CLOSING_SECONDS), 1.0)
+            yield f"schedule.minutes={seconds / 60:.4f}"
 
     @property
     def _site(self) -> Path:
@@ -97,8 +126,17 @@ class Workplace:
 class Queue:
     """Runs a plan's stages until all are done or the time is up."""
 
-    def __init__(self, plan: Plan, place: Workplace, outbox: Outbox, ends: float, send_every: float) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        place: Workplace,
+        outbox: Outbox,
+        ends: float,
+        send_every: float,
+        changes: tuple[str, ...] = (),
+    ) -> None:
         self._plan, self._place, self._outbox, self._ends = plan, place, outbox, ends
+        self._changes = changes
         self._send_every = send_every
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._failed: dict[str, int] = {}
@@ -162,7 +200,8 @@ class Queue:
         ]
 
     def _start(self, stage: Stage) -> None:
-        self._running[stage.name] = self._place.start(stage, self._plan.environment)
+        left = self._ends - time.monotonic()
+        self._running[stage.name] = self._place.start(stage, self._plan.environment, left, self._changes)
         self._say(f"{stage.name}: started")
 
     def _ended(self, name: str, code: int) -> None:
@@ -224,6 +263,7 @@ def main() -> int:
     parser.add_argument("--total-mib", type=float, default=62.0, help="of all files that come home together")
     parser.add_argument("--files", type=int, default=8, help="how many files may come home")
     parser.add_argument("--send-every", type=float, default=3.0, help="minutes between parts of what still runs")
+    parser.add_argument("--set", action="append", default=[], help="a recipe's key=value for every stage (rehearsals)")
     parser.add_argument("--again", action="store_true", help="send everything again, whatever was sent before")
     arguments = parser.parse_args()
     ends = time.monotonic() + arguments.minutes * 60 - _STOP_SECONDS
@@ -239,7 +279,7 @@ def main() -> int:
     except (PartsError, OSError, subprocess.CalledProcessError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    queue = Queue(plan, place, outbox, ends, arguments.send_every * 60)
+    queue = Queue(plan, place, outbox, ends, arguments.send_every * 60, tuple(arguments.set))
     for asked in (signal.SIGTERM, signal.SIGINT):
         signal.signal(asked, queue.end)
     done = queue.work()

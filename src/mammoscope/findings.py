@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from mammoscope.imaging import Laterality, View
+from mammoscope.imaging import BreastExtent, Laterality, View
 from mammoscope.reasons import Reason, ReasonCode, known_code
 
 
@@ -132,6 +132,11 @@ class Reading:
         Size of the mammogram in pixels; ``None`` when it could not be read.
     threshold
         The lowest score reported.
+    candidates
+        All that the model proposed, however unlikely, by falling score; empty unless they are kept until the two views
+        of a breast are read together.
+    extent
+        Where the breast lies; ``None`` unless candidates are kept and the image is a whole CC or MLO view.
     picture
         What draws the reading for a notebook, as PNG; ``None`` where the mammogram is not at hand.
     """
@@ -146,6 +151,8 @@ class Reading:
     view: View | None = None
     algorithm: Algorithm | None = None
     threshold: float | None = None
+    candidates: tuple[Finding, ...] = ()
+    extent: BreastExtent | None = None
     picture: Callable[["Reading"], bytes] | None = field(default=None, compare=False)
     reason_code: ReasonCode | None = None
     below_threshold: tuple[Finding, ...] = field(default=(), compare=False)
@@ -209,6 +216,10 @@ class Reading:
         below_threshold
             Whether to give those of lower scores, too.
         """
+        kept = self.extent and {
+            "candidates": [_finding_to_json(finding) for finding in self.candidates],
+            "extent": [self.extent.nipple, self.extent.chest_wall],
+        }
         return {
             "name": self.name,
             "status": str(self.status),
@@ -222,6 +233,7 @@ class Reading:
             "algorithm": self.algorithm and {"name": self.algorithm.name, "version": self.algorithm.version},
             "threshold": self.threshold,
             **({"below_threshold": [_finding_to_json(f) for f in self.below_threshold]} if below_threshold else {}),
+            **(kept or {}),
         }
 
     @classmethod
@@ -236,7 +248,7 @@ class Reading:
         return cls(
             name=data["name"],
             status=ReadingStatus(data["status"]),
-            findings=tuple(_finding_from_json(finding) for finding in data["findings"]),
+            findings=tuple(map(_finding_from_json, data["findings"])),
             reason=data["reason"],
             reason_code=None if data["reason"] is None else known_code(data.get("reason_code")),
             rows=data["rows"],
@@ -245,7 +257,9 @@ class Reading:
             view=data["view"] and View(data["view"]),
             algorithm=data["algorithm"] and Algorithm(**data["algorithm"]),
             threshold=data["threshold"],
-            below_threshold=tuple(_finding_from_json(finding) for finding in data.get("below_threshold", ())),
+            below_threshold=tuple(map(_finding_from_json, data.get("below_threshold", ()))),
+            candidates=tuple(map(_finding_from_json, data.get("candidates", ()))),
+            extent=BreastExtent(*extent) if (extent := data.get("extent")) else None,
         )
 
 

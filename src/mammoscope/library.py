@@ -1,6 +1,7 @@
 """The functions and classes of ``import mammoscope`` that no room has by itself: reading, drawing, detecting."""
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -56,7 +57,7 @@ class Detector(inference.Detector):
     --------
     >>> detector = Detector(threads=1)
     >>> detector
-    <Detector mammoscope-mass 0.1.0+701a4472, threshold 0.339>
+    <Detector mammoscope-mass 0.1.0+701a4472.views-1421e6, threshold 0.339>
     >>> reading = detector.read(read_mammogram("case.dcm"))
     >>> reading.boxes.shape == (len(reading.scores), 4)
     True
@@ -65,13 +66,21 @@ class Detector(inference.Detector):
     def __init__(self, bundle: str | Path | None = None, *, threads: int | None = None) -> None:
         super().__init__(None if bundle is None else Path(bundle), threads=threads)
 
-    def read(self, mammogram: Mammogram | ReducedMammogram, threshold: float | None = None) -> Reading:
-        """Read a mammogram.
+    def read(
+        self,
+        mammogram: Mammogram | ReducedMammogram,
+        threshold: float | None = None,
+        *,
+        keep_candidates: bool = False,
+    ) -> Reading:
+        """Read a mammogram by itself.
 
         Parameters
         ----------
         threshold
             Lowest score that is reported, from 0 to 1; ``None`` for the model's operating point.
+        keep_candidates
+            Whether the reading of a CC or MLO view keeps all that was proposed, for ``two_views.read_together``.
 
         Returns
         -------
@@ -79,8 +88,36 @@ class Detector(inference.Detector):
             ``boxes`` of shape (n, 4), in pixels of the mammogram, and ``scores`` of shape (n,). A notebook shows it as
             a picture.
         """
-        reading = super().read(mammogram, threshold)
+        reading = super().read(mammogram, threshold, keep_candidates=keep_candidates)
         return replace(reading, picture=_Picture(mammogram)) if isinstance(mammogram, Mammogram) else reading
+
+    def read_study(self, mammograms: Sequence[Mammogram], threshold: float | None = None) -> list[Reading]:
+        """Read the mammograms of one examination: the CC and the MLO view of a breast are scored by each other.
+
+        A view whose other is not there is read by itself, and so are all with a model that knows nothing of two views.
+
+        Parameters
+        ----------
+        mammograms
+            Of one patient and one examination; their laterality and view say which belong together.
+        threshold
+            As of `read`.
+
+        Returns
+        -------
+        list of Reading
+            One for each, in their order.
+
+        Examples
+        --------
+        >>> readings = Detector(threads=1).read_study([read_mammogram("case.dcm")])
+        >>> readings[0].view
+        <View.CC: 'CC'>
+        """
+        if self.two_views is None:
+            return [self.read(mammogram, threshold) for mammogram in mammograms]
+        alone = [self.read(mammogram, threshold, keep_candidates=True) for mammogram in mammograms]
+        return self.two_views.read_together(alone)
 
     def __repr__(self) -> str:
         return f"<Detector {self.algorithm.name} {self.algorithm.version}, threshold {self.threshold:.3g}>"

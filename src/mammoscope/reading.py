@@ -27,7 +27,7 @@ from mammoscope.imaging import (
     ReducedMammogram,
     attributes,
 )
-from mammoscope.inference import BundleError
+from mammoscope.inference import BundleError, TwoViews
 from mammoscope.inference.pool import ModelLostError, ModelUnavailableError
 from mammoscope.logging import where_raised
 from mammoscope.reasons import Reason, ReasonCode
@@ -66,8 +66,13 @@ class MammogramDetector(Protocol):
     def preprocessing(self) -> Preprocessing | None:
         """What is to be made of a mammogram's pixels; ``None`` for a detector that looks at the reduced picture."""
 
-    def read(self, mammogram: ReducedMammogram, threshold: float | None = None) -> Reading:
-        """Read one mammogram; ``None`` is the detector's own operating point."""
+    def read(
+        self, mammogram: ReducedMammogram, threshold: float | None = None, *, keep_candidates: bool = False
+    ) -> Reading:
+        """Read one mammogram; ``None`` is the detector's own operating point.
+
+        ``keep_candidates`` is asked for where the two views of a breast are read together.
+        """
 
 
 class MammogramSource(Protocol):
@@ -98,6 +103,9 @@ class ImageReader:
         What the detector reads, see `mammoscope.imaging.eligibility.why_not_read`.
     pictures
         Folder in which pictures wait for the results, one file an image; ``None`` to keep them in memory.
+    two_views
+        Whether the two views of a breast are read together (`together`), where the detector has a ``two_views`` that
+        says how; else each view is read by itself.
     """
 
     def __init__(
@@ -107,8 +115,12 @@ class ImageReader:
         threshold: float | None = None,
         intents: Collection[PresentationIntent] = tuple(PresentationIntent),
         pictures: Path | None = None,
+        *,
+        two_views: bool = True,
     ) -> None:
         self._detector = detector
+        known: TwoViews | None = getattr(detector, "two_views", None)
+        self._two_views = known if two_views else None
         self._source = source
         self._threshold = threshold
         self._intents = intents
@@ -186,6 +198,19 @@ class ImageReader:
             log.warning("header not readable", image=name, reason=str(error))
         return not_processed(header, reason, name)
 
+    def together(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
+        """The images of one study once all are read: the two views of a breast scored by each other.
+
+        A view whose other is not there, or was not read, stays as it is.
+        """
+        if self._two_views is None:
+            return list(outcomes)
+        readings = [outcome.reading if isinstance(outcome, ReadMammogram) else outcome for outcome in outcomes]
+        return [
+            replace(outcome, reading=reading) if isinstance(outcome, ReadMammogram) else reading
+            for outcome, reading in zip(outcomes, self._two_views.read_together(readings), strict=True)
+        ]
+
     def _not_decoded(self, file: Path, name: str, error: MammogramError) -> Outcome:
         if isinstance(error, MammogramUnavailableError):
             raise MachineTroubleError("decoder", str(error)) from error
@@ -196,12 +221,13 @@ class ImageReader:
         return not_processed(error.header if isinstance(error, MammogramRefusedError) else None, error.reason, name)
 
     def _detect(self, mammogram: ReducedMammogram, threshold: float | None) -> Reading:
+        how = {"keep_candidates": True} if self._two_views is not None else {}
         try:
-            return self._detector.read(mammogram, threshold)
+            return self._detector.read(mammogram, threshold, **how)
         except ModelLostError as error:  # killed for want of memory, say: alone it may have enough
             log.warning("model lost, tried once more", image=mammogram.name, reason=str(error))
         try:
-            return self._detector.read(mammogram, threshold)
+            return self._detector.read(mammogram, threshold, **how)
         except ModelLostError as error:
             if error.killed:
                 raise MachineTroubleError("memory", str(error)) from error
@@ -255,7 +281,7 @@ def read_study(
     names
         What messages call each file; by default the file's own name.
     on_read
-        Told of each file when it is read.
+        Told of each file when it is read, before its breast's two views are read together.
     """
     outcomes: list[Outcome] = []
     for file, name in zip(files, names or [file.name for file in files], strict=True):
@@ -265,6 +291,7 @@ def read_study(
             outcome = Reading.not_processed(name, Reason(ReasonCode.MACHINE, str(error)))
         outcomes.append(outcome)
         on_read(file, outcome)
+    outcomes = reader.together(outcomes)
     try:
         results, problems = results_of(outcomes, reader.algorithm)
     except Exception as error:  # whatever an odd header raises; its text may quote the patient

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -101,7 +102,7 @@ def test_a_damaged_pack_is_refused(root: Path, plan: Path, tmp_path: Path):
     [
         ('name = "one"', "two stages have one name"),
         ('after = "three"', "no stage is called three"),
-        ('command = "fly"', "is one of train, pretrain"),
+        ('command = "fly"', "is one of train, pretrain, probe"),
         ("colour = 1", "colour"),
     ],
 )
@@ -120,11 +121,63 @@ def test_a_plan_that_is_none_is_told(tmp_path: Path, change: str, told: str):
         read_plan(file)
 
 
-def test_the_plan_and_its_recipes_are_sound(root: Path):
+@pytest.mark.parametrize(("name", "seconds"), [("call-1", 90), ("call-2", 570), ("folds", 570), ("four", 570)])
+def test_the_plans_and_their_recipes_are_sound_and_fit_their_call(root: Path, name: str, seconds: float):
     from mammoscope.training import load_pretrain_recipe, load_recipe
 
-    plan = read_plan(root / "gpu" / "plan.toml")
+    plan = read_plan(root / "gpu" / f"{name}.toml")
     for stage in plan.stages:
-        load = load_recipe if stage.command == "train" else load_pretrain_recipe
-        load(root / stage.recipe, stage.changes)
-    assert plan.stages[0].name == "gpu-best"
+        load = load_pretrain_recipe if stage.command == "pretrain" else load_recipe
+        for recipe in (stage.recipe, *stage.candidates):
+            load(root / recipe, stage.changes)
+    assert sum(stage.minutes * 60 for stage in plan.stages) <= seconds
+
+
+def test_a_pack_that_is_too_large_is_refused_before_its_pictures_are_made(root: Path, plan: Path, tmp_path: Path):
+    out = tmp_path / "pack"
+    done = run_script(root, "pack.py", plan, "--data", tmp_path, "--out", out, "--no-wheels", "--limit-mib", 0.5)
+    assert done.returncode == 2
+    assert "the pack is too large: with the repository's files alone it has more than 0.5 MiB" in done.stderr
+    assert not (out / "data").exists()
+
+
+WITHOUT_NETWORK = ["unshare", "--net"] if os.geteuid() == 0 else ["unshare", "--map-root-user", "--net"]
+SMALL = ("input.rows=64", "input.columns=64", "detector.anchor_scale=16", "schedule.batch=4", "schedule.iterations=3",
+         "schedule.warmup=0", "run.threads=1", "run.workers=0")  # fmt: skip
+
+
+@pytest.mark.slow
+def test_dress_rehearsal_of_both_calls_without_network(root: Path, tiny_dataset: Path, tmp_path: Path):
+    """The calls as they are, but for the pictures, the size and the number of steps; each within its seconds."""
+    if subprocess.run([*WITHOUT_NETWORK, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("a process without a network cannot be started here")
+    shutil.copytree(tiny_dataset, tmp_path / "data" / "cbis-train")
+    calls = [root / "gpu" / f"call-{number}.toml" for number in (1, 2)]
+    packed = run_script(root, "pack.py", *calls, "--data", tmp_path / "data", "--out", tmp_path / "pack", "--no-wheels")
+    assert packed.returncode == 0, packed.stderr
+    assert {file.name for file in (tmp_path / "pack" / "weights").iterdir()} == {"tf_efficientnet_lite2.pth"}
+    environment = {**os.environ, "PYTHONPATH": str(root / "src")}
+    for number, (call, seconds) in enumerate(zip(calls, (90, 570), strict=True), start=1):
+        # The seconds are a GPU's: a CPU that others use gets more, for the same minutes of the schedule.
+        timed = ["timeout", str(seconds * 6), *WITHOUT_NETWORK]
+        sets = [word for change in SMALL for word in ("--set", change)]
+        folders = ("--pack", tmp_path / "pack", "--work", tmp_path / "work", "--out", tmp_path / f"out-{number}")
+        run = command(root, "run.py", call, *folders, "--no-install", "--minutes", seconds * 5 / 60, *sets)
+        done = subprocess.run([*timed, *run], capture_output=True, text=True, check=False, env=environment)
+        assert done.returncode == 0, done.stdout + done.stderr
+    home = run_script(root, "join.py", tmp_path / "out-1", tmp_path / "out-2", "--to", tmp_path / "home")
+    assert home.returncode == 0, home.stderr
+    assert {path.name for path in (tmp_path / "home").iterdir()} == {
+        "logs",
+        "probe",
+        "short",
+        "gpu-teacher",
+        "gpu-student",
+    }
+    tried = json.loads((tmp_path / "home" / "probe" / "probe.json").read_text())
+    assert {one["recipe"] for one in tried} == {"gpu-student", "gpu-teacher", "gpu-best"}
+    assert all(one["images_a_second"] > 0 for one in tried)
+    student = torch.load(tmp_path / "home" / "gpu-student" / "checkpoint.pt", weights_only=True)
+    assert student["iteration"] == 3
+    last = json.loads((tmp_path / "home" / "gpu-student" / "recipe.json").read_text())
+    assert last["recipe"]["distill"]["teacher"] == "runs/gpu-teacher"

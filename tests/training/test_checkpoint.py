@@ -1,6 +1,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -113,3 +114,21 @@ def test_a_recipe_json_cut_short_is_told(recipe, tmp_path: Path):
         RunFolder.open(tmp_path / "run", recipe, "data")
     shutil.rmtree(tmp_path / "run")
     assert RunFolder.open(tmp_path / "run", recipe, "data")
+
+
+@pytest.mark.slow
+def test_a_process_killed_in_the_middle_of_writing_leaves_the_checkpoint_before(tmp_path: Path):
+    run = RunFolder(tmp_path)
+    run.save(checkpoint(1))
+    writer = (
+        "import os, signal, torch; from pathlib import Path; import mammoscope.training.checkpoint as module\n"
+        "module.os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "state, optimiser = {'weight': torch.ones(4)}, {'state': {}, 'param_groups': []}\n"
+        f"module.RunFolder(Path({str(tmp_path)!r})).save(module.Checkpoint(2, 1.5, state, None, optimiser))\n"
+    )
+    assert subprocess.run([sys.executable, "-c", writer], check=False, timeout=120).returncode == -9
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint.part", "checkpoint.pt"]
+    assert run.load().iteration == 1
+    run.save(checkpoint(2))
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
+    assert run.load().iteration == 2

@@ -12,7 +12,7 @@ from mammoscope.cli import bundle, dataset, node
 from mammoscope.cli.bundle import import_onnx
 from mammoscope.cli.demo import demo, make_phantom
 from mammoscope.cli.detect import detect
-from mammoscope.cli.evaluate import calibrate, compare, evaluate, model_card, report
+from mammoscope.cli.evaluate import calibrate, compare, evaluate, fit_views, model_card, report
 from mammoscope.cli.explain import explain
 from mammoscope.cli.review import readers, review
 from mammoscope.cli.train import export, import_checkpoint, pretrain, train
@@ -29,6 +29,7 @@ app = typer.Typer(
 app.add_typer(bundle.app, name="bundle")
 app.add_typer(dataset.app, name="dataset")
 app.command()(calibrate)
+app.command()(fit_views)
 app.command()(compare)
 app.command()(demo)
 app.command()(detect)

@@ -50,6 +50,12 @@ def detect(
         float | None,
         typer.Option(min=0.0, max=1.0, help="Lowest score reported, instead of the model's operating point."),
     ] = None,
+    two_views: Annotated[
+        bool,
+        typer.Option(
+            "--two-views/--single-views", help="Read the CC and the MLO view of a breast together, or each by itself."
+        ),
+    ] = True,
     threads: Annotated[int | None, typer.Option(min=1, help="Processor threads for the model; all by default.")] = None,
     ray: Annotated[
         str | None,
@@ -72,7 +78,7 @@ def detect(
     files = _mammogram_files(paths, out)
     detector = Detector(bundle, threads=threads)
     new_parts(out, READINGS, ("pictures", "objects"), force=force)
-    run = Run(out, detector, threshold, detector.bundle.metadata.input.intents)
+    run = Run(out, detector, threshold, detector.bundle.metadata.input.intents, two_views)
     started = time.monotonic()
     with _written_to(out), _spread_over(ray, bundle, threads or 1) as elsewhere:
         (out / "pictures").mkdir(parents=True, exist_ok=True)
@@ -104,6 +110,7 @@ class Run:
     detector: "Detector"
     threshold: float | None
     intents: "Collection[PresentationIntent]"
+    two_views: bool = True
     entries: list[Entry] = field(default_factory=list)
     problems: list[tuple[str, str]] = field(default_factory=list)
     picture_names: set[str] = field(default_factory=set)
@@ -123,7 +130,7 @@ class Run:
                 bar = progress.add_task("Reading", total=len(files))
                 studies = by_study(files, reader)
                 if elsewhere is not None:
-                    for batch in elsewhere(studies, self.detector.algorithm, self.threshold):
+                    for batch in elsewhere(studies, self.detector.algorithm, self.threshold, two_views=self.two_views):
                         self.take(batch)
                         progress.advance(bar, len(batch.entries))
                     return False
@@ -147,16 +154,19 @@ class Run:
         """
         from mammoscope.reading import ImageReader, read_study
 
-        def take(file: Path, outcome: "Outcome") -> None:
-            self._take_outcome(file, outcome)
+        image_reader = ImageReader(self.detector, reader, self.threshold, self.intents, two_views=self.two_views)
+        outcomes: list[Outcome] = []
+
+        def note(_file: Path, outcome: "Outcome") -> None:
+            outcomes.append(outcome)
             on_read()
 
-        read = read_study(
-            files,
-            ImageReader(self.detector, reader, self.threshold, self.intents),
-            names=[one_line(file.name) for file in files],
-            on_read=take,
-        )
+        try:
+            read = read_study(files, image_reader, names=[one_line(file.name) for file in files], on_read=note)
+        except KeyboardInterrupt:  # what was read of the study is kept
+            self._take_outcomes(files, image_reader.together(outcomes))
+            raise
+        self._take_outcomes(files, read.outcomes)
         self.problems.extend(read.problems)
         self._write_objects(() if read.results is None else read.results.objects)
 
@@ -172,6 +182,10 @@ class Run:
             if name.startswith("objects/"):
                 (self.out / name).parent.mkdir(parents=True, exist_ok=True)
                 (self.out / name).write_bytes(content)
+
+    def _take_outcomes(self, files: Sequence[Path], outcomes: "Sequence[Outcome]") -> None:
+        for file, outcome in zip(files, outcomes, strict=False):  # of an interrupted study not all are there
+            self._take_outcome(file, outcome)
 
     def _take_outcome(self, file: Path, outcome: "Outcome") -> None:
         from mammoscope.findings import Reading
@@ -376,7 +390,12 @@ class ReadElsewhere:
         self._threads = threads
 
     def __call__(
-        self, studies: Sequence[Sequence[Path]], algorithm: "Algorithm", threshold: float | None
+        self,
+        studies: Sequence[Sequence[Path]],
+        algorithm: "Algorithm",
+        threshold: float | None,
+        *,
+        two_views: bool = True,
     ) -> Iterator[ReadBatch]:
         """Read studies; batches come in the order of the studies.
 
@@ -386,7 +405,12 @@ class ReadElsewhere:
             If the cluster cannot do it, or has another model under the bundle's name.
         """
         work = partial(
-            _read_batch, bundle=self._bundle, threads=self._threads, algorithm=algorithm, threshold=threshold
+            _read_batch,
+            bundle=self._bundle,
+            threads=self._threads,
+            algorithm=algorithm,
+            threshold=threshold,
+            two_views=two_views,
         )
         given = {path.absolute(): path for study in studies for path in study}
         batches = batches_of([[path.absolute() for path in study] for study in studies])
@@ -421,6 +445,7 @@ def _read_batch(
     threads: int,
     algorithm: "Algorithm",
     threshold: float | None,
+    two_views: bool,
 ) -> ReadBatch:
     from mammoscope.cluster import ClusterError
     from mammoscope.imaging import MammogramReader
@@ -432,7 +457,7 @@ def _read_batch(
             f"{algorithm.name} {algorithm.version}: give all the same file"
         )
     with TemporaryDirectory() as folder, MammogramReader() as reader:
-        run = Run(Path(folder), detector, threshold, detector.bundle.metadata.input.intents)
+        run = Run(Path(folder), detector, threshold, detector.bundle.metadata.input.intents, two_views)
         (run.out / "pictures").mkdir()
         for study in studies:
             run.read_study(study, reader)

@@ -2,7 +2,7 @@
 
 import importlib.util
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -91,6 +91,12 @@ def evaluate(
     ] = "all",
     resamples: Annotated[int, typer.Option(min=0, help="Bootstrap resamples for the intervals.")] = 2000,
     seed: Annotated[int, typer.Option(min=0, help="Draws the resamples.")] = 0,
+    two_views: Annotated[
+        bool,
+        typer.Option(
+            "--two-views/--single-views", help="Read the CC and the MLO view of a breast together, or each by itself."
+        ),
+    ] = True,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of the model.")] = None,
     source: Annotated[str | None, typer.Option(help="What the data are and how to cite them, for the report.")] = None,
     licence: Annotated[str | None, typer.Option(help="Under which licence they may be used, for the report.")] = None,
@@ -131,12 +137,13 @@ def evaluate(
         about={"source": source, "licence": licence},
         known=chosen_on,
         count_unannotated=count_unannotated,
+        two_views=two_views,
     )
     evaluated = evaluate_into(out, subject, data, options)
     if as_json:
         typer.echo(json.dumps(evaluated.to_json(), indent=1))
     else:
-        _tell(evaluated.metrics, out)
+        _tell(evaluated.metrics, out, evaluated.facts["two_views"])
     for overlap in evaluated.overlaps:
         typer.echo(f"warning: {overlap.sentence()}", err=True)
     unreadable = [case for case in evaluated.cases if case.result.unreadable is not None]
@@ -293,10 +300,11 @@ def _with_labels(data: "AnnotatedDataset", labels: Sequence[str]) -> "AnnotatedD
     return replace(data, images=tuple(only(image) for image in data))
 
 
-def _tell(metrics: "Metrics", out: Path) -> None:
-    """The ten figures that decide, and where all of them are."""
-    from mammoscope.evaluation import decisive_figures
+def _tell(metrics: "Metrics", out: Path, two_views: "Mapping[str, Any] | None") -> None:
+    """The ten figures that decide, what the other view changed, and where all of them are."""
+    from mammoscope.evaluation import TableFormat, decisive_figures
     from mammoscope.evaluation.metrics import interval_text
+    from mammoscope.evaluation.reports.markdown import two_views_table
     from mammoscope.evaluation.run import REPORT
 
     table = Table("figure", "value", "95 % interval")
@@ -304,6 +312,8 @@ def _tell(metrics: "Metrics", out: Path) -> None:
         shown = interval_text(metrics.intervals.get(key), metrics.resamples)
         table.add_row(name, "undefined" if value is None else f"{value:.3f}", shown)
     Console().print(table)
+    if two_views:
+        typer.echo(two_views_table(two_views, metrics.resamples).written(TableFormat.TEXT))
     typer.echo(
         f"{metrics.n_images} images, {metrics.n_boxes} boxes, {metrics.n_patients} patients; "
         f"threshold {metrics.threshold:.4g} ({metrics.threshold_rule})."
@@ -463,6 +473,53 @@ def _speed(file: Path) -> dict[str, Any]:
     return measured
 
 
+def fit_views(
+    folder: Annotated[Path, typer.Argument(help="The folder that 'mammoscope evaluate' made with this bundle.")],
+    out: Annotated[Path, typer.Option(help="The bundle to write.", dir_okay=False)],
+    bundle: Annotated[Path | None, typer.Option(help="The bundle; the shipped one by default.")] = None,
+    resamples: Annotated[int, typer.Option(min=1, help="Bootstrap resamples for the differences.")] = 2000,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+) -> None:
+    """Fit how a bundle reads the CC and the MLO view of a breast together: three weights, from an evaluation of it.
+
+    Take validation images. The figures printed are of a cross-validation: each patient is scored by weights
+    that were fitted without them. Nothing is written where the other view does not lower the log-loss there.
+    """
+    _needs_onnx("fit-views")
+    from mammoscope.evaluation import TableFormat, read_report
+    from mammoscope.evaluation.data_overlap import data_known_to
+    from mammoscope.evaluation.reports.markdown import two_views_table
+    from mammoscope.evaluation.two_views import cross_validated, gains, metadata_with_two_views, pairs_of_cases
+    from mammoscope.inference import Bundle, rewrite_metadata
+
+    new_file(out, force=force)
+    opened, report = Bundle.open(bundle), read_report(folder)
+    metadata = metadata_with_two_views(report, opened.metadata, data_known_to(opened))
+    alone = [case.alone for case in report.cases]
+    honest = cross_validated(alone)
+    if honest is None:
+        raise MammoscopeError(
+            f"the report in {folder} teaches nothing about two views: scored by weights that were fitted on others, "
+            "its patients' candidates are no better told apart; read each view by itself."
+        )
+    found = gains(honest, float(report.metrics["threshold"]), resamples=resamples)
+    rewrite_metadata(opened.path, metadata, out)
+    stored = {
+        "breasts": len(pairs_of_cases(report.cases)),
+        "figures": {name: gain.to_json() for name, gain in found.items()},
+    }
+    typer.echo(two_views_table(stored, resamples).written(TableFormat.TEXT))
+    typer.echo(f"{out}: {metadata.name} {metadata.version}")
+
+
+def _needs_onnx(command: str) -> None:
+    if importlib.util.find_spec("onnx") is None:
+        raise MammoscopeError(
+            f"'mammoscope {command}' needs onnx, which the core does not install: run pip install '.[train]' in "
+            "Mammoscope's source folder"
+        )
+
+
 def calibrate(
     folder: Annotated[Path, typer.Argument(help="The folder that 'mammoscope evaluate' made with this bundle.")],
     out: Annotated[Path, typer.Option(help="The bundle to write.", dir_okay=False)],
@@ -476,11 +533,7 @@ def calibrate(
     Nothing that is found changes, only its score; every threshold moves with the scores. 'mammoscope export' does this
     by itself.
     """
-    if importlib.util.find_spec("onnx") is None:
-        raise MammoscopeError(
-            "'mammoscope calibrate' needs onnx, which the core does not install: run pip install '.[train]' in "
-            "Mammoscope's source folder"
-        )
+    _needs_onnx("calibrate")
     from mammoscope.evaluation import calibrated, calibration_error, match, read_report, recalibrated_metadata
     from mammoscope.evaluation import uncalibrated as with_raw_scores
     from mammoscope.evaluation.data_overlap import Overlap, data_known_to
@@ -492,15 +545,19 @@ def calibrate(
         typer.echo(f"warning: {Overlap.from_json(one).sentence()}", err=True)
     metadata = recalibrated_metadata(report, opened.metadata, data_known_to(opened))
     rewrite_metadata(opened.path, metadata, out)
-    raw = with_raw_scores(report.results, opened.metadata.calibration)
+    raw = with_raw_scores(report.results_alone, opened.metadata.calibration)
     errors = [
         calibration_error(match(results, float(report.metrics["iou"])))[0]
-        for results in (report.results, calibrated(raw, metadata.calibration))
+        for results in (report.results_alone, calibrated(raw, metadata.calibration))
     ]
     moved = ", ".join(
         f"{before.name} {before.threshold:.3f} -> {after.threshold:.3f}"
         for before, after in zip(opened.metadata.operating_points, metadata.operating_points, strict=True)
     )
+    if opened.metadata.two_views is not None and metadata.two_views is None:
+        typer.echo(
+            "These images do not teach how two views of a breast are read together: the new bundle reads each alone."
+        )
     typer.echo(
         f"{out}: {metadata.name} {metadata.version}; expected calibration error on these images {errors[0]:.3f} -> "
         f"{errors[1]:.3f}; thresholds: {moved}"

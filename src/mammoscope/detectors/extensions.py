@@ -8,9 +8,11 @@ from collections.abc import Callable
 from enum import StrEnum
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import Any, TypeVar
 
-from mammoscope.errors import MammoscopeError
+from pydantic import BaseModel, ValidationError
+
+from mammoscope.errors import MammoscopeError, what_is_wrong
 
 
 class ExtensionError(MammoscopeError):
@@ -92,3 +94,24 @@ def built(point: ExtensionPoint, name: str, *arguments: Any, **options: Any) -> 
         raise
     except Exception as error:
         raise ExtensionError(f"the {point.noun} {name} failed with {type(error).__name__}: {error}") from error
+
+
+_Options = TypeVar("_Options", bound=BaseModel)
+
+
+def read_options(kind: type[_Options], name: str, options: dict[str, Any]) -> _Options:
+    """``detector.options`` as a part reads them.
+
+    Raises
+    ------
+    ExtensionError
+        If a key is missing, unknown or of another kind; it names the first.
+    """
+    try:
+        return kind.model_validate(options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise ExtensionError(
+            f"detector.options of {name}: {key}: {what_is_wrong(first)}; it knows {', '.join(kind.model_fields)}"
+        ) from error

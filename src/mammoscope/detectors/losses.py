@@ -33,6 +33,25 @@ _LARGEST_OFFSET = math.log(1000 / 16)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class SoftTruth:
+    """What a teacher says of every anchor of the n that a student has.
+
+    Parameters
+    ----------
+    scores
+        Shape (b, n, classes), from 0 to 1.
+    boxes
+        Shape (b, n, 4), in pixels of the student's input.
+    weight
+        Of the losses beside the student's own.
+    """
+
+    scores: Tensor
+    boxes: Tensor
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Truth:
     """The boxes of a batch of b images, padded to k boxes an image.
 
@@ -44,11 +63,14 @@ class Truth:
         Shape (b, k), class indices from 0.
     valid
         Shape (b, k), ``bool``: which of them are boxes and not padding.
+    soft
+        What a teacher says beside it; ``None`` without a teacher.
     """
 
     boxes: Tensor
     labels: Tensor
     valid: Tensor
+    soft: SoftTruth | None = None
 
     @classmethod
     def from_targets(cls, targets: Sequence[dict[str, Tensor]]) -> "Truth":
@@ -71,11 +93,12 @@ class Truth:
 
     def part(self, start: int, end: int) -> "Truth":
         """That of the images from ``start`` to before ``end``; nothing is copied."""
-        return Truth(self.boxes[start:end], self.labels[start:end], self.valid[start:end])
+        return Truth(self.boxes[start:end], self.labels[start:end], self.valid[start:end], self.soft)
 
     def to(self, device: torch.device) -> "Truth":
-        """The same on a device."""
-        return Truth(*(tensor.to(device, non_blocking=True) for tensor in (self.boxes, self.labels, self.valid)))
+        """The same on a device; a teacher speaks there."""
+        boxes, labels, valid = (one.to(device, non_blocking=True) for one in (self.boxes, self.labels, self.valid))
+        return Truth(boxes, labels, valid)
 
     def as_targets(self) -> list[dict[str, Tensor]]:
         """One dict an image, without padding; copies from device to host."""
@@ -217,6 +240,40 @@ def retinanet_losses(
         "classification": (losses.sum(dim=(1, 2)) / count).mean(),
         "bbox_regression": (boxes / count).mean(),
     }
+
+
+_LEAST_SURE = 0.1
+"""Score of a teacher below which its box teaches nothing."""
+
+
+def distillation_losses(soft: SoftTruth, logits: Tensor, regression: Tensor, anchors: Tensor) -> dict[str, Tensor]:
+    """How far a student's dense scores and boxes are from its teacher's, as two losses.
+
+    Scores: cross entropy with the teacher's score, weighted by the squared difference of the two (quality focal loss,
+    Li et al. 2020), so that the many anchors on which both agree weigh nothing. Boxes: GIoU loss, weighted by the
+    teacher's score where that is 0.1 or more. Both are per image over the sum of the teacher's scores, as the
+    student's own are over its positive anchors.
+
+    Parameters
+    ----------
+    logits, regression, anchors
+        As of `retinanet_losses`.
+    """
+    apart = (soft.scores - logits.detach().sigmoid()).square()
+    classes = binary_cross_entropy_with_logits(logits, soft.scores, apart, reduction="none")
+    surest = soft.scores.amax(dim=2)
+    sure = torch.where(surest >= _LEAST_SURE, surest, 0.0)
+    boxes = _giou_loss(_decode(regression, anchors.expand(len(logits), -1, -1)), soft.boxes) * sure
+    count = sure.sum(dim=1).clamp(min=1)
+    return {
+        "distilled_classification": soft.weight * (classes.sum(dim=(1, 2)) / count).mean(),
+        "distilled_bbox_regression": soft.weight * (boxes.sum(dim=1) / count).mean(),
+    }
+
+
+def decode_boxes(offsets: Tensor, anchors: Tensor) -> Tensor:
+    """Boxes (..., 4) in pixels of the input from a head's offsets to its anchors."""
+    return _decode(offsets, anchors)
 
 
 def _box_losses(

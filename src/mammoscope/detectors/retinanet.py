@@ -16,6 +16,8 @@ from mammoscope.detectors.losses import (
     Truth,
     assign_by_atss,
     assign_by_iou,
+    decode_boxes,
+    distillation_losses,
     retinanet_losses,
 )
 from mammoscope.detectors.normalisation import real_boxes
@@ -89,11 +91,43 @@ class AdaptiveRetinaNet(RetinaNet):  # type: ignore[misc]  # torchvision has no 
         if self.training:
             assert targets is not None, "a detector needs targets to learn"
             truth = targets if isinstance(targets, Truth) else Truth.from_targets(targets)
+            if truth.soft is not None:
+                own = self._losses(truth, said["cls_logits"], said["bbox_regression"], levels)
+                dense = (said["cls_logits"], said["bbox_regression"], torch.cat(list(levels)))
+                return own | distillation_losses(truth.soft, *dense)
             return self._losses(truth, said["cls_logits"], said["bbox_regression"], levels)
         sizes = [len(level) for level in levels]
         by_level = {name: list(value.split(sizes, dim=1)) for name, value in said.items()}
         count = len(normalised.image_sizes)
         return self.postprocess_detections(by_level, [levels] * count, normalised.image_sizes)
+
+    def dense(self, images: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """What the network says of every anchor, level after level, finest first.
+
+        Returns
+        -------
+        list of (Tensor, Tensor)
+            Scores (n, rows, columns, anchors, classes) from 0 to 1, and boxes (n, rows, columns, anchors, 4) in
+            pixels of the input.
+        """
+        normalised, _ = self.transform(images.expand(-1, 3, -1, -1))
+        rows, columns = (int(side) for side in normalised.tensors.shape[-2:])
+        features = list(self.backbone(normalised.tensors).values())
+        said = self.head(features)
+        levels = self.anchor_generator.per_level((rows, columns), features)
+        sizes = [len(level) for level in levels]
+        found = []
+        for feature, anchors, logits, offsets in zip(
+            features,
+            levels,
+            said["cls_logits"].split(sizes, dim=1),
+            said["bbox_regression"].split(sizes, dim=1),
+            strict=True,
+        ):
+            grid = (len(images), *feature.shape[-2:], self.anchor_generator.num_anchors_per_location()[0])
+            boxes = decode_boxes(offsets.float(), anchors.expand(len(images), -1, -1))
+            found.append((logits.float().sigmoid().reshape(*grid, -1), boxes.reshape(*grid, 4)))
+        return found
 
     def _losses(self, truth: Truth, logits: Tensor, regression: Tensor, levels: Sequence[Tensor]) -> dict[str, Tensor]:
         anchors = torch.cat(list(levels))

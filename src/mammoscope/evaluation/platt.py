@@ -6,23 +6,21 @@ from dataclasses import replace
 
 import numpy as np
 
+from mammoscope.evaluation.logistic import least_log_loss, soft_targets
 from mammoscope.evaluation.matching import EvaluationError, ImageResult, match
 from mammoscope.evaluation.metrics import Floats
 from mammoscope.evaluation.predictions import Report
+from mammoscope.evaluation.two_views import fit_two_views
 from mammoscope.inference import BundleMetadata, Calibration, DataRole, KnownData, log_odds
 
 _VERSION_ENDING = ".calibrated-"
-_STEPS = 100
-_STEEPNESS = 1e-9  # mean gradient below which the fit is done
 
 
 def fit_calibration(results: Sequence[ImageResult], iou: float = 0.5, *, fitted_on: str = "") -> Calibration | None:
     """The curve from score to probability of a hit with the least log-loss over all candidates of these images.
 
     A hit is what precision counts: IoU of ``iou`` or more with a lesion that no candidate with a higher score took.
-    So the mean probability of the marks shown estimates their precision. Hits count as slightly less than certain and
-    the others as slightly more than impossible, as Platt 1999 and Lin, Lin and Weng 2007 do, so that few candidates do
-    not make a curve of infinite slope.
+    So the mean probability of the marks shown estimates their precision. Targets are `soft_targets`.
 
     Parameters
     ----------
@@ -37,12 +35,11 @@ def fit_calibration(results: Sequence[ImageResult], iou: float = 0.5, *, fitted_
         ``None`` where nothing can be learned: only hits, none, or hits that score no higher than the others.
     """
     matches = match(results, iou)
-    hits = int(matches.hit.sum())
-    others = len(matches.hit) - hits
-    if not hits or not others:
+    if matches.hit.all() or not matches.hit.any():
         return None
-    target = np.where(matches.hit, (hits + 1) / (hits + 2), 1 / (others + 2))
-    slope, intercept = _least_log_loss(log_odds(matches.score), target)
+    scores = log_odds(matches.score)
+    curve = least_log_loss(np.stack([scores, np.ones_like(scores)], axis=1), soft_targets(matches.hit))
+    slope, intercept = curve.tolist()
     if slope <= 0:
         return None
     rule = f"a mark with that score hits a lesion (IoU {iou:g} or more)"
@@ -72,6 +69,7 @@ def _rescored(result: ImageResult, curve: Callable[[Floats], Floats]) -> ImageRe
 def recalibrated_metadata(report: Report, metadata: BundleMetadata, known: Sequence[KnownData] = ()) -> BundleMetadata:
     """A bundle's metadata with a calibration fitted on a report of it; every threshold lets through what it did.
 
+    How two views of a breast are read together is fitted anew, too, or left out where the report does not teach it.
     The version gets an ending of its own: a model that gives other scores must not pass for this one.
 
     Parameters
@@ -92,19 +90,28 @@ def recalibrated_metadata(report: Report, metadata: BundleMetadata, known: Seque
         )
     split = f", split {report.metrics['split']}" if report.metrics["split"] else ""
     told = f"{report.metrics['dataset']}{split}, {report.metrics['n_images']} images of"
-    raw = uncalibrated(report.results, metadata.calibration)
+    raw = uncalibrated(report.results_alone, metadata.calibration)
     fitted_on = f"{told} {report.metrics['n_patients']} patients"
     calibration = fit_calibration(raw, fitted_on=fitted_on)
     if calibration is None:
         raise EvaluationError(
             f"the report in {report.folder} teaches no calibration: its hits score no higher than its other candidates."
         )
-    ending = hashlib.sha256(calibration.model_dump_json().encode()).hexdigest()[:6]
+    two_views = None
+    if metadata.two_views is not None:  # its weights are for scores on the old scale
+        alone = [
+            replace(case.alone, result=result)
+            for case, result in zip(report.cases, calibrated(raw, calibration), strict=True)
+        ]
+        two_views = fit_two_views(alone, fitted_on=fitted_on)
+    stated = calibration.model_dump_json() + (two_views.model_dump_json() if two_views else "")
+    ending = hashlib.sha256(stated.encode()).hexdigest()[:6]
     version = metadata.version.partition(_VERSION_ENDING)[0]
     return metadata.model_copy(
         update={
             "version": f"{version}{_VERSION_ENDING}{ending}",
             "calibration": calibration,
+            "two_views": two_views,
             "known_data": (
                 *(one for one in known if one.role is not DataRole.CALIBRATED),
                 _calibrated_on(report, fitted_on),
@@ -128,26 +135,3 @@ def _calibrated_on(report: Report, fitted_on: str) -> KnownData:
 def _moved(threshold: float, before: Calibration | None, after: Calibration) -> float:
     score = np.array([threshold]) if before is None else before.score(np.array([threshold]))
     return float(after.probability(score)[0])
-
-
-def _least_log_loss(x: Floats, target: Floats) -> tuple[float, float]:
-    """(slope, intercept) of the logistic curve over ``x``, by Newton's method with halved steps."""
-    columns = np.stack([x, np.ones_like(x)], axis=1)
-    curve = np.array([0.0, np.log(target.mean() / (1 - target.mean()))])
-    loss = _log_loss(columns @ curve, target)
-    for _ in range(_STEPS):
-        probability = 1 / (1 + np.exp(-columns @ curve))
-        gradient = columns.T @ (probability - target) / len(x)
-        if np.abs(gradient).max() < _STEEPNESS:
-            break
-        bend = (columns * (probability * (1 - probability))[:, None]).T @ columns / len(x)
-        step = np.linalg.lstsq(bend, gradient, rcond=None)[0]
-        while (now := _log_loss(columns @ (curve - step), target)) > loss and np.abs(step).max() > _STEEPNESS:
-            step /= 2
-        curve, loss = curve - step, now
-    return float(curve[0]), float(curve[1])
-
-
-def _log_loss(values: Floats, target: Floats) -> float:
-    """Mean of -t log p - (1 - t) log(1 - p), p the logistic curve of ``values``."""
-    return float((np.logaddexp(0, values) - target * values).mean())

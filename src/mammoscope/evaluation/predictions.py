@@ -7,7 +7,7 @@ What a data set says about an image and its lesions, in words that figures can b
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from mammoscope.datasets.coco import CocoDocument, CocoImage
 from mammoscope.datasets.files import read_json
 from mammoscope.evaluation.matching import EvaluationError, ImageResult
 from mammoscope.findings import Box, Finding
+from mammoscope.imaging import BreastExtent
 from mammoscope.inference import BundleMetadata, Calibration, KnownData
 
 UNKNOWN = "unknown"
@@ -71,6 +72,12 @@ class Case:
         Of each lesion of ``result.truth``, its label among them.
     picture
         The drawn case, relative to the report's folder, or ``None``.
+    study
+        Of which examination the image is, where its data set says so.
+    extent
+        Where the breast lies, of a CC or MLO view of a whole breast; ``None`` where that was not looked for.
+    scores_alone
+        Of each of the result's candidates, its score as read from this view alone; empty where that is its score.
     """
 
     result: ImageResult
@@ -80,13 +87,30 @@ class Case:
     attributes: Attributes = field(default_factory=dict)
     box_attributes: tuple[Attributes, ...] = ()
     picture: str | None = None
+    study: str | None = None
+    extent: BreastExtent | None = None
+    scores_alone: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.scores_alone and len(self.scores_alone) != len(self.result.candidates):
+            raise ValueError(f"image {self.result.image_id} has not as many scores as candidates")
         if len(self.box_attributes) != len(self.result.truth):
             raise ValueError(
                 f"image {self.result.image_id} has {len(self.result.truth)} lesions and attributes of "
                 f"{len(self.box_attributes)}"
             )
+
+    @property
+    def alone(self) -> "Case":
+        """The same with the candidates' scores as read from this view alone, by falling score."""
+        if not self.scores_alone:
+            return self
+        found = (
+            replace(finding, score=score)
+            for finding, score in zip(self.result.candidates, self.scores_alone, strict=True)
+        )
+        ordered = tuple(sorted(found, key=lambda finding: finding.score, reverse=True))
+        return replace(self, result=replace(self.result, candidates=ordered), scores_alone=())
 
 
 def case_of(
@@ -95,6 +119,7 @@ def case_of(
     *,
     unreadable: str | None = None,
     picture: str | None = None,
+    extent: BreastExtent | None = None,
 ) -> Case:
     """A data set's image with what a detector proposed on it.
 
@@ -102,13 +127,23 @@ def case_of(
     ----------
     unreadable
         Why the image could not be read, or ``None``.
-    picture
-        As `Case.picture`.
+    picture, extent
+        As of `Case`.
     """
     side = None if image.laterality is None else str(image.laterality)
     result = ImageResult(image.id, image.patient, image.boxes, candidates, image.crowds, unreadable, side)
     name = image.facts.get("file_name", image.name)
-    return Case(result, name, image.rows, image.columns, *attributes_of(image), picture)
+    study = image.facts.get("study_id")
+    return Case(
+        result,
+        name,
+        image.rows,
+        image.columns,
+        *attributes_of(image),
+        picture=picture,
+        study=None if study is None else str(study),
+        extent=extent,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +158,11 @@ class Report:
     def results(self) -> list[ImageResult]:
         """The images' truth and candidates."""
         return [case.result for case in self.cases]
+
+    @property
+    def results_alone(self) -> list[ImageResult]:
+        """The same with the scores of each view read by itself."""
+        return [case.alone.result for case in self.cases]
 
 
 def cases_to_coco(cases: Sequence[Case], category_ids: Mapping[str, int]) -> dict[str, Any]:
@@ -155,6 +195,8 @@ def cases_to_coco(cases: Sequence[Case], category_ids: Mapping[str, int]) -> dic
                 "attributes": dict(case.attributes),
                 "picture": case.picture,
                 "unreadable": case.result.unreadable,
+                "study_id": case.study,
+                "breast_extent": case.extent and [case.extent.nipple, case.extent.chest_wall],
             }
             for case in cases
         ],
@@ -186,9 +228,10 @@ def predictions_to_coco(cases: Sequence[Case], category_ids: Mapping[str, int]) 
             "label": finding.label,
             "file_name": case.file_name,
             "patient_id": case.result.patient,
+            **({"score_alone": case.scores_alone[place]} if case.scores_alone else {}),
         }
         for case in cases
-        for finding in case.result.candidates
+        for place, finding in enumerate(case.result.candidates)
     ]
 
 
@@ -240,13 +283,16 @@ def _check_of_the_model(metrics: Mapping[str, Any]) -> None:
 
 def _cases(document: CocoDocument, predictions: Any) -> tuple[Case, ...]:
     candidates: dict[int, list[Finding]] = {image.id: [] for image in document.images}
+    alone: dict[int, list[float]] = {image.id: [] for image in document.images}
     for entry in predictions:
         box = Box.from_xywh(*entry["bbox"])
         candidates[entry["image_id"]].append(Finding(box, entry["score"], entry["label"]))
-    return tuple(_case(image, tuple(candidates[image.id])) for image in document.images)
+        if "score_alone" in entry:
+            alone[entry["image_id"]].append(float(entry["score_alone"]))
+    return tuple(_case(image, tuple(candidates[image.id]), tuple(alone[image.id])) for image in document.images)
 
 
-def _case(image: CocoImage, candidates: tuple[Finding, ...]) -> Case:
+def _case(image: CocoImage, candidates: tuple[Finding, ...], alone: tuple[float, ...]) -> Case:
     lesions = [annotation for annotation in image.annotations if not annotation.crowd]
     return Case(
         result=ImageResult(
@@ -264,4 +310,7 @@ def _case(image: CocoImage, candidates: tuple[Finding, ...]) -> Case:
         attributes=image.facts["attributes"],
         box_attributes=tuple(annotation.facts["attributes"] for annotation in lesions),
         picture=image.facts["picture"],
+        study=image.facts.get("study_id"),
+        extent=BreastExtent(*extent) if (extent := image.facts.get("breast_extent")) else None,
+        scores_alone=alone,
     )

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -35,11 +35,12 @@ from mammoscope.evaluation.predictions import (
 from mammoscope.evaluation.reports.chart_files import chart_pdf, chart_svg, curves_csv
 from mammoscope.evaluation.reports.charts import curve_charts
 from mammoscope.evaluation.reports.html import worst_false_alarms, worst_misses
-from mammoscope.evaluation.reports.markdown import report_markdown
+from mammoscope.evaluation.reports.markdown import report_markdown, two_views_section
 from mammoscope.evaluation.subgroups import Subgroup, check_attributes, figures_by
+from mammoscope.evaluation.two_views import gains, pairs_of_cases, read_together
 from mammoscope.findings import Finding, Reading, ReadingStatus
-from mammoscope.imaging import Mammogram, MammogramReader
-from mammoscope.inference import DataRole, Detector, KnownData
+from mammoscope.imaging import BreastExtent, Mammogram, MammogramReader, breast_extent, find_breast_region
+from mammoscope.inference import DataRole, Detector, KnownData, TwoViews, is_whole_view
 from mammoscope.results import draw_reading
 
 REPORT, _PICTURES = "report.md", "pictures"
@@ -76,6 +77,8 @@ class EvaluationOptions:
         The data that a model knows which does not say it itself.
     count_unannotated
         Whether images that nobody annotated count, as images without a lesion; else they are set aside.
+    two_views
+        Whether the two views of a breast are read together, where the model knows how.
     """
 
     threshold: float | None = None
@@ -90,6 +93,7 @@ class EvaluationOptions:
     about: Mapping[str, str | None] | None = None
     known: Sequence[KnownData] = ()
     count_unannotated: bool = False
+    two_views: bool = True
 
 
 class CandidateSource(Protocol):
@@ -124,6 +128,10 @@ class CandidateSource(Protocol):
         """The data that it knows; empty where it does not say."""
 
     @property
+    def two_views(self) -> TwoViews | None:
+        """How it reads the two views of a breast together; ``None`` where it does not."""
+
+    @property
     def needs_pixels(self) -> bool:
         """Whether it has to be shown the mammogram."""
 
@@ -147,6 +155,7 @@ class DetectorSource:
         self.several_classes = len(metadata.classes) > 1
         self.facts = {"bundle": metadata.model_dump(mode="json", exclude={"known_data"})}
         self.known = data_known_to(detector.bundle)
+        self.two_views = metadata.two_views
 
     def candidates(self, image: AnnotatedImage, mammogram: Mammogram | None) -> tuple[Finding, ...]:  # noqa: ARG002
         """What the network proposes."""
@@ -177,6 +186,7 @@ class PredictionSource:
     facts: Mapping[str, Any] = field(default_factory=dict)
     known: Sequence[KnownData] = ()
     needs_pixels = False
+    two_views = None
 
     @property
     def several_classes(self) -> bool:
@@ -258,7 +268,12 @@ def evaluate_source(
     check_attributes(options.groups, map(attributes_of, data), data.name)
     known = [*source.known, *options.known]
     found = overlaps(known, data)
-    cases = _read_all(data, source, options, pictures)
+    two_views = source.two_views if options.two_views else None
+    # What two views show together is known only when both are read: then their pictures are drawn after that.
+    cases = _read_all(data, source, options, None if two_views else pictures)
+    together = two_views is not None and bool(pairs_of_cases(cases))
+    if two_views is not None:
+        cases = read_together(cases, two_views)
     if options.labels and source.several_classes:
         cases = [_saying(case, options.labels) for case in cases]
     point = _point(source, options)
@@ -277,16 +292,38 @@ def evaluate_source(
             (
                 *overlap_notes(found, known=bool(source.known) or any(one.role is DataRole.TRAINED for one in known)),
                 *source.notes(data),
-                *filter(None, [data.set_aside_told()]),
+                *filter(None, [data.set_aside_told(), _of_two_views(cases) if together else None]),
                 *options.notes,
             )
         ),
     )
+    if pictures is not None and two_views is not None:
+        cases = _drawn(cases[: options.most_pictures], data, pictures) + cases[len(cases[: options.most_pictures]) :]
     if pictures is not None:
         cases = _with_worst(cases, data, pictures, options.worst, metrics)
     groups = figures_by(cases, options.groups, point, resamples=options.resamples, seed=options.seed)
-    facts = {**source.facts, "data": dict(options.about or {}), "unannotated_set_aside": data.set_aside}
+    facts = {
+        **source.facts,
+        "data": dict(options.about or {}),
+        "unannotated_set_aside": data.set_aside,
+        "two_views": _told_gains(cases, point, options) if together else None,
+    }
     return Evaluated(metrics, tuple(cases), groups, found, data, facts)
+
+
+def _of_two_views(cases: Sequence[Case]) -> str:
+    """How many images were read together, and what such images cannot show."""
+    pairs = pairs_of_cases(cases)
+    seen = [cases[place].result for pair in pairs for place in pair]
+    told = f"{len(seen)} of {len(cases)} images were scored together with the other view of their breast"
+    if all(result.truth for result in seen):
+        return f"{told}; each of these breasts holds a marked lesion, so what this does to normal breasts is not shown."
+    return f"{told}."
+
+
+def _told_gains(cases: Sequence[Case], threshold: float, options: EvaluationOptions) -> dict[str, Any]:
+    found = gains(cases, threshold, resamples=options.resamples, seed=options.seed)
+    return {"breasts": len(pairs_of_cases(cases)), "figures": {name: gain.to_json() for name, gain in found.items()}}
 
 
 def _point(source: CandidateSource, options: EvaluationOptions) -> float:
@@ -313,12 +350,13 @@ def _read_all(
     with MammogramReader() as reader, _progress("reading") as progress:
         for image in progress.track(data.images):
             candidates: tuple[Finding, ...] = ()
-            unreadable = picture = mammogram = None
+            unreadable = picture = mammogram = extent = None
             drawn = len(cases) < most
             try:
                 if source.needs_pixels or drawn:
                     mammogram = _read(image, reader)
                 candidates = source.candidates(image, mammogram)
+                extent = _extent(image, mammogram) if source.needs_pixels and mammogram else None
             except MammoscopeError as error:
                 if source.needs_pixels:
                     unreadable = str(error)
@@ -326,8 +364,15 @@ def _read_all(
                     candidates = source.candidates(image, None)
             if pictures and drawn and mammogram is not None:
                 picture = pictures.draw(mammogram, image, candidates)
-            cases.append(case_of(image, candidates, unreadable=unreadable, picture=picture))
+            cases.append(case_of(image, candidates, unreadable=unreadable, picture=picture, extent=extent))
     return cases
+
+
+def _extent(image: AnnotatedImage, mammogram: Mammogram) -> BreastExtent | None:
+    """Where the breast lies on a view that can be read together with another."""
+    if not is_whole_view(image.view, image.laterality, mammogram.view_modifiers):
+        return None
+    return breast_extent(find_breast_region(mammogram.pixels).mask, mammogram.columns)
 
 
 @contextmanager
@@ -339,29 +384,38 @@ def _progress(what: str) -> Iterator[Progress]:
 
 def _saying(case: Case, labels: Sequence[str]) -> Case:
     """Only the candidates of those classes: another class's is no false alarm of theirs."""
-    candidates = tuple(finding for finding in case.result.candidates if finding.label in labels)
-    return replace(case, result=replace(case.result, candidates=candidates))
+    saying = [place for place, finding in enumerate(case.result.candidates) if finding.label in labels]
+    candidates = tuple(case.result.candidates[place] for place in saying)
+    alone = tuple(case.scores_alone[place] for place in saying) if case.scores_alone else ()
+    return replace(case, result=replace(case.result, candidates=candidates), scores_alone=alone)
 
 
 def _with_worst(
     cases: Sequence[Case], data: AnnotatedDataset, pictures: "_Pictures", most: int, metrics: Metrics
 ) -> list[Case]:
     """The cases, those with the worst misses and false alarms drawn where they are not yet."""
+    mistakes = (
+        mistake.case.result.image_id
+        for worst in (worst_misses, worst_false_alarms)
+        for mistake in worst(cases, metrics.threshold, metrics.iou, most)
+    )
+    chosen = set(mistakes)
+    drawn = iter(_drawn([case for case in cases if case.result.image_id in chosen], data, pictures))
+    return [next(drawn) if case.result.image_id in chosen else case for case in cases]
+
+
+def _drawn(cases: Sequence[Case], data: AnnotatedDataset, pictures: "_Pictures") -> list[Case]:
+    """The cases with a picture each, those that have none yet drawn now; one that cannot be read stays without."""
     images = {image.id: image for image in data}
-    drawn: dict[int, str] = {}
+    drawn = []
     with MammogramReader() as reader:
-        for worst in (worst_misses, worst_false_alarms):
-            for mistake in worst(cases, metrics.threshold, metrics.iou, most):
-                case = mistake.case
-                number = case.result.image_id
-                if case.picture or case.result.unreadable or number in drawn:
-                    continue
-                try:
-                    mammogram = _read(images[number], reader)
-                except MammoscopeError:
-                    continue
-                drawn[number] = pictures.draw(mammogram, images[number], case.result.candidates)
-    return [replace(case, picture=drawn.get(case.result.image_id, case.picture)) for case in cases]
+        for case in cases:
+            picture, image = case.picture, images[case.result.image_id]
+            if not picture and not case.result.unreadable:
+                with suppress(MammoscopeError):
+                    picture = pictures.draw(_read(image, reader), image, case.result.candidates)
+            drawn.append(replace(case, picture=picture))
+    return drawn
 
 
 def _read(image: AnnotatedImage, reader: MammogramReader) -> Mammogram:
@@ -414,7 +468,10 @@ def _write(out: Path, evaluated: Evaluated) -> None:
             (out / f"{_CURVES[chart.title]}.pdf").write_bytes(chart_pdf(chart))
         (out / "curves.csv").write_text(curves_csv(charts), encoding="utf-8")
         shown = "".join(f"\n![{chart.title}]({_CURVES[chart.title]}.svg)" for chart in charts) + "\n"
-        (out / REPORT).write_text(report_markdown(metrics, results, evaluated.subgroups) + shown, encoding="utf-8")
+        together = two_views_section(evaluated.facts["two_views"], metrics.resamples)
+        (out / REPORT).write_text(
+            report_markdown(metrics, results, evaluated.subgroups) + together + shown, encoding="utf-8"
+        )
         write_json(out / PREDICTIONS, predictions_to_coco(cases, category_ids))
         write_json(out / CASES, cases_to_coco(cases, category_ids))
         write_json(out / METRICS, evaluated.to_json())

@@ -1,6 +1,6 @@
 """One mammogram: reading it, its breast region, and the one path its pixels take to a network."""
 
-from mammoscope.imaging.breast import BreastRegion, find_breast_region
+from mammoscope.imaging.breast import BreastExtent, BreastRegion, breast_extent, find_breast_region
 from mammoscope.imaging.files import find_files
 from mammoscope.imaging.mammogram import (
     WHITE,
@@ -28,6 +28,7 @@ __all__ = [
     "TILE",
     "WHITE",
     "Acquisition",
+    "BreastExtent",
     "BreastRegion",
     "Crop",
     "Curve",
@@ -47,6 +48,7 @@ __all__ = [
     "ReducedMammogram",
     "TilePyramid",
     "View",
+    "breast_extent",
     "find_breast_region",
     "find_files",
     "prepare",

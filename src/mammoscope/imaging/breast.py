@@ -25,6 +25,14 @@ _MARGIN = 0.025
 """Kept around the region, as a part of the image's sides: the skin line fades into the background,
 and lesions reach under the film's edge."""
 
+_LEAST_ROWS = 5
+"""Of breast pixels in a column of the mask that belongs to the breast's extent."""
+
+_EDGE = 8
+"""Columns of the mask at either end that are compared in height."""
+
+_CLEARLY_TALLER = 1.5
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BreastRegion:
@@ -46,6 +54,52 @@ class BreastRegion:
     y1: int
     mask: NDArray[np.bool_]
     small: NDArray[np.uint16]
+
+
+@dataclass(frozen=True, slots=True)
+class BreastExtent:
+    """Where a breast lies along the rows of its image, in pixels of the file.
+
+    Parameters
+    ----------
+    nipple
+        The column of its foremost edge, which stands for the nipple.
+    chest_wall
+        The column of its other end.
+    """
+
+    nipple: float
+    chest_wall: float
+
+    @property
+    def depth(self) -> float:
+        """From the nipple to the chest wall in pixels of the file."""
+        return abs(self.chest_wall - self.nipple)
+
+
+def breast_extent(mask: NDArray[np.bool_], columns: int) -> BreastExtent | None:
+    """Where nipple and chest wall lie; ``None`` where no breast with a chest wall on one side can be made out.
+
+    The breast is tall at the chest wall and comes to a point at the nipple.
+
+    Parameters
+    ----------
+    mask
+        As of `BreastRegion`, over the whole image.
+    columns
+        Of the image in its file.
+    """
+    covered = np.flatnonzero(mask.sum(axis=0) >= _LEAST_ROWS)
+    if len(covered) < 2 * _EDGE:
+        return None
+    left = int(mask[:, covered[0] : covered[0] + _EDGE].sum())
+    right = int(mask[:, covered[-1] + 1 - _EDGE : covered[-1] + 1].sum())
+    ends = (float(covered[0]) * columns / mask.shape[1], float(covered[-1] + 1) * columns / mask.shape[1])
+    if left >= _CLEARLY_TALLER * right:
+        return BreastExtent(nipple=ends[1], chest_wall=ends[0])
+    if right >= _CLEARLY_TALLER * left:
+        return BreastExtent(nipple=ends[0], chest_wall=ends[1])
+    return None
 
 
 def find_breast_region(pixels: NDArray[np.uint16]) -> BreastRegion:

@@ -16,6 +16,7 @@ from mammoscope.findings import Algorithm
 from mammoscope.imaging import Crop, Preprocessing, PresentationIntent
 from mammoscope.inference.calibration import Calibration
 from mammoscope.inference.data_roles import KnownData
+from mammoscope.inference.two_views import TwoViews
 
 if TYPE_CHECKING:  # at run time only where a bundle is opened: what merely talks of bundles stays small
     import onnxruntime
@@ -23,8 +24,9 @@ if TYPE_CHECKING:  # at run time only where a bundle is opened: what merely talk
 METADATA_KEY = "mammoscope"
 """Under it the metadata lies in the ONNX file's metadata properties, as JSON."""
 
-FORMAT = 2
-"""Of the metadata that this version writes. It reads format 1 too, in which preprocessing was one English sentence."""
+FORMAT = 3
+"""Of the metadata that this version writes. It reads format 2 too, which knew nothing of two views of a breast, and
+format 1, in which preprocessing was one English sentence."""
 
 _FORMAT_1_PIXELS = "breast percentiles 1 to 99.8 as 0 to 1, region fills the input"
 
@@ -112,13 +114,15 @@ class BundleMetadata(_Part):
         The first is the default.
     calibration
         What makes probabilities of the network's scores; thresholds are on their scale. ``None``: scores as they are.
+    two_views
+        How the two views of a breast are read together; ``None``: each view by itself.
     recipe
         How the network was trained, without places on the machine that did it; empty where that is not known.
     known_data
         Hashes of the patients that it learnt from, was chosen on and was calibrated on; empty where that is not known.
     """
 
-    format: Literal[2] = 2
+    format: Literal[3] = 3
     name: str = Field(min_length=1)
     version: str = Field(min_length=1)
     input: BundleInput
@@ -127,6 +131,7 @@ class BundleMetadata(_Part):
     training_data: tuple[TrainingData, ...]
     figures: tuple[Figures, ...] = ()
     calibration: Calibration | None = None
+    two_views: TwoViews | None = None
     recipe: dict[str, Any] = {}
     known_data: tuple[KnownData, ...] = ()
     made_with: str
@@ -134,7 +139,9 @@ class BundleMetadata(_Part):
 
     @model_validator(mode="before")
     @classmethod
-    def _from_format_1(cls, data: Any) -> Any:
+    def _from_earlier_formats(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("format") == 2 and "two_views" not in data:
+            return data | {"format": FORMAT}
         if not isinstance(data, dict) or data.get("format") != 1 or not isinstance(data.get("input"), dict):
             return data
         given = dict(data["input"])

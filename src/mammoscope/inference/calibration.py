@@ -30,11 +30,11 @@ class Calibration(BaseModel):
 
     def probability(self, scores: NDArray[np.floating]) -> NDArray[np.float64]:
         """The probabilities of a network's scores from 0 to 1; any shape."""
-        return _from_log_odds(self.slope * log_odds(scores) + self.intercept)
+        return from_log_odds(self.slope * log_odds(scores) + self.intercept)
 
     def score(self, probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
         """The network's scores that have these probabilities: the way back."""
-        return _from_log_odds((log_odds(probabilities) - self.intercept) / self.slope)
+        return from_log_odds((log_odds(probabilities) - self.intercept) / self.slope)
 
 
 def log_odds(scores: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -43,5 +43,6 @@ def log_odds(scores: NDArray[np.floating]) -> NDArray[np.float64]:
     return np.asarray(np.log(inside) - np.log1p(-inside), np.float64)
 
 
-def _from_log_odds(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def from_log_odds(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The scores of these log odds: the way back."""
     return np.asarray(1 / (1 + np.exp(-values)), np.float64)

@@ -8,8 +8,18 @@ from numpy.typing import NDArray
 
 from mammoscope.errors import MammoscopeError
 from mammoscope.findings import MOST_BELOW_THRESHOLD, Algorithm, Box, Finding, Reading, ReadingStatus
-from mammoscope.imaging import Mammogram, Placement, PreparedImage, Preprocessing, ReducedMammogram, prepare
+from mammoscope.imaging import (
+    Mammogram,
+    Placement,
+    PreparedImage,
+    Preprocessing,
+    ReducedMammogram,
+    breast_extent,
+    find_breast_region,
+    prepare,
+)
 from mammoscope.inference.bundle import Bundle, BundleMetadata
+from mammoscope.inference.two_views import TwoViews, is_whole_view
 
 _TOLERANCE = 1e-3
 """How far outside 0 to 1 rounding may put a score."""
@@ -74,8 +84,24 @@ class Detector:
         prepared = network_input(mammogram, self.preprocessing)
         return findings_of(self.bundle.run(prepared.pixels), self.bundle.metadata, prepared.placement, mammogram)
 
-    def read(self, mammogram: Mammogram | ReducedMammogram, threshold: float | None = None) -> Reading:
+    @property
+    def two_views(self) -> TwoViews | None:
+        """How the bundle reads the two views of a breast together; ``None`` where it does not."""
+        return self.bundle.metadata.two_views
+
+    def read(
+        self,
+        mammogram: Mammogram | ReducedMammogram,
+        threshold: float | None = None,
+        *,
+        keep_candidates: bool = False,
+    ) -> Reading:
         """The reading of a mammogram at a threshold, or at the default operating point.
+
+        Parameters
+        ----------
+        keep_candidates
+            As of `reading_at`.
 
         Raises
         ------
@@ -83,7 +109,8 @@ class Detector:
             If the network's output is no boxes and scores.
         """
         threshold = self.threshold if threshold is None else threshold
-        return reading_at(threshold, mammogram, self.candidates(mammogram), self.algorithm)
+        candidates = self.candidates(mammogram)
+        return reading_at(threshold, mammogram, candidates, self.algorithm, keep_candidates=keep_candidates)
 
 
 def network_input(mammogram: Mammogram | ReducedMammogram, preprocessing: Preprocessing) -> PreparedImage:
@@ -125,9 +152,21 @@ def reading_at(
     mammogram: Mammogram | ReducedMammogram,
     candidates: Sequence[Finding],
     algorithm: Algorithm,
+    *,
+    keep_candidates: bool = False,
 ) -> Reading:
-    """The reading that a threshold makes of an algorithm's candidates."""
+    """The reading that a threshold makes of an algorithm's candidates.
+
+    Parameters
+    ----------
+    keep_candidates
+        Whether a CC or MLO view of a whole breast keeps its candidates and the breast's extent, so that it can be read
+        together with the other view (`mammoscope.inference.TwoViews`).
+    """
     findings = tuple(finding for finding in candidates if finding.score >= threshold)
+    extent = None
+    if keep_candidates and is_whole_view(mammogram.view, mammogram.laterality, mammogram.view_modifiers):
+        extent = breast_extent(find_breast_region(mammogram.pixels).mask, mammogram.columns)
     return Reading(
         name=mammogram.name,
         status=ReadingStatus.FOUND if findings else ReadingStatus.NOTHING_FOUND,
@@ -139,6 +178,8 @@ def reading_at(
         algorithm=algorithm,
         threshold=threshold,
         below_threshold=tuple(candidates[len(findings) : len(findings) + MOST_BELOW_THRESHOLD]),
+        candidates=tuple(candidates) if extent else (),
+        extent=extent,
     )
 
 

@@ -18,6 +18,7 @@ from mammoscope.findings import Algorithm, Reading
 from mammoscope.imaging import Mammogram, Preprocessing, ReducedMammogram
 from mammoscope.inference.bundle import Bundle, BundleError, BundleMetadata
 from mammoscope.inference.detector import ModelError, findings_of, network_input, reading_at
+from mammoscope.inference.two_views import TwoViews
 from mammoscope.lifecycle import Closing
 from mammoscope.subprocesses import (
     Child,
@@ -138,8 +139,24 @@ class ModelPool(Closing):
         """The processes that are there now, for monitoring."""
         return self._pool.process_ids
 
-    def read(self, mammogram: Mammogram | ReducedMammogram, threshold: float | None = None) -> Reading:
+    @property
+    def two_views(self) -> TwoViews | None:
+        """How the bundle reads the two views of a breast together; ``None`` where it does not."""
+        return self.metadata.two_views
+
+    def read(
+        self,
+        mammogram: Mammogram | ReducedMammogram,
+        threshold: float | None = None,
+        *,
+        keep_candidates: bool = False,
+    ) -> Reading:
         """Read one mammogram, waiting for a process that is free.
+
+        Parameters
+        ----------
+        keep_candidates
+            As of `mammoscope.inference.reading_at`.
 
         Raises
         ------
@@ -173,7 +190,8 @@ class ModelPool(Closing):
         _check_answer(answer, mammogram.name)
         output = (_array(answer, "boxes", "f"), _array(answer, "scores", "f"), _array(answer, "labels", "i"))
         findings = findings_of(output, self.metadata, prepared.placement, mammogram)
-        return reading_at(self.threshold if threshold is None else threshold, mammogram, findings, self.algorithm)
+        threshold = self.threshold if threshold is None else threshold
+        return reading_at(threshold, mammogram, findings, self.algorithm, keep_candidates=keep_candidates)
 
     def close(self) -> None:
         """End the processes."""

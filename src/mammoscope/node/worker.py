@@ -153,7 +153,14 @@ class Worker:
             self._work,
             self.records,
             self.inbox,
-            ImageReader(detector, self._mammograms, settings.model.threshold, intents, pictures),
+            ImageReader(
+                detector,
+                self._mammograms,
+                settings.model.threshold,
+                intents,
+                pictures,
+                two_views=settings.model.two_views,
+            ),
             Reporter(
                 self.records,
                 self._outbox,

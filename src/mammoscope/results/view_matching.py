@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mammoscope.findings import Algorithm
-from mammoscope.imaging import View, find_breast_region
+from mammoscope.imaging import View, breast_extent, find_breast_region
+from mammoscope.inference.two_views import NOT_WHOLE
 from mammoscope.results.study import ReadMammogram
 
 PAIRING = Algorithm("Mammoscope pairing of CC and MLO by depth behind the nipple", "1")
@@ -25,11 +26,6 @@ by up to a centimetre themselves."""
 
 CLEAR_DEPTH_MM, CLEAR_MARGIN_MM = 10.0, 20.0
 """Among several findings, how near the depths of a pair must be, and by how much nearer than any other choice."""
-
-_NOT_WHOLE = frozenset(("magnification", "spot compression"))
-_EDGE = 8
-_LEAST_ROWS = 5
-_CLEARLY_TALLER = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,25 +135,13 @@ def nipple_column(pixels: NDArray[np.uint16]) -> float | None:
     float or None
         From 0 (left edge of the image) to 1; ``None`` where no breast with a chest wall on one side can be made out.
     """
-    mask = find_breast_region(pixels).mask
-    columns = np.flatnonzero(mask.sum(axis=0) >= _LEAST_ROWS)
-    if len(columns) < 2 * _EDGE:
-        return None
-    left = mask[:, columns[0] : columns[0] + _EDGE].sum()
-    right = mask[:, columns[-1] + 1 - _EDGE : columns[-1] + 1].sum()
-    # The breast is tall at the chest wall and comes to a point at the nipple.
-    if left >= _CLEARLY_TALLER * right:
-        foremost = columns[-1] + 1
-    elif right >= _CLEARLY_TALLER * left:
-        foremost = columns[0]
-    else:
-        return None
-    return float(foremost / mask.shape[1])
+    extent = breast_extent(find_breast_region(pixels).mask, 1)
+    return None if extent is None else extent.nipple
 
 
 def is_whole_breast(view_modifiers: Iterable[str]) -> bool:
     """Whether a view with these modifiers shows the breast as a whole, so that depths in it can be compared."""
-    return _NOT_WHOLE.isdisjoint(view_modifiers)
+    return NOT_WHOLE.isdisjoint(view_modifiers)
 
 
 def _comparable(image: ReadMammogram) -> bool:

@@ -629,3 +629,8 @@ class ModelSettings(_Section):
         description="Lowest score reported; without the key the bundle's own operating point.",
         examples=[0.5],
     )
+    two_views: bool = Field(
+        default=True,
+        description="Whether the CC and the MLO view of a breast are read together, where the bundle knows how"
+        " (docs/evaluation.md#two-views); `false` reads each view by itself.",
+    )

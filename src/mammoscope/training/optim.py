@@ -130,7 +130,7 @@ def all_finite(tensors: Iterable[Tensor]) -> bool:
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _MOST_SKIPPED = 30
 """Each skipped step halves the loss's scale, which starts at 2**16: after so many it is not the scale's fault."""
-_WHERE_BOXES_BEGIN = ("head", "rpn.head", "roi_heads.box_predictor")
+_WHERE_BOXES_BEGIN = ("head", "network.head", "rpn.head", "roi_heads.box_predictor")
 
 
 def precision_on(device: torch.device, precision: str) -> str:

@@ -287,6 +287,27 @@ class DataSection(_Section):
     count_unannotated: bool = False
 
 
+class DistillSection(_Section):
+    """Learn from another run's network beside the boxes: its scores and boxes on the same changed pictures.
+
+    Parameters
+    ----------
+    teacher
+        Folder of a finished run of a RetinaNet with the same classes, whose anchors are as large a part of its input as
+        the student's; or several, whose scores and boxes are averaged.
+    weight
+        Of what it says beside the boxes.
+    """
+
+    teacher: Path | tuple[Path, ...]
+    weight: float = Field(default=1.0, gt=0)
+
+    @property
+    def teachers(self) -> tuple[Path, ...]:
+        """Their folders."""
+        return self.teacher if isinstance(self.teacher, tuple) else (self.teacher,)
+
+
 class Recipe(_Section):
     """Everything a training needs.
 
@@ -307,6 +328,7 @@ class Recipe(_Section):
     schedule: ScheduleSection
     sampling: SamplingSection = SamplingSection()
     selection: SelectionSection = SelectionSection()
+    distill: DistillSection | None = None
     run: RunSection = RunSection()
 
     @property
@@ -394,6 +416,10 @@ def published_recipe(recipe: Recipe) -> dict[str, Any]:
         if not described[section][key]:
             described[section].pop(key)
     described["detector"]["weights"] = Path(str(described["detector"]["weights"])).name
+    if described["distill"] is None:
+        described.pop("distill")
+    else:
+        described["distill"]["teacher"] = [one.name for one in recipe.distill.teachers] if recipe.distill else []
     if described.get("start"):
         described["start"] = Path(str(described["start"])).name
     return described

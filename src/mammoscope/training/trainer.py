@@ -20,6 +20,7 @@ from mammoscope.training.bundle_weights import load_bundle_weights
 from mammoscope.training.callbacks import Pace, Selection, Step, Unwatched, Watcher
 from mammoscope.training.checkpoint import Checkpoint, RunFolder, provenance
 from mammoscope.training.data import PreparedSamples, build_batches, load_data, training_samples
+from mammoscope.training.distillation import Teacher
 from mammoscope.training.errors import TrainingError
 from mammoscope.training.logger import Curves
 from mammoscope.training.optim import (
@@ -115,6 +116,8 @@ class _Trainer:
         )
         keep_boxes_precise(detector)
         self._detector = accelerator.prepare(detector)
+        self._teacher = Teacher(recipe, accelerator.device) if recipe.distill else None
+        self._parts = recipe.schedule.accumulate
         self._optimiser = build_optimiser(self._plain, recipe.optimiser)
         self._base_rates = [group["lr"] for group in self._optimiser.param_groups]
         self._averaged = AveragedWeights(self._plain, recipe.schedule.ema) if recipe.schedule.ema else None
@@ -219,22 +222,7 @@ class _Trainer:
         for group, rate in zip(self._optimiser.param_groups, self._base_rates, strict=True):
             group["lr"] = rate * factor
         self._detector.train()
-        self._optimiser.zero_grad()
-        summed: dict[str, Tensor] = {}
-        size = -(-len(targets) // schedule.accumulate)
-        device = self._accelerator.device
-        for start in range(0, len(targets), size):
-            part = targets.part(start, start + size)
-            last = start + size >= len(targets)
-            with nullcontext() if last else self._accelerator.no_sync(self._detector):
-                with self._precision.autocast():
-                    losses = self._detector(images[start : start + size], part)
-                weighted = {name: value * (len(part) / len(targets)) for name, value in losses.items()}
-                self._accelerator.backward(
-                    self._precision.scaled(sum(weighted.values(), torch.zeros((), device=device)))
-                )
-            for name, value in weighted.items():
-                summed[name] = summed[name] + value.detach() if name in summed else value.detach()
+        summed = self._gradient(images, targets)
         if not self._losses.add(self._iteration, summed):
             self._refuse_to_go_on()
         try:
@@ -246,6 +234,48 @@ class _Trainer:
         if self._averaged:
             self._averaged.update(self._plain, self._iteration)
         self._iteration += 1
+
+    def _gradient(self, images: Tensor, targets: Truth) -> dict[str, Tensor]:
+        """The gradient of a batch, in as many parts as memory asks for; its losses."""
+        while True:
+            try:
+                self._optimiser.zero_grad()
+                return self._gradient_in_parts(images, targets)
+            except torch.OutOfMemoryError as error:
+                size = -(-len(targets) // self._parts)
+                if size == 1 or self._accelerator.num_processes > 1:
+                    raise TrainingError(
+                        f"the device's memory does not hold {size} image{'s' if size > 1 else ''} of "
+                        f"{images.shape[-2]} x {images.shape[-1]} pixels: {self._last_checkpoint()}; make input.rows "
+                        "and input.columns smaller, or set schedule.accumulate"
+                    ) from error
+                self._parts = -(-len(targets) // -(-size // 2))
+            # Outside the handler, whose error still holds the tensors of the failed try.
+            if self._accelerator.device.type == "cuda":
+                torch.cuda.empty_cache()
+            self._watcher.noted(
+                f"the device's memory is too small for {size} images at once: each batch of {len(targets)} is computed "
+                f"in {self._parts} parts from now on, and learns the same"
+            )
+
+    def _gradient_in_parts(self, images: Tensor, targets: Truth) -> dict[str, Tensor]:
+        summed: dict[str, Tensor] = {}
+        size = -(-len(targets) // self._parts)
+        device = self._accelerator.device
+        for start in range(0, len(targets), size):
+            part = targets.part(start, start + size)
+            last = start + size >= len(targets)
+            with nullcontext() if last else self._accelerator.no_sync(self._detector):
+                with self._precision.autocast():
+                    shown = images[start : start + size]
+                    losses = self._detector(shown, self._teacher.taught(shown, part) if self._teacher else part)
+                weighted = {name: value * (len(part) / len(targets)) for name, value in losses.items()}
+                self._accelerator.backward(
+                    self._precision.scaled(sum(weighted.values(), torch.zeros((), device=device)))
+                )
+            for name, value in weighted.items():
+                summed[name] = summed[name] + value.detach() if name in summed else value.detach()
+        return summed
 
     def _refuse_to_go_on(self) -> None:
         name, iteration = self._losses.first_that_is_no_number()

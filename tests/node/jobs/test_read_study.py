@@ -8,9 +8,9 @@ import pytest
 from pydicom import FileDataset, dcmread
 from sqlalchemy.exc import OperationalError
 
-from mammoscope.findings import Reading
+from mammoscope.findings import Algorithm, Box, Finding, Reading
 from mammoscope.imaging import DecoderLostError, Mammogram, MammogramReader, ReducedMammogram
-from mammoscope.inference import BundleError
+from mammoscope.inference import BundleError, TwoViews, reading_at
 from mammoscope.inference.pool import ModelUnavailableError
 from mammoscope.node.db.repository import DeliveryStatus, Records, StudyRecord, StudyState
 from mammoscope.node.events import Event, ImageRead, Origin, StudyFailed, StudyPutOff, StudyRead
@@ -189,6 +189,43 @@ def test_a_phantom_falls_under_no_rule(bench: Bench, images: list[FileDataset]) 
     bench.routing = Routing([RuleSettings(name="none", read=False)], [PACS])
     [image] = bench.read(bench.put(images[:1], Origin.PHANTOM)).reports[0].images
     assert (image.rule, image.findings) == (None, 1)
+
+
+class SeesTwoViews:
+    """Proposes the same two places on each view; the other view makes the second one a finding."""
+
+    algorithm = Algorithm("Two views", "1")
+    preprocessing = None
+    two_views = TwoViews(intercept=2.0, own=1.0, other=0.6, depth_offset=0, size_offset=0, fitted_on="the tests")
+
+    def read(self, mammogram: Mammogram, threshold: float | None = None, *, keep_candidates: bool = False) -> Reading:
+        width = mammogram.columns / 10
+        found = [
+            Finding(Box(x, 10, x + width, 10 + width), score) for x, score in ((2 * width, 0.6), (6 * width, 0.45))
+        ]
+        return reading_at(threshold or 0.5, mammogram, found, self.algorithm, keep_candidates=keep_candidates)
+
+
+def test_two_views_are_read_together_after_a_crash_too(bench: Bench, images: list[FileDataset]) -> None:
+    bench.detector = SeesTwoViews()
+    study = bench.put([image for image in images if image.ImageLaterality == "L"])
+    steps = Steps()
+    bench.make_results = crash
+    with pytest.raises(Crashed):
+        bench.read(study, steps)
+    assert [fact["reading"]["extent"] is not None for fact in steps.done[1:]] == [True, True]
+    bench.make_results = study_results
+    [report] = bench.read(study, steps).reports
+    assert [image.findings for image in report.images] == [2, 2]
+    assert [event.findings for event in bench.events if isinstance(event, ImageRead)] == [1, 1]
+    assert [event.findings for event in bench.events if isinstance(event, StudyRead)] == [4]
+
+    alone = bench.put([image for image in images if image.ImageLaterality == "R"][:1])
+    assert [image.findings for image in bench.read(alone).reports[-1].images] == [2, 2, 1]
+
+
+def crash(*_: object, **__: object) -> Any:
+    raise Crashed
 
 
 def test_a_scanners_name_is_short_and_printable_whatever_a_sender_wrote(

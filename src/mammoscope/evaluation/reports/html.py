@@ -30,7 +30,7 @@ from mammoscope.evaluation.reports.charts import (
     training_charts,
 )
 from mammoscope.evaluation.reports.claim import claim_checklist
-from mammoscope.evaluation.reports.markdown import named_figures, subgroup_table
+from mammoscope.evaluation.reports.markdown import named_figures, subgroup_table, two_views_table
 from mammoscope.evaluation.reports.run_record import RunRecord, recipe_lines
 from mammoscope.evaluation.roc import Unit, rate
 from mammoscope.evaluation.subgroups import Subgroup
@@ -140,6 +140,7 @@ def report_html(report: Report, gallery: int = 12, run: RunRecord | None = None)
             for kind, error in metrics["errors"].items()
         ],
         subgroups=subgroup_table(subgroups) if subgroups else None,
+        two_views=two_views_table(stored, metrics["resamples"]) if (stored := metrics.get("two_views")) else None,
         galleries=_galleries(report, gallery) if gallery else None,
         card=card.facts,
         sizes=size_chart(card.size_edges, card.size_counts) if card.size_counts.any() else None,
@@ -189,7 +190,7 @@ def _as_the_network_scores(
     """The reliability bins and the calibration error before calibration; nothing where there was none."""
     if calibration is None:
         return [], None
-    matches = match(uncalibrated(report.results, calibration), float(report.metrics["iou"]))
+    matches = match(uncalibrated(report.results_alone, calibration), float(report.metrics["iou"]))
     return [asdict(b) for b in reliability(matches)], float(calibration_error(matches)[0])
 
 

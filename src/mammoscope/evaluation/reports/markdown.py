@@ -11,12 +11,13 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from mammoscope.evaluation.comparison import FigureTable, TableFormat
-from mammoscope.evaluation.evaluator import Metrics
+from mammoscope.evaluation.evaluator import RESAMPLES, Metrics
 from mammoscope.evaluation.matching import EvaluationError, ImageResult
 from mammoscope.evaluation.metrics import interval_text
 from mammoscope.evaluation.predictions import METRICS
 from mammoscope.evaluation.reports.run_record import recipe_lines
 from mammoscope.evaluation.subgroups import Subgroup
+from mammoscope.evaluation.two_views import GAINS
 from mammoscope.inference import BundleMetadata
 
 _RULES = {"froc": "", "froc_iou20": ", IoU 0.2", "froc_iou10": ", IoU 0.1", "froc_centre": ", centre in the box"}
@@ -80,6 +81,40 @@ def report_markdown(metrics: Metrics, results: Sequence[ImageResult] = (), subgr
         lines += ["", f"## {len(unreadable)} unreadable images, counted as images without findings", ""]
         lines += [f"- image {result.image_id}: {result.unreadable}" for result in unreadable]
     return "\n".join(lines) + "\n"
+
+
+def two_views_table(stored: Mapping[str, Any], resamples: int) -> FigureTable:
+    """Figures of each view alone and of both views of a breast read together.
+
+    Parameters
+    ----------
+    stored
+        ``two_views`` of metrics.json.
+    """
+    names = [(GAINS[key], gain) for key, gain in stored["figures"].items() if key in GAINS]
+    return FigureTable(
+        f"{stored['breasts']} breasts were seen on a CC and an MLO view and read together; the figures are of all "
+        "images. Difference: 95 % interval by the paired bootstrap over patients.",
+        ("figure", "each view alone", "both views together", "difference"),
+        tuple(
+            (name, _value(gain["alone"]), _value(gain["together"]), _difference(gain, resamples))
+            for name, gain in names
+        ),
+    )
+
+
+def two_views_section(stored: Mapping[str, Any] | None, resamples: int = RESAMPLES) -> str:
+    """The report's section on the two views of a breast; empty where none were read together."""
+    if not stored:
+        return ""
+    return f"\n## With and without the other view\n\n{two_views_table(stored, resamples).written(TableFormat.MARKDOWN)}"
+
+
+def _difference(gain: Mapping[str, Any], resamples: int) -> str:
+    value, spread = gain["difference"], interval_text(gain["interval"], resamples)
+    if value is None:
+        return "undefined"
+    return f"{value:+.3f}" + (f" ({spread})" if spread else "")
 
 
 def subgroup_table(subgroups: Sequence[Subgroup]) -> FigureTable:

@@ -304,9 +304,10 @@ class StudyWork:
             for file, fact in zip(files, facts, strict=True):
                 if file.stem not in outcomes:  # read before a crash
                     outcomes[file.stem] = self._restored(study, file, fact)
+            read = self._reader.together([outcomes[file.stem] for file in files])
             self._reporter.report(
                 study,
-                [*(outcomes[file.stem] for file in files), *surplus],
+                [*read, *surplus],
                 attempt=this,
                 digests=digests,
                 reading_seconds=seconds,
