@@ -112,7 +112,7 @@ def _card_of(folder: Path, tmp_path: Path, description: str) -> str:
     content = json.loads((folder / "annotations.json").read_text())
     content["info"]["description"] = description
     (folder / "annotations.json").write_text(json.dumps(content))
-    run("card", folder, "--out", tmp_path / "card.md")
+    run("card", folder, "--out", tmp_path / "card.md", "--force")
     return (tmp_path / "card.md").read_text()
 
 
