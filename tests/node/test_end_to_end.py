@@ -111,7 +111,8 @@ def network() -> Iterator[Network]:
 
 
 @pytest.fixture
-def orthanc(network: Network, tmp_path: Path, wait_until) -> Iterator[Network]:
+def orthanc(request: pytest.FixtureRequest, network: Network, tmp_path: Path, wait_until) -> Iterator[Network]:
+    """A PACS; a test may say more of what it knows of the node."""
     folder = tmp_path / "orthanc"
     folder.mkdir()
     (folder / "route.lua").write_text(ROUTE_MAMMOGRAMS % DigitalMammographyXRayImageStorageForPresentation)
@@ -131,7 +132,7 @@ def orthanc(network: Network, tmp_path: Path, wait_until) -> Iterator[Network]:
         "OverwriteInstances": True,
         "MaximumPduLength": 131072,
         "DicomModalities": {
-            "mammoscope": {"AET": "NODE", "Port": network.node, **peer},
+            "mammoscope": {"AET": "NODE", "Port": network.node, **peer, **getattr(request, "param", {})},
             "modality": {"AET": "MODALITY", "Port": 104, **peer},
             "loader": {"AET": "LOADER", "Port": 104, **peer},
         },
@@ -148,15 +149,17 @@ def orthanc(network: Network, tmp_path: Path, wait_until) -> Iterator[Network]:
 def node(request: pytest.FixtureRequest, network: Network, tmp_path: Path, wait_until) -> Iterator[Path]:
     """A node that sends to Orthanc; yields its folder, with ``storage`` and ``log`` in it.
 
-    A test may give it more of a settings file.
+    A test may give it more of a settings file: sections, or keys of ``[node]``.
     """
     folder = tmp_path / "node"
     folder.mkdir()
+    more = getattr(request, "param", "")
+    keys, sections = ("", more) if more.lstrip().startswith("[") else (more, "")
     (folder / "node.toml").write_text(
         f'[node]\nae_title = "NODE"\nport = {network.node}\nstorage = "storage"\nquiet_seconds = 3\n'
-        'allowed_callers = ["ORTHANC", "MODALITY"]\n'
+        f'allowed_callers = ["ORTHANC", "MODALITY"]\n{keys}'
         f'[[destinations]]\nname = "orthanc"\nae_title = "ORTHANC"\nhost = "127.0.0.1"\nport = {network.orthanc}\n'
-        + getattr(request, "param", "")
+        + sections
     )
     script = Path(__file__).with_name("run_node.py")
     process = network.start(sys.executable, script, folder / "node.toml", log=folder / "log")
@@ -276,6 +279,40 @@ def test_rules_decide_by_station_and_sender(
     assert {image["reason_code"] for image in unread["reports"][0]["images"]} == {"rule"}
     assert json.loads(orthanc.ask("POST", "/tools/lookup", "1.2.7")) == []
     assert b"NORTH-7" not in (node / "storage" / "node.sqlite").read_bytes() + (node / "log").read_bytes()
+
+
+@pytest.mark.parametrize("node", ["shadow = true\n"], indirect=True)
+def test_shadow_mode_sends_nothing_and_tells_what_each_threshold_would_mark(
+    orthanc: Network, node: Path, images: list[FileDataset], study: list[Path], wait_until: Callable[..., None]
+) -> None:
+    orthanc.run("storescu", "-aet", "MODALITY", "-aec", "NODE", "127.0.0.1", str(orthanc.node), *study)
+    wait_until(lambda: "study read" in (node / "log").read_text(), 120)
+
+    def report(*options: str) -> dict[str, Any]:
+        command = ("node", "report", "--since", "2000-01-01", "--json", "--config", str(node / "node.toml"), *options)
+        return json.loads(CliRunner().invoke(app, command, catch_exceptions=False).output)
+
+    found = [image for told in _record(node, images).reports for image in told.images]
+    assert sum(image.findings for image in found) == 4
+    told = report("--threshold", "0.2", "--threshold", "0.99")["total"]
+    marks = {row["threshold"]: row["marks"] for row in told["at"]}
+    assert (marks[0.2], marks[0.99]) == (4, 0)
+    assert report("--marks-per-image", "1")["chosen"]["reached"] == 1.0
+    assert json.loads(orthanc.ask("POST", "/tools/lookup", str(images[0].StudyInstanceUID))) == []
+
+
+@pytest.mark.parametrize("orthanc", [{"AllowStore": False}], indirect=True)
+def test_what_a_pacs_refuses_is_told_with_what_to_mend_there(
+    orthanc: Network, node: Path, images: list[FileDataset], study: list[Path], wait_until: Callable[..., None]
+) -> None:
+    """Orthanc knows the node and does not let it store."""
+    orthanc.run("storescu", "-aet", "MODALITY", "-aec", "NODE", "127.0.0.1", str(orthanc.node), *study)
+    wait_until(lambda: "results not sent yet" in (node / "log").read_text(), 120)
+    [line, *_] = [line for line in (node / "log").read_text().splitlines() if "results not sent yet" in line]
+    reason = json.loads(line)["reason"]
+    assert reason.startswith(f"orthanc (ORTHANC at 127.0.0.1 port {orthanc.orthanc}) ended the association")
+    assert reason.endswith("see there whether our AE title is allowed this")
+    assert json.loads(orthanc.ask("POST", "/tools/lookup", str(images[0].StudyInstanceUID))) == []
 
 
 @pytest.mark.parametrize("place", [0, 2])

@@ -115,4 +115,7 @@ def in_words(status: int) -> str:
 
 def lost(peer: Peer, what: str) -> ConnectionLostError:
     """Make the error of an association that ended without an answer."""
-    return ConnectionLostError(f"{peer} ended the association or fell silent before it acknowledged {what}")
+    return ConnectionLostError(
+        f"{peer} ended the association or fell silent before it acknowledged {what}; if it does so each time, see there"
+        " whether our AE title is allowed this"
+    )
