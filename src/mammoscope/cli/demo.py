@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -80,12 +81,15 @@ def _show_until_interrupted(run: "DemoRun", console: Console) -> None:
         highlight=False,
         soft_wrap=True,
     )
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # else the node would be left behind
     try:
         run.wait()
     except KeyboardInterrupt:
         console.print("Closed.")
     else:
         raise MammoscopeError("the node ended by itself; node.log says why")
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _tell(

@@ -31,6 +31,7 @@ from mammoscope.results.base import (
     image_reference,
     printable,
     result_series_uid,
+    writable,
 )
 from mammoscope.results.mammography_cad_sr import FEATURE_CODES, outline, uncoded_classes
 from mammoscope.results.measurement_report import (
@@ -240,7 +241,7 @@ def _group(
         qualitative_evaluations=[hd.sr.QualitativeEvaluation(ASSESSMENT, finding.assessment.value)],
     )
     words = f"{finding.assessment.value.meaning}, {RESEARCH_USE}" + (f": {finding.comment}" if finding.comment else "")
-    group[0].ContentSequence.append(hd.sr.TextContentItem(codes.DCM.Comment, printable(words), _CONTAINS))
+    group[0].ContentSequence.append(hd.sr.TextContentItem(codes.DCM.Comment, writable(words, read.header), _CONTAINS))
     return group
 
 

@@ -164,6 +164,16 @@ def printable(text: str) -> str:
     return text.replace("\\", "/").encode("ascii", "replace").decode()
 
 
+def writable(text: str, header: Dataset) -> str:
+    """A person's words in the characters that an object has which takes over the character set of this header.
+
+    What the set does not have becomes a question mark.
+    """
+    said = header.get("SpecificCharacterSet")
+    known = convert_encodings(said)[0] if said else "ascii"
+    return text.replace("\\", "/").encode(known, "replace").decode(known)
+
+
 def new_result(
     series: ResultSeries,
     images: Sequence[ReadMammogram],

@@ -206,6 +206,14 @@ function takeOver() {
   const [, name, id] = box.id.match(/^other (.*) (\S+)$/) ?? [];
   const mark = image.others[name]?.find((one) => one.id === id);
   if (!mark) return;
+  const same = marksOf(image).find((one) => one.id === mark.id && one.origin !== 'reader');
+  if (same) { // a proposal that both were shown: a second box in its place would be a second lesion
+    state.selected = same.id;
+    if (String(same.box) === String(mark.box)) act('accept', same.id);
+    else act('move', same.id, {box: mark.box});
+    act('describe', same.id, {label: mark.label, details: mark.details});
+    return;
+  }
   const own = `d${freshToken()}`;
   state.selected = own;
   act('draw', own, {box: mark.box, label: mark.label, details: mark.details});
