@@ -2,7 +2,7 @@
 
 import highdicom as hd
 import pytest
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 
 from mammoscope.findings import Box
 from mammoscope.results import (
@@ -15,6 +15,7 @@ from mammoscope.results import (
     assessment_sr,
 )
 from mammoscope.results.assessment import ASSESSMENT, overall_assessment
+from mammoscope.results.base import writable
 from mammoscope.results.verification import ai_sr_marks, concept_value, content_items
 
 MOVED, DRAWN = Box(160, 80, 220, 140), Box(50, 50, 90, 95)
@@ -121,3 +122,14 @@ def test_the_validators_find_no_error(document, dciodvfy_errors, dsrdump_errors,
     assert dciodvfy_errors(path) == []
     assert dsrdump_errors(path) == []
     assert pixelmed_errors(path, "TID_1500") == []
+
+
+@pytest.mark.parametrize(
+    ("character_set", "written"),
+    [("ISO_IR 192", "näh ☃/"), ("ISO_IR 100", "näh ?/"), (None, "n?h ?/")],
+)
+def test_a_comment_keeps_the_letters_that_the_object_has(character_set: str | None, written: str):
+    header = Dataset()
+    if character_set:
+        header.SpecificCharacterSet = character_set
+    assert writable("näh ☃\\", header) == written
