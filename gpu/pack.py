@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from packaging.requirements import Requirement
 from parts import MIB, PartsError, sha256_of
 from plan import Plan, read_plan
 from slim import CHECKPOINT, slim
@@ -133,20 +134,22 @@ def missing_distributions(machine: dict[str, Any]) -> set[str]:
     waiting = [*project["dependencies"], *project["optional-dependencies"]["train"]]
     while waiting:
         name = _name_of(waiting.pop())
-        if name in there or any(entry.startswith(f"{name}==") for entry in found):
+        if name == project["name"] or name in there or any(entry.startswith(f"{name}==") for entry in found):
             continue
         distribution = importlib.metadata.distribution(name)
         found.add(f"{name}=={distribution.version}")
-        waiting += _needed_always(distribution.requires or [])
+        waiting += _needed_always(distribution.requires or [], machine["python"])
     return found
 
 
-def _needed_always(requirements: Iterable[str]) -> Iterator[str]:
-    for requirement in requirements:
-        _, _, marker = requirement.partition(";")
-        # What hangs on an extra is not asked for; a marker of platform or Python version is rare and taken as met.
-        if "extra" not in marker:
-            yield requirement
+def _needed_always(requirements: Iterable[str], pythons: Iterable[str]) -> Iterator[str]:
+    """Those without an extra that any of the machine's Pythons asks for."""
+    environments = [{"python_version": python, "python_full_version": f"{python}.0", "extra": ""} for python in pythons]
+    for text in requirements:
+        requirement = Requirement(text)
+        # Every other fact of a marker is this machine's: both are Linux on x86-64.
+        if requirement.marker is None or any(map(requirement.marker.evaluate, environments)):
+            yield requirement.name
 
 
 def _name_of(requirement: str) -> str:
@@ -173,12 +176,15 @@ def needs_of(plan: Plan, data: Path) -> tuple[set[Path], set[str]]:
     """The data sets (below ``data``) and the backbones with packaged weights that a plan's recipes name."""
     datasets, backbones = set(), set()
     for stage in plan.stages:
+        if stage.command == "probe":  # of drawn pictures, without weights
+            continue
         recipe = tomllib.loads((REPOSITORY / stage.recipe).read_text(encoding="utf-8"))
         named = recipe["dataset"] if stage.command == "pretrain" else recipe["data"]["dataset"]
+        for change in stage.changes:
+            named = change.partition("=")[2] if change.startswith("data.dataset=") else named
         datasets.add(data / Path(named).name)
         backbone = recipe["backbone"] if stage.command == "pretrain" else recipe["detector"]["backbone"]
-        starts_anew = stage.command != "probe" and not recipe.get("start")
-        if "efficientnet" in backbone and starts_anew:
+        if "efficientnet" in backbone and not recipe.get("start"):
             backbones.add(backbone)
     return datasets, backbones
 

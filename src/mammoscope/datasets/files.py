@@ -24,6 +24,7 @@ from pydicom.errors import InvalidDicomError
 from mammoscope.cluster import Spread
 from mammoscope.datasets.errors import DatasetError
 from mammoscope.imaging import MammogramError, MammogramReader
+from mammoscope.subprocesses import usable_cores
 
 _CHUNK_BYTES = 1 << 20
 
@@ -208,7 +209,7 @@ def hash_files(
     if spread is not None:
         _hash_elsewhere(paths, found, todo, hashes, spread, progress)
         return
-    workers = processes or os.cpu_count() or 1
+    workers = processes or usable_cores()
     with MammogramReader(workers) as reader, ThreadPoolExecutor(workers) as pool:
         done = pool.map(lambda n: _hashed(paths[n], found[n], hashes, reader), todo)
         for count, (position, facts) in enumerate(zip(todo, done, strict=True), start=1):

@@ -4,7 +4,6 @@ Such a process greets with the bundle's metadata, and answers the input of the n
 output: boxes, scores and labels as arrays.
 """
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from mammoscope.subprocesses import (
     limit_memory,
     machine_memory,
     serve,
+    usable_cores,
 )
 
 MODEL_SECONDS = 300.0
@@ -103,7 +103,7 @@ class ModelPool(Closing):
         threshold: float | None = None,
         timeout: float = MODEL_SECONDS,
     ) -> None:
-        self.processes, self.threads = shares(_cores(), processes, threads)
+        self.processes, self.threads = shares(usable_cores(), processes, threads)
         if min(self.processes, self.threads, timeout) <= 0:
             raise ValueError("a pool needs at least one process of one thread and some time")
         self._bundle = bundle
@@ -251,13 +251,6 @@ def shares(cores: int, processes: int | None, threads: int | None) -> tuple[int,
     if threads is None:
         threads = max(1, cores // max(1, processes))
     return processes, threads
-
-
-def _cores() -> int:
-    """How many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 # In the child process ---------------------------------------------------------------------------------------------

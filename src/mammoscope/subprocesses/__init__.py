@@ -2,9 +2,11 @@
 
 In comes the module whose ``main`` a child runs, and requests; out come its answers, or the word that it died, hung or
 does not start. Between them goes a plain schema of which nothing is executed (`mammoscope.subprocesses.protocol`); what
-a child gives up before it touches untrusted bytes says `mammoscope.subprocesses.sandbox`.
+a child gives up before it touches untrusted bytes says `mammoscope.subprocesses.sandbox`. How many may run at once says
+`usable_cores`.
 """
 
+from mammoscope.subprocesses.cores import usable_cores
 from mammoscope.subprocesses.pool import (
     Child,
     ChildDiedError,
@@ -29,4 +31,5 @@ __all__ = [
     "limit_memory",
     "machine_memory",
     "serve",
+    "usable_cores",
 ]

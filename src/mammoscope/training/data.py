@@ -24,6 +24,7 @@ from mammoscope.datasets import AnnotatedDataset, AnnotatedImage, ReviewState, l
 from mammoscope.detectors.losses import Truth
 from mammoscope.evaluation import attributes_of
 from mammoscope.imaging import PreparedImage, Preprocessing, prepare, read_mammogram
+from mammoscope.subprocesses import usable_cores
 from mammoscope.training.callbacks import Watcher
 from mammoscope.training.checkpoint import write_atomically
 from mammoscope.training.errors import TrainingError
@@ -224,11 +225,9 @@ def _fill_cache(
                 "shape": shape,
             }
             np.lib.format.write_array_header_1_0(stream, header)
-            for number, image in enumerate(dataset):
-                prepared = prepare(read_mammogram(image.path), geometry)
-                stream.write(_as_levels(prepared).tobytes())
-                placed = prepared.placement.to_picture(np.array([box.as_tuple() for box in image.boxes]))
-                boxes.append(np.clip(placed, 0, [geometry.columns, geometry.rows] * 2).tolist())
+            for number, (levels, placed) in enumerate(_prepared_in_order(dataset, geometry)):
+                stream.write(levels.tobytes())
+                boxes.append(placed.tolist())
                 progress(number + 1, len(dataset))
         boxes_file.unlink(missing_ok=True)
         partial.replace(file)
@@ -236,6 +235,31 @@ def _fill_cache(
         partial.unlink(missing_ok=True)
     # Written last: its presence says that the cache is whole.
     write_atomically(boxes_file, json.dumps(boxes).encode())
+
+
+def _prepared_in_order(
+    dataset: AnnotatedDataset, geometry: Preprocessing
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float64]]]:
+    """Each image's levels and the edges of its boxes in them; as many images at once as there are processors."""
+
+    def prepared(image: AnnotatedImage) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+        found = prepare(read_mammogram(image.path), geometry)
+        placed = found.placement.to_picture(np.array([box.as_tuple() for box in image.boxes]))
+        return _as_levels(found), np.clip(placed, 0, [geometry.columns, geometry.rows] * 2)
+
+    at_once = usable_cores()
+    with ThreadPoolExecutor(at_once) as pool:
+        coming: deque[Future[tuple[NDArray[np.uint8], NDArray[np.float64]]]] = deque()
+        try:
+            for image in dataset:
+                coming.append(pool.submit(prepared, image))
+                if len(coming) > 2 * at_once:
+                    yield coming.popleft().result()
+            while coming:
+                yield coming.popleft().result()
+        finally:
+            for one in coming:
+                one.cancel()
 
 
 class TrainingBatches:

@@ -115,6 +115,8 @@ class _Trainer:
             precision_on(accelerator.device, recipe.schedule.precision), accelerator.device
         )
         keep_boxes_precise(detector)
+        # Every batch has one size: the search for the fastest convolutions pays after a few steps.
+        torch.backends.cudnn.benchmark = accelerator.device.type == "cuda"
         self._detector = accelerator.prepare(detector)
         self._teacher = Teacher(recipe, accelerator.device) if recipe.distill else None
         self._parts = recipe.schedule.accumulate

@@ -6,7 +6,6 @@ The pixel pass: every file measured once, on all cores, and what was measured ke
 import base64
 import hashlib
 import json
-import os
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -24,6 +23,7 @@ from mammoscope.datasets.audit.orientation import chest_wall, glyphs, muscle
 from mammoscope.datasets.errors import DatasetError
 from mammoscope.datasets.files import sha256_of_file
 from mammoscope.imaging import WHITE, Mammogram, MammogramError, MammogramReader, find_breast_region
+from mammoscope.subprocesses import usable_cores
 
 VERSION = 2
 """Of the way they are measured; others are measured again."""
@@ -311,7 +311,7 @@ _Done = tuple[ImageFile, _Stamp, Measures]
 
 def _measured_here(todo: Sequence[ImageFile], reader: MammogramReader | None, jobs: int | None) -> Iterator[_Done]:
     """(file, its size and time, its measures) as they are done, never more than a few of each process held."""
-    workers = jobs or os.cpu_count() or 1
+    workers = jobs or usable_cores()
     waiting: dict[Future[Measures], tuple[ImageFile, _Stamp]] = {}
     upcoming = iter(todo)
     with (

@@ -3,7 +3,6 @@
 The same work on many files, spread over the processors.
 """
 
-import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ from typing import Any, TypeVar
 
 from mammoscope.datasets.image_marks import ImportedBox, LeftMark
 from mammoscope.datasets.records import ImportedImage
+from mammoscope.subprocesses import usable_cores
 
 MASS = "Mass"
 CALCIFICATION = "Calcification"
@@ -118,7 +118,7 @@ def spread(
     serial_up_to
         With so many items or fewer, starting processes costs more than it saves.
     """
-    workers = workers or _processors()
+    workers = workers or usable_cores()
     found: list[_Result] = []
 
     def gathered(results: Iterator[_Result]) -> list[_Result]:
@@ -134,7 +134,3 @@ def spread(
     # spawn: a fork would copy the locks of the caller's threads, held for ever in the child
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         return gathered(pool.map(work, items, chunksize=chunk))
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
