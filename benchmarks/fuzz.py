@@ -34,11 +34,12 @@ from node_under_test import (
     PATIENT_WORD,
     CountingDestination,
     NodeProcess,
+    Progress,
     SmallMammograms,
     destination_section,
     leaks,
     send,
-    wait_for,
+    wait_while_it_moves,
 )
 from pydicom import dcmread
 from pydicom.datadict import dictionary_VR, tag_for_keyword
@@ -364,7 +365,7 @@ class Outcome:
         return self.exit_code == 0 and not (self.without_an_answer or self.forgotten or self.leaks)
 
 
-def run(folder: Path, count: int, seed: int, *, patience_seconds: float = 1200.0) -> Outcome:
+def run(folder: Path, count: int, seed: int, *, still_seconds: float = 300.0) -> Outcome:
     """Send the mutated objects to a node, wait for its answers, end it in order."""
     started, outcome = time.monotonic(), Outcome()
     warnings.filterwarnings("ignore", module="pydicom")
@@ -392,7 +393,7 @@ def run(folder: Path, count: int, seed: int, *, patience_seconds: float = 1200.0
                 outcome.failed = {event["study"] for event in node.events("study failed")}
                 return not outcome.forgotten
 
-            _patiently(none_forgotten, patience_seconds)
+            _patiently(none_forgotten, Progress(node.storage), still_seconds)
             outcome.exit_code = node.stop()
         finally:
             node.kill()
@@ -412,11 +413,13 @@ def _in_fours(files: Iterator[tuple[UID, Path]]) -> Iterator[list[tuple[UID, Pat
         yield batch
 
 
-def _patiently(condition: Callable[[], bool], seconds: float) -> None:
+def _patiently(condition: Callable[[], bool], recorded: Progress, still_seconds: float) -> None:
     try:
-        wait_for(condition, "every study that was stored is answered", seconds, look_every=1.0)
+        wait_while_it_moves(condition, recorded, "every study that was stored is answered", still_seconds, 1.0)
     except TimeoutError as error:
         print(error, file=sys.stderr)
+    finally:
+        recorded.close()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

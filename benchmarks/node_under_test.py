@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import sqlalchemy as sa
 from pydicom import Dataset
 from pydicom.dataset import FileDataset
 from pydicom.filereader import read_file_meta_info
@@ -31,6 +32,9 @@ from pynetdicom import AE, AllStoragePresentationContexts, _config, evt
 from pynetdicom.presentation import build_context
 
 from mammoscope.network.association import make_pausable, pause
+from mammoscope.node.db import schema as t
+from mammoscope.node.db.engine import open_database, reading_only
+from mammoscope.node.db.models import DeliveryStatus
 from mammoscope.phantom import screening_study
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -62,6 +66,37 @@ def wait_for(
     while not condition():
         if time.monotonic() > deadline:
             raise TimeoutError(f"waited {seconds:.0f} s in vain: {what}")
+        time.sleep(look_every)
+
+
+def wait_while_it_moves(
+    condition: Callable[[], object],
+    standing: Callable[[], object],
+    what: str,
+    still_seconds: float = 300.0,
+    look_every: float = 5.0,
+) -> None:
+    """Wait until a condition holds, for as long as anything moves: a busy machine takes its time.
+
+    Parameters
+    ----------
+    standing
+        Changes with every step forward, and with nothing else: no counter of tries, or an endless loop is waited for.
+    still_seconds
+        Give up when it stood still for so long.
+
+    Raises
+    ------
+    TimeoutError
+        If it stood still, and the condition does not hold.
+    """
+    stood, since = standing(), time.monotonic()
+    while not condition():
+        now = standing()
+        if now != stood:
+            stood, since = now, time.monotonic()
+        elif time.monotonic() - since > still_seconds:
+            raise TimeoutError(f"nothing moved for {still_seconds:.0f} s, and waited in vain: {what}")
         time.sleep(look_every)
 
 
@@ -176,6 +211,30 @@ class NodeProcess:
             if isinstance(event, dict) and (name is None or event.get("event") == name):
                 found.append(event)
         return found
+
+
+class Progress:
+    """How much is in a node's records, as it grows: what was received, read, given up, made and sent.
+
+    Parameters
+    ----------
+    storage, database
+        As in the node's settings.
+    """
+
+    _STEPS = (t.objects, t.images_read, t.failures, t.results_made)
+
+    def __init__(self, storage: Path, database: str | None = None) -> None:
+        self._engine = reading_only(open_database(storage, database))
+
+    def __call__(self) -> tuple[int, ...]:
+        counts = [sa.select(sa.func.count()).select_from(table) for table in self._STEPS]
+        counts.append(sa.select(sa.func.count()).where(t.sendings.c.status == DeliveryStatus.SENT))
+        with self._engine.connect() as connection:
+            return tuple(int(connection.scalar(count) or 0) for count in counts)
+
+    def close(self) -> None:
+        self._engine.dispose()
 
 
 def resident_megabytes(pid: int) -> float:

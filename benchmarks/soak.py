@@ -43,6 +43,7 @@ from node_under_test import (
     Arrival,
     CountingDestination,
     NodeProcess,
+    Progress,
     SmallMammogram,
     SmallMammograms,
     destination_section,
@@ -50,7 +51,7 @@ from node_under_test import (
     postgres,
     resident_megabytes,
     send,
-    wait_for,
+    wait_while_it_moves,
 )
 from pydicom import Dataset
 from pydicom.uid import MammographyCADSRStorage
@@ -78,8 +79,8 @@ class Plan:
         An object is sent at the place of its study plus up to so many studies: 1 keeps a study together.
     resends
         Share of the objects that are sent once more, later.
-    drain_seconds
-        How long the node may take after everything was sent.
+    still_seconds
+        After everything was sent the node has as long as anything moves, and is given up when nothing did for so long.
     """
 
     objects: int = 2000
@@ -89,7 +90,7 @@ class Plan:
     spread: float = 12.0
     resends: float = 0.2
     quiet_seconds: float = 2.0
-    drain_seconds: float = 1200.0
+    still_seconds: float = 300.0
     workers: int = 1
     database: str | None = None
 
@@ -286,17 +287,29 @@ class Soak:
                 self._destination.status_for = lambda _: status
 
     def _drain(self) -> None:
-        """Wait until all is as it should be; what is not by then is for `judge` to tell."""
+        """Wait until all is as it should be; what is not when nothing moves any more is for `judge` to tell."""
+        recorded = Progress(self._node.storage, self._plan.database)
+
+        def standing() -> tuple[int, ...]:
+            return (len(self._destination.arrivals), *recorded())
+
+        studies = {image.study for image in self._story.images if image.uid in self._story.acknowledged}
 
         def answered() -> bool:
             self._story.arrivals = list(self._destination.arrivals)
+            reported = {str(a.dataset.StudyInstanceUID) for a in self._story.arrivals if a.dataset is not None}
+            if not studies <= reported:  # judging thousands of reports takes seconds, of the cores that the node needs
+                return False
             verdict = judge(self._story)
             return not (verdict.lost or verdict.unanswered)
 
         try:
-            wait_for(answered, "every acknowledged image is reported", self._plan.drain_seconds, 1.0)
+            still = self._plan.still_seconds
+            wait_while_it_moves(answered, standing, "every acknowledged image is reported", still)
         except TimeoutError as error:
             print(error, file=sys.stderr)
+        finally:
+            recorded.close()
         time.sleep(2 * self._plan.quiet_seconds + SETTLE_SECONDS)  # for whatever would come a second time
 
 

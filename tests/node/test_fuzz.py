@@ -18,7 +18,7 @@ def fuzz(load_benchmark: Callable[[str], ModuleType]) -> ModuleType:
 
 
 def test_each_mutated_object_is_answered_and_the_node_lives(fuzz: ModuleType, tmp_path: Path) -> None:
-    outcome = fuzz.run(tmp_path, 104, seed=3, patience_seconds=300.0)
+    outcome = fuzz.run(tmp_path, 104, seed=3, still_seconds=300.0)
     assert outcome.sent == 104
     assert len(outcome.statuses) == 13
     assert outcome.without_an_answer == 0

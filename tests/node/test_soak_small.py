@@ -18,7 +18,7 @@ def soak(load_benchmark: Callable[[str], ModuleType]) -> ModuleType:
 
 
 def test_sixty_objects_three_kills(soak: ModuleType, tmp_path: Path) -> None:
-    plan = soak.Plan(objects=60, kills=3, seed=7, seconds_between_kills=4.0, drain_seconds=300.0)
+    plan = soak.Plan(objects=60, kills=3, seed=7, seconds_between_kills=4.0, still_seconds=300.0)
     story = soak.Soak(plan, tmp_path).run()
     verdict = soak.judge(story)
     assert len(story.kills) == 3
@@ -28,6 +28,13 @@ def test_sixty_objects_three_kills(soak: ModuleType, tmp_path: Path) -> None:
     assert story.exit_codes == [0]
     assert max(story.megabytes) < MOST_MEGABYTES
     assert verdict.lost == verdict.unanswered == verdict.twice == verdict.out_of_place == ()
+
+
+def test_it_waits_for_as_long_as_anything_moves_and_no_longer(soak: ModuleType) -> None:
+    steps = iter(range(100))
+    soak.wait_while_it_moves(lambda: next(steps) == 31, lambda: next(steps), "thirty", 0.05, 0.01)
+    with pytest.raises(TimeoutError, match=r"nothing moved for 0 s, .*: never"):
+        soak.wait_while_it_moves(lambda: False, lambda: 1, "never", 0.05, 0.01)
 
 
 # The judge --------------------------------------------------------------------------------------------------------
