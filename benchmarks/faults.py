@@ -7,6 +7,9 @@ from outside for longer than SQLite waits, the disk is full for 8 s and for 0.05
 
 One rule, as of Jepsen's tests: whatever was acknowledged is answered within two minutes by a CAD SR that refers to it,
 or it is visibly waiting and ``/readyz`` says so; nothing arrives twice with two contents.
+
+The whole takes hours. ``--outcomes FILE`` keeps the plan and each outcome, and the same command with the same file goes
+on where an earlier one ended; ``--again`` tries those once more that did not hold, by themselves.
 """
 
 import argparse
@@ -24,7 +27,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from fault_injection import CHANGE, ERRORS, Faults
@@ -90,7 +93,7 @@ class Outcome:
     seconds
         Until it was answered.
     twice
-        Objects that the destination got with two contents.
+        Objects that the destination got with two contents meanwhile.
     """
 
     what: str
@@ -122,6 +125,7 @@ class FaultyNode:
         self.node = NodeProcess(folder / "node", sections, environment=self.faults.environment, options=options)
         self._maker = SmallMammograms(folder / "images", seed=11)
         self._numbers = itertools.count()
+        self._with_two_contents = 0
 
     @contextmanager
     def running(self) -> Iterator["FaultyNode"]:
@@ -147,6 +151,11 @@ class FaultyNode:
             return False, json.load(error)["parts"]
         except OSError:
             return False, {}
+
+    def says_so(self) -> bool:
+        """Whether ``/readyz`` answers, and that all is not well; silence tells nobody anything."""
+        is_ready, parts = self.ready()
+        return not is_ready and bool(parts)
 
     def new_study(self) -> list[SmallMammogram]:
         """Images of one more study, all of them whole."""
@@ -185,8 +194,9 @@ class FaultyNode:
         except TimeoutError:
             answered = False
         seconds = time.monotonic() - started
-        known = not answered and not self.ready()[0]
-        return Outcome(what, happened(), answered, known, seconds, _two_contents(self.destination.arrivals))
+        known = not answered and self.says_so()
+        before, self._with_two_contents = self._with_two_contents, _two_contents(self.destination.arrivals)
+        return Outcome(what, happened(), answered, known, seconds, self._with_two_contents - before)
 
     def under(self, fault: Fault) -> Outcome:
         """Have one operation fail, at whatever it is needed for while a study goes through."""
@@ -284,33 +294,101 @@ def every_fault(done: Counter[tuple[str, str]], often: int = OFTEN) -> Iterator[
                     yield Fault(operation, path, number, error)
 
 
+class Progress:
+    """The plan of a run and the outcomes so far, in a file of a line of JSON each, or nowhere."""
+
+    def __init__(self, file: Path | None) -> None:
+        self._file = file
+        lines = file.read_text(encoding="utf-8").splitlines() if file is not None and file.exists() else []
+        entries = [json.loads(line) for line in lines]
+        self._faults = [Fault(**fault) for fault in entries[0]["faults"]] if entries else None
+        latest = {outcome.what: outcome for outcome in (Outcome(**entry) for entry in entries[1:])}
+        self._outcomes = latest
+
+    @property
+    def outcomes(self) -> list[Outcome]:
+        """The latest outcome of each attempt."""
+        return list(self._outcomes.values())
+
+    def faults(self, faulty: FaultyNode, often: int) -> list[Fault]:
+        """The faults of the plan, which is made of a study that goes through undisturbed."""
+        if self._faults is None:
+            self._faults = list(every_fault(faulty.trace(), often))
+            self._write({"faults": [asdict(fault) for fault in self._faults]})
+        return self._faults
+
+    def wants(self, what: str, *, again: bool) -> bool:
+        """Whether an attempt is still to be made."""
+        outcome = self._outcomes.get(what)
+        return outcome is None if not again else outcome is not None and not outcome.held
+
+    def add(self, outcome: Outcome) -> None:
+        """Keep an outcome, in place of an earlier one of the same attempt."""
+        self._outcomes[outcome.what] = outcome
+        self._write(asdict(outcome))
+
+    def _write(self, entry: dict[str, object]) -> None:
+        if self._file is not None:
+            with self._file.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(entry) + "\n")
+
+
+def every_attempt(faulty: FaultyNode, faults: Sequence[Fault]) -> dict[str, Callable[[], Outcome]]:
+    """All that is tried, by what its outcome is called."""
+    locked = SQLITE_WAITS_SECONDS + 5
+    return {
+        "a disk full for 8 s while reading": lambda: faulty.full_while_reading(8.0),
+        "a disk full for 0.05 s while sending": lambda: faulty.full_while_sending(0.05),
+        "a disk full for 3 s while sending": lambda: faulty.full_while_sending(3.0),
+        "the node stopped for 10 s": lambda: faulty.stopped(10.0),
+        f"node.sqlite locked for {locked:g} s": lambda: faulty.locked("node.sqlite", locked),
+        f"work.sqlite locked for {locked:g} s": lambda: faulty.locked("work.sqlite", locked),
+        **{str(fault): (lambda fault=fault: faulty.under(fault)) for fault in faults},
+    }
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--often", type=int, default=OFTEN, help="of a kind of operation at most so many")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="try no more after so long")
+    parser.add_argument("--outcomes", type=Path, default=None, help="keep plan and outcomes here, and go on with them")
+    parser.add_argument("--again", action="store_true", help="try those of the outcomes again that did not hold")
     arguments = parser.parse_args()
-    outcomes: list[Outcome] = []
+    if arguments.again and arguments.outcomes is None:
+        parser.error("--again needs --outcomes")
+    progress = Progress(arguments.outcomes)
     ends = time.monotonic() + 60 * arguments.minutes
     with tempfile.TemporaryDirectory() as folder, FaultyNode(Path(folder)).running() as faulty:
-        faults = list(every_fault(faulty.trace(), arguments.often))
-        attempts: list[Callable[[], Outcome]] = [
-            lambda: faulty.full_while_reading(8.0),
-            lambda: faulty.full_while_sending(0.05),
-            lambda: faulty.full_while_sending(3.0),
-            lambda: faulty.stopped(10.0),
-            lambda: faulty.locked("node.sqlite", SQLITE_WAITS_SECONDS + 5),
-            lambda: faulty.locked("work.sqlite", SQLITE_WAITS_SECONDS + 5),
-            *(lambda fault=fault: faulty.under(fault) for fault in faults),
-        ]
-        for attempt in attempts:
+        attempts = every_attempt(faulty, progress.faults(faulty, arguments.often))
+        for what, attempt in attempts.items():
             if time.monotonic() > ends:
                 break
-            outcomes.append(attempt())
-            last = outcomes[-1]
-            if not last.held or last.seconds > 30:
-                print(f"{last.what}: answered {last.answered}, {last.seconds:.0f} s, known {last.known}", flush=True)
-        Console(width=120).print(table(outcomes, len(attempts)))
-    return 0 if all(outcome.held for outcome in outcomes) else 1
+            if progress.wants(what, again=arguments.again):
+                log_before = len(faulty.node.log_text())
+                outcome = _outcome_of(faulty, what, attempt)
+                progress.add(outcome)
+                _tell(outcome, faulty.node.log_text()[log_before:])
+    Console(width=120).print(table(progress.outcomes, len(attempts)))
+    return 0 if all(outcome.held for outcome in progress.outcomes) else 1
+
+
+def _outcome_of(faulty: FaultyNode, what: str, attempt: Callable[[], Outcome]) -> Outcome:
+    """Make an attempt; images that are not even acknowledged in all the time are no answer either."""
+    started = time.monotonic()
+    try:
+        return attempt()
+    except TimeoutError:
+        seconds, known = time.monotonic() - started, faulty.says_so()
+        faulty.destination.status_for = lambda _: 0x0000
+        return Outcome(what, max(1, faulty.faults.disarm()), answered=False, known=known, seconds=seconds, twice=0)
+
+
+def _tell(outcome: Outcome, log: str) -> None:
+    if not outcome.held or outcome.seconds > 30:
+        known = outcome.known
+        print(f"{outcome.what}: answered {outcome.answered}, {outcome.seconds:.0f} s, known {known}", flush=True)
+    if not outcome.held:
+        print(*log.splitlines()[-40:], sep="\n", flush=True)
 
 
 def table(outcomes: Sequence[Outcome], planned: int) -> Table:
@@ -324,7 +402,7 @@ def table(outcomes: Sequence[Outcome], planned: int) -> Table:
         ("answered", sum(outcome.answered for outcome in happened)),
         ("waiting, and /readyz knows", sum(outcome.known for outcome in happened)),
         ("neither", sum(not (outcome.answered or outcome.known) for outcome in happened)),
-        ("objects at the destination with two contents", sum(outcome.twice for outcome in outcomes[-1:])),
+        ("objects at the destination with two contents", sum(outcome.twice for outcome in outcomes)),
         ("slowest answer, seconds", f"{slowest.seconds:.0f} ({slowest.what})"),
     ):
         rows.add_row(what, str(count))

@@ -3,9 +3,12 @@
 Nobody restarts the node here but where it was killed.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -21,6 +24,23 @@ def faults(load_benchmark: Callable[[str], ModuleType]) -> ModuleType:
 def node(faults: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     with faults.FaultyNode(tmp_path_factory.mktemp("faulty")).running() as node:
         yield node
+
+
+def test_a_run_goes_on_where_an_earlier_one_ended(faults: ModuleType, tmp_path: Path) -> None:
+    file, fault = tmp_path / "outcomes", faults.Fault("sync", "inbox", 2, "EIO")
+    undisturbed = Mock(trace=lambda: Counter({("sync", "inbox"): 1}))
+    first = faults.Progress(file)
+    planned = first.faults(undisturbed, often=3)
+    first.add(faults.Outcome("one", 1, answered=False, known=False, seconds=120.0, twice=0))
+    first.add(faults.Outcome("two", 1, answered=True, known=False, seconds=2.0, twice=0))
+
+    second = faults.Progress(file)
+    assert second.faults(Mock(trace=lambda: pytest.fail("the plan is there")), often=3) == planned
+    names = ("one", "two", str(fault))
+    assert [name for name in names if second.wants(name, again=False)] == [str(fault)]
+    assert [name for name in names if second.wants(name, again=True)] == ["one"]
+    second.add(faults.Outcome("one", 1, answered=True, known=False, seconds=3.0, twice=0))
+    assert all(outcome.held for outcome in faults.Progress(file).outcomes)
 
 
 def test_a_disk_that_is_full_for_a_moment_strands_nothing(faults: ModuleType, node) -> None:
