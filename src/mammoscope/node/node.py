@@ -284,8 +284,9 @@ class Node(Running):
         """
         inbox, records = self._worker.inbox, self._worker.records
         for study in inbox.studies():
+            known = records.known_objects(study, put_aside=False)
             for file in inbox.images(study):
-                if not records.knows(study, file.stem):
+                if file.stem not in known:
                     records.add_object(study, file.stem, _sop_class(file), peer="")
 
 

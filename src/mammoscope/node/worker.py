@@ -264,8 +264,8 @@ class Worker:
     def forget(self, study: str) -> None:
         """Delete all that is kept of a study, files and records, for example of a phantom."""
         record = self.records.study(study)
-        for report in record.reports if record else ():
-            self._outbox.discard(study, report.number)
+        for number in range(1, record.reports[-1].number + 1 if record and record.reports else 1):
+            self._outbox.discard(study, number)
         if self.inbox.images(study):
             self.inbox.remove(study, only_if=lambda _: True)
         self.records.forget(study)
@@ -304,8 +304,7 @@ class Worker:
         """Delete images and results that were read and sent long enough ago; the records stay."""
         before = datetime.now(UTC) - timedelta(hours=self._settings.node.keep_images_hours)
         for study in self.records.studies_to_clear(before):
-            record = self.records.study(study)
-            covered = frozenset(o.sop_instance_uid for o in record.objects if o.report) if record else frozenset()
+            covered = self.records.covered_images(study)
             count = len(self.inbox.images(study))
             if self.inbox.remove(study, only_if=partial(_all_in, covered)):
                 self.records.images_removed(study)

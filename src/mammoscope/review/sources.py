@@ -128,7 +128,7 @@ class NodeStudies:
 
     def changed(self, known: Mapping[str, str]) -> Iterator[SourceStudy]:
         """As of `StudySource`."""
-        for record in self._records.studies(limit=MOST_LISTED):
+        for record in self._records.each_study(MOST_LISTED):
             version = _version(record)
             if known.get(record.study_instance_uid) != version:
                 yield self._study(record, version)
@@ -205,7 +205,8 @@ def _why(record: StudyRecord) -> str | None:
 def _version(record: StudyRecord) -> str:
     objects = [(one.sop_instance_uid, str(one.whereabouts)) for one in record.objects]
     deliveries = [(one.destination, str(one.status), one.errors) for one in _deliveries(record)]
-    facts = ["2", str(record.state), len(record.reports), len(record.failures), objects, deliveries]
+    reports, failures = record.earlier_reports + len(record.reports), record.earlier_failures + len(record.failures)
+    facts = ["2", str(record.state), reports, failures, objects, deliveries]
     return hashlib.sha256(repr(facts).encode()).hexdigest()
 
 

@@ -335,3 +335,42 @@ def test_a_connection_that_could_be_opened_for_reading_only_is_replaced(
             add("1.2.1")
     add("1.2.1")
     assert records.knows("1.2", "1.2.1")
+
+
+def test_of_a_study_that_goes_on_for_ever_the_last_reports_are_told(records: Records, add) -> None:
+    images = [f"1.2.{number}" for number in range(1, 15)]
+    for number, image in enumerate(images, start=1):
+        add(image)
+        covers = tuple(images[:number]) if number < 12 else ()  # the last are a reader's, which cover none
+        records.add_report("1.2", report(number, covers))
+        records.add_failure("1.2", Failure(at=NOON, reason=f"failure {number}", images=()))
+    add("1.9.1", study="1.9")
+    records.add_report("1.9", report(1, ("1.9.1",)))
+    other, study = (record for record in sorted(records.studies(), key=lambda r: len(r.objects)))
+    assert [r.number for r in other.reports] == [1]
+    assert [r.number for r in study.reports] == list(range(5, 15))
+    assert [len(r.images) for r in study.reports] == [5, 6, 7, 8, 9, 10, 11, 0, 0, 0]
+    assert all(len(r.deliveries) == 2 and r.deliveries[0].objects and r.results for r in study.reports)
+    assert [f.reason for f in study.failures] == [f"failure {number}" for number in range(5, 15)]
+    assert (study.earlier_reports, study.earlier_failures) == (4, 4)
+    assert {image.sop_instance_uid for image in study.images} == set(images[:11])
+    for number in range(15, 25):
+        records.add_report("1.2", report(number, ()))
+    told = records.study("1.2")
+    assert told is not None
+    assert [r.number for r in told.reports] == [11, *range(15, 25)]
+    assert len(told.images) == 11
+    assert records.series_began("1.2") == {}
+    assert list(records.each_study(5)) == list(records.studies())
+
+
+def test_what_is_known_of_a_study_can_be_asked_for_without_all_the_rest(records: Records, add) -> None:
+    add("1.2.1", "1.2.2", "1.2.3")
+    records.add_report("1.2", report(1, ("1.2.1",)))
+    records.add_failure("1.2", Failure(at=NOON, reason="odd", images=("1.2.3",)))
+    assert records.known_objects("1.2", put_aside=False) == {"1.2.1", "1.2.2", "1.3.1"}
+    assert records.known_objects("1.2", put_aside=True) == {"1.2.1", "1.2.2", "1.2.3", "1.3.1"}
+    assert records.covered_images("1.2") == {"1.2.1"}
+    assert records.has_images("1.2", 3)
+    assert not records.has_images("1.2", 4)
+    assert not records.has_images("1.9", 1)

@@ -10,6 +10,7 @@ from mammoscope.findings import ReadingStatus
 from mammoscope.network import ObjectRefusedError, Receipt, ReceivedObject
 from mammoscope.node.db.repository import ImageRecord, Records, Report
 from mammoscope.node.events import Event, ObjectReceived, Origin
+from mammoscope.node.storage import receiver
 from mammoscope.node.storage.inbox import Inbox
 from mammoscope.node.storage.receiver import Reception, differ, pixel_digest
 
@@ -100,6 +101,23 @@ def test_other_pixels_are_refused_after_the_image_was_deleted_too(reception, inb
     images[0].PixelData = bytes(len(images[0].PixelData))
     with pytest.raises(ObjectRefusedError, match="has other pixels"):
         reception.receive(arrived(images[0]))
+
+
+def test_a_study_takes_no_more_images_than_any_examination_has(
+    reception, inbox, arrived, images, records, events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receiver, "MOST_IMAGES", 2)
+    for image in images[:2]:
+        assert reception.receive(arrived(image)) is Receipt.STORED
+    with pytest.raises(ObjectRefusedError, match="has 2 images already") as refused:
+        reception.receive(arrived(images[2]))
+    assert refused.value.status == 0xC000
+    assert reception.receive(arrived(images[1])) is Receipt.KNOWN  # a resend is none more
+    study = str(images[0].StudyInstanceUID)
+    assert len(inbox.images(study)) == len(records.study(study).objects) == 2
+    assert len(events) == 3
+    images[2].StudyInstanceUID = f"{study}.2"
+    assert reception.receive(arrived(images[2])) is Receipt.STORED
 
 
 def test_a_file_without_a_row_gets_one_when_it_is_sent_again(reception, inbox, arrived, images, records) -> None:

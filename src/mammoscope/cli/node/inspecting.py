@@ -171,7 +171,7 @@ def _list(studies: "tuple[StudyRecord, ...]", *, as_json: bool) -> None:
             "origin": study.origin,
             "received": study.last_received_at,
             "images": len(study.objects),
-            "reports": len(study.reports),
+            "reports": study.earlier_reports + len(study.reports),
         }
         for study in studies
     ]
@@ -247,6 +247,8 @@ def _lines(record: "StudyRecord") -> "Iterator[str]":
     for received in record.objects:
         covered = f"in report {received.report}" if received.report else "not read yet"
         yield f"  image {received.sop_instance_uid} from {received.peer}: {covered}, file {received.whereabouts}"
+    if record.earlier_reports:
+        yield f"{record.earlier_reports} earlier reports are not listed"
     for report in record.reports:
         instead = f", supersedes report {report.supersedes}" if report.supersedes else ""
         yield f"Report {report.number}{instead}: made {report.made_at:%Y-%m-%d %H:%M:%S} UTC by {report.algorithm}"
@@ -259,6 +261,8 @@ def _lines(record: "StudyRecord") -> "Iterator[str]":
             yield f"  problem: {problem}"
         for delivery in report.deliveries:
             yield from _delivery(delivery)
+    if record.earlier_failures:
+        yield f"{record.earlier_failures} earlier failures are not listed"
     for failure in record.failures:
         code = f" ({failure.reason_code})" if failure.reason_code else ""
         aside = f"{len(failure.images)} images put aside"

@@ -4,7 +4,7 @@ What the writing methods of `Records` share: within a transaction that the calle
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -26,6 +26,9 @@ from mammoscope.node.db.models import (
     Whereabouts,
 )
 
+MOST_LISTED = 10
+"""Reports and failures of one study that its record tells: each may name a thousand images."""
+
 Rows = dict[Any, list[dict[str, Any]]]
 
 
@@ -33,8 +36,11 @@ def load_studies(connection: sa.Connection, studies: Sequence[str]) -> tuple[Stu
     """The records of those studies that there are, in that order."""
     rows = {row["study"]: row for row in _rows(connection, t.studies, studies)}
     objects = _grouped(connection, t.objects, studies, "study", order=(t.objects.c.sop_instance,))
-    failures = _grouped(connection, t.failures, studies, "study", order=(t.failures.c.id,))
-    reports = _load_reports(connection, studies)
+    readings = _latest_readings(connection, studies)
+    all_reports = _numbers(connection, t.reports.c.number, studies)
+    all_failures = _numbers(connection, t.failures.c.id, studies)
+    failures = _load_failures(connection, studies, all_failures)
+    reports = _load_reports(connection, studies, all_reports)
     return tuple(
         StudyRecord(
             study_instance_uid=study,
@@ -44,8 +50,11 @@ def load_studies(connection: sa.Connection, studies: Sequence[str]) -> tuple[Stu
             last_received_at=row["last_received_at"],
             arrivals=row["arrivals"],
             objects=tuple(_object(r) for r in objects[study]),
+            images=tuple(_image(r) for r in readings[study]),
             reports=tuple(reports[study]),
-            failures=tuple(Failure.model_validate(r) for r in failures[study]),
+            failures=tuple(failures[study]),
+            earlier_reports=len(all_reports[study]) - len(reports[study]),
+            earlier_failures=len(all_failures[study]) - len(failures[study]),
         )
         for study, row in ((study, rows[study]) for study in studies if study in rows)
     )
@@ -66,17 +75,64 @@ def load_delivery(connection: sa.Connection, study: str, number: int, destinatio
     return _delivery(dict(row), [dict(r) for r in sendings])
 
 
-def _load_reports(connection: sa.Connection, studies: Sequence[str]) -> dict[str, list[Report]]:
+def _latest_readings(connection: sa.Connection, studies: Sequence[str]) -> Rows:
+    i = t.images_read.c
+    of_image = i.study, i.sop_instance
+    last = sa.select(*of_image, sa.func.max(i.number).label("number")).where(i.study.in_(studies)).group_by(*of_image)
+    latest = last.subquery()
+    same = [i[name] == latest.c[name] for name in ("study", "sop_instance", "number")]
+    query = sa.select(t.images_read).join(latest, sa.and_(*same)).order_by(i.study, i.sop_instance)
+    readings: Rows = defaultdict(list)
+    for row in connection.execute(query).mappings():
+        readings[row["study"]].append(dict(row))
+    return readings
+
+
+def _numbers(connection: sa.Connection, column: sa.Column[int], studies: Sequence[str]) -> dict[str, list[int]]:
+    """Of each study the numbers that there are of something, in order."""
+    study = column.table.c.study
+    numbers: dict[str, list[int]] = defaultdict(list)
+    for uid, number in connection.execute(sa.select(study, column).where(study.in_(studies)).order_by(study, column)):
+        numbers[uid].append(number)
+    return numbers
+
+
+def _only(study: sa.Column[str], number: sa.Column[int], wanted: Mapping[str, Sequence[int]]) -> sa.ColumnElement[bool]:
+    """Of the studies that are named only what bears one of those numbers; of the others all."""
+    pairs = [(uid, one) for uid, numbers in wanted.items() for one in numbers]
+    return sa.or_(study.not_in(wanted), sa.tuple_(study, number).in_(pairs)) if pairs else sa.true()
+
+
+def _load_failures(
+    connection: sa.Connection, studies: Sequence[str], numbers: Mapping[str, Sequence[int]]
+) -> dict[str, list[Failure]]:
+    wanted = {study: of_study[-MOST_LISTED:] for study, of_study in numbers.items() if len(of_study) > MOST_LISTED}
+    f, failures = t.failures.c, defaultdict(list)
+    for row in _rows(connection, t.failures, studies, (f.id,), _only(f.study, f.id, wanted)):
+        failures[row["study"]].append(Failure.model_validate(row))
+    return failures
+
+
+def _load_reports(
+    connection: sa.Connection, studies: Sequence[str], numbers: Mapping[str, Sequence[int]]
+) -> dict[str, list[Report]]:
+    wanted = _listed(connection, numbers)
     of_report = ("study", "number")
-    images = _grouped(connection, t.images_read, studies, *of_report, order=(t.images_read.c.sop_instance,))
-    results = _grouped(connection, t.results_made, studies, *of_report, order=(t.results_made.c.position,))
-    deliveries = _grouped(connection, t.deliveries, studies, *of_report, order=(t.deliveries.c.destination,))
+
+    def those(table: sa.Table) -> sa.ColumnElement[bool]:
+        return _only(table.c.study, table.c.number, wanted)
+
+    def grouped(table: sa.Table, order: sa.ColumnElement[Any]) -> Rows:
+        return _grouped(connection, table, studies, *of_report, order=(order,), those=those(table))
+
+    images = grouped(t.images_read, t.images_read.c.sop_instance)
+    results = grouped(t.results_made, t.results_made.c.position)
+    deliveries = grouped(t.deliveries, t.deliveries.c.destination)
     sendings: Rows = defaultdict(list)
-    of_studies = sa.select(t.sendings).where(t.sendings.c.study.in_(studies)).order_by(t.sendings.c.position)
-    for sending in connection.execute(of_studies).mappings():
-        sendings[sending["study"], sending["number"], sending["destination"]].append(dict(sending))
+    for sending in _rows(connection, t.sendings, studies, (t.sendings.c.position,), those(t.sendings)):
+        sendings[sending["study"], sending["number"], sending["destination"]].append(sending)
     reports = defaultdict(list)
-    for row in _rows(connection, t.reports, studies, order=(t.reports.c.number,)):
+    for row in _rows(connection, t.reports, studies, (t.reports.c.number,), those(t.reports)):
         key = (row["study"], row["number"])
         reports[row["study"]].append(
             Report(
@@ -89,11 +145,27 @@ def _load_reports(connection: sa.Connection, studies: Sequence[str]) -> dict[str
     return reports
 
 
+def _listed(connection: sa.Connection, numbers: Mapping[str, Sequence[int]]) -> dict[str, list[int]]:
+    """Of the studies with many reports those that are told: the last, and the last that covers images."""
+    many = {study: of_study for study, of_study in numbers.items() if len(of_study) > MOST_LISTED}
+    i = t.images_read.c
+    covering = sa.select(i.study, sa.func.max(i.number)).where(i.study.in_(many)).group_by(i.study)
+    last_covering = dict(connection.execute(covering).all()) if many else {}
+    return {
+        study: sorted({*of_study[-MOST_LISTED:], last_covering.get(study, of_study[-1])})
+        for study, of_study in many.items()
+    }
+
+
 def _rows(
-    connection: sa.Connection, table: sa.Table, studies: Sequence[str], order: tuple[sa.ColumnElement[Any], ...] = ()
+    connection: sa.Connection,
+    table: sa.Table,
+    studies: Sequence[str],
+    order: tuple[sa.ColumnElement[Any], ...] = (),
+    those: sa.ColumnElement[bool] | None = None,
 ) -> list[dict[str, Any]]:
     query = sa.select(table).where(table.c.study.in_(studies)).order_by(*order)
-    return [dict(row) for row in connection.execute(query).mappings()]
+    return [dict(row) for row in connection.execute(query if those is None else query.where(those)).mappings()]
 
 
 def _grouped(
@@ -102,9 +174,10 @@ def _grouped(
     studies: Sequence[str],
     *key: str,
     order: tuple[sa.ColumnElement[Any], ...],
+    those: sa.ColumnElement[bool] | None = None,
 ) -> Rows:
     groups: Rows = defaultdict(list)
-    for row in _rows(connection, table, studies, order):
+    for row in _rows(connection, table, studies, order, those):
         groups[row[key[0]] if len(key) == 1 else tuple(row[k] for k in key)].append(row)
     return groups
 

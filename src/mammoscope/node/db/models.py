@@ -275,10 +275,17 @@ class Failure(_Record):
 
 
 class StudyRecord(_Record):
-    """All that the node knows of one study.
+    """What the node knows of one study.
 
     Parameters
     ----------
+    reports, failures
+        The last of them, and the last report that covers images: some ten, so that one Study Instance UID that goes on
+        for ever fits into memory.
+    images
+        The latest reading of each image, by SOP Instance UID.
+    earlier_reports, earlier_failures
+        How many there were besides.
     arrivals
         As of `ReadingOrder`.
     """
@@ -291,13 +298,10 @@ class StudyRecord(_Record):
     objects: tuple[ObjectRecord, ...] = ()
     reports: tuple[Report, ...] = ()
     failures: tuple[Failure, ...] = ()
+    images: tuple[ImageRecord, ...] = Field(default=(), exclude=True, repr=False)
+    earlier_reports: int = 0
+    earlier_failures: int = 0
     arrivals: int = Field(default=0, exclude=True, repr=False)
-
-    @property
-    def images(self) -> tuple[ImageRecord, ...]:
-        """The latest reading of each image, by SOP Instance UID."""
-        latest = {image.sop_instance_uid: image for report in self.reports for image in report.images}
-        return tuple(latest[uid] for uid in sorted(latest))
 
     @property
     def waiting(self) -> tuple[str, ...]:

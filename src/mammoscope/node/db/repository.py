@@ -3,6 +3,7 @@
 A record is also how the node knows what is done: an image is read when a report covers it.
 """
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -65,6 +66,10 @@ __all__ = [
 ]
 
 
+STUDIES_AT_ONCE = 20
+"""Whose records are in memory where many are gone through."""
+
+
 class RecordsError(MammoscopeError):
     """What was asked for cannot be done with what is recorded."""
 
@@ -99,6 +104,17 @@ class Records(ReadingRecords, DeliveryRecords, WorkerRecords):
             query = query.where(t.studies.c.origin != Origin.PHANTOM)
         with self._reads.connect() as connection:
             return load_studies(connection, connection.scalars(query.limit(limit)).all())
+
+    def each_study(self, limit: int) -> Iterator[StudyRecord]:
+        """Yield the studies received last, those first, without the node's own: some at a time, not all in memory."""
+        s = t.studies.c
+        query = sa.select(s.study).where(s.origin != Origin.PHANTOM).order_by(s.last_received_at.desc(), s.study)
+        with self._reads.connect() as connection:
+            uids = connection.scalars(query.limit(limit)).all()
+        for start in range(0, len(uids), STUDIES_AT_ONCE):
+            with self._reads.connect() as connection:
+                some = load_studies(connection, uids[start : start + STUDIES_AT_ONCE])
+            yield from some
 
     def studies_of_accession(self, digest: str) -> tuple[str, ...]:
         """Study Instance UIDs of the studies with an image of that Accession Number (its digest), the latest first."""
@@ -207,6 +223,28 @@ class Records(ReadingRecords, DeliveryRecords, WorkerRecords):
         made = sa.select(r.study).where(r.study == study, r.sop_instance == sop_instance)
         with self._reads.connect() as connection:
             return connection.execute(sa.union_all(taken, made).limit(1)).first() is not None
+
+    def known_objects(self, study: str, *, put_aside: bool) -> frozenset[str]:
+        """SOP Instance UIDs of all that was taken, or made, in a study, of one with very many images too.
+
+        Parameters
+        ----------
+        put_aside
+            Whether to name those that were put aside as well, which `knows` does not know.
+        """
+        o, r = t.objects.c, t.results_made.c
+        taken = sa.select(o.sop_instance).where(o.study == study)
+        if not put_aside:
+            taken = taken.where(o.whereabouts != Whereabouts.ASIDE)
+        made = sa.select(r.sop_instance).where(r.study == study)
+        with self._reads.connect() as connection:
+            return frozenset(connection.scalars(sa.union(taken, made)))
+
+    def has_images(self, study: str, count: int) -> bool:
+        """Whether so many images of a study were ever taken."""
+        these = sa.select(t.objects.c.study).where(t.objects.c.study == study).limit(count).subquery()
+        with self._reads.connect() as connection:
+            return int(connection.scalar(sa.select(sa.func.count()).select_from(these)) or 0) >= count
 
     def holds(self, sop_class: str, sop_instance: str) -> bool:
         """Whether an image of any study is kept safely now, by its class and UID."""

@@ -106,6 +106,18 @@ class ReadingRecords(RecordStore):
             connection.execute(sa.update(t.studies).where(this).values(attempt=attempt + 1))
             restate(connection, study)
 
+    def series_began(self, study: str) -> dict[str, datetime]:
+        """When the first object of each series of results of a study was made."""
+        r, m = t.reports.c, t.results_made.c
+        query = (
+            sa.select(m.series, sa.func.min(r.made_at))
+            .join(t.reports, (r.study == m.study) & (r.number == m.number))
+            .where(m.study == study, m.series.is_not(None))
+            .group_by(m.series)
+        )
+        with self._reads.connect() as connection:
+            return dict(connection.execute(query).all())
+
     def is_open(self, study: str, attempt: int) -> bool:
         """Whether a try to read a study is not over."""
         c = t.studies.c
@@ -240,6 +252,13 @@ class ReadingRecords(RecordStore):
         over = c.state.in_((StudyState.DONE, StudyState.PARKED))
         with self._reads.connect() as connection:
             return tuple(connection.scalars(sa.select(c.study).where(over, kept, last <= read_before)))
+
+    def covered_images(self, study: str) -> frozenset[str]:
+        """SOP Instance UIDs of the images of a study that a report covers."""
+        o = t.objects.c
+        query = sa.select(o.sop_instance).where(o.study == study, o.report.is_not(None))
+        with self._reads.connect() as connection:
+            return frozenset(connection.scalars(query))
 
     def images_removed(self, study: str) -> None:
         """Note that the images in the inbox were deleted."""

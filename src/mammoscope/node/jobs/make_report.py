@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from typing import Protocol
 
 import structlog
@@ -135,7 +135,11 @@ class Reporter:
             problems.append(f"Of {len(images)} images none gets a picture of its own; {MOST_PICTURED} would.")
         absent = absent_views(images, self._expected_views)
         results = self._make_results(
-            images, self._algorithm, kinds=kinds, supersedes=_references(record), absent_views=absent
+            images,
+            self._algorithm,
+            kinds=kinds,
+            supersedes=_references(record, self._records.series_began(study)),
+            absent_views=absent,
         )
         told = {absent_view_sentence(view) for view in absent}
         problems.extend(problem for problem in results.problems if problem not in told)
@@ -210,14 +214,10 @@ def _left_out(outcomes: Sequence[ReadMammogram | Reading], images: Sequence[Read
     return [f"{missing} of {len(outcomes)} images are in no result."] if images and missing else []
 
 
-def _references(record: StudyRecord) -> tuple[ResultReference, ...]:
+def _references(record: StudyRecord, series_began: Mapping[str, datetime]) -> tuple[ResultReference, ...]:
     """The objects that a new report of the study replaces, each dated by when its series began."""
     if not record.reports:
         return ()
-    began: dict[str, date] = {}
-    for report in record.reports:
-        for result in report.results:
-            began.setdefault(result.series_instance_uid or "", report.made_at.astimezone().date())
     return tuple(
         ResultReference(
             ResultKind(result.kind),
@@ -226,7 +226,7 @@ def _references(record: StudyRecord) -> tuple[ResultReference, ...]:
             result.sop_class_uid,
             result.sop_instance_uid,
             result.images,
-            began[result.series_instance_uid],
+            series_began[result.series_instance_uid].astimezone().date(),
         )
         for result in record.reports[-1].results
         if result.kind is not None and result.series_instance_uid is not None

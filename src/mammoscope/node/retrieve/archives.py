@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
@@ -274,15 +275,8 @@ def _puller(
         waiting = studies[StudyState.RECEIVING] + studies[StudyState.READING]
         return f"{waiting} studies wait to be read" if waiting >= LONGEST_QUEUE else hindrance()
 
-    def known(uid: str) -> set[str]:
-        study = records.study(uid)
-        if study is None:
-            return set()
-        made = {result.sop_instance_uid for report in study.reports for result in report.results}
-        return made | {received.sop_instance_uid for received in study.objects}
-
     ledger = PullLedger(settings.node.storage / "pulled", source.name)
-    return Puller(archive, ledger, busy=busy, known=known, stopping=stopping)
+    return Puller(archive, ledger, busy=busy, known=partial(records.known_objects, put_aside=True), stopping=stopping)
 
 
 def _the_node_itself(settings: NodeSettings) -> DimsePeer:

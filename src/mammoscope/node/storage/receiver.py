@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from mammoscope.errors import MammoscopeError
 from mammoscope.imaging.header import pixel_digest
-from mammoscope.network import REPORTED_SOP_CLASSES, ObjectRefusedError, Receipt, ReceivedObject
+from mammoscope.network import IGNORED_SOP_CLASSES, REPORTED_SOP_CLASSES, ObjectRefusedError, Receipt, ReceivedObject
 from mammoscope.node.db.engine import where_and_why
 from mammoscope.node.db.repository import Records
 from mammoscope.node.events import Event, ObjectReceived, Origin
@@ -27,9 +27,12 @@ def differ(digest: str, other: str) -> bool:
     return other.startswith(f"{syntax} ") and digest != other
 
 
-OTHER_PIXELS = 0xC000
+OTHER_PIXELS = TOO_MANY_IMAGES = 0xC000
 """Cannot understand (DICOM PS3.4 Table B.2-1): PS3.4 has no status for a UID used twice, and no other tells the sender
 that trying again is of no use."""
+MOST_IMAGES = 1000
+"""Of one Study Instance UID; the largest examinations have some hundred. All that is done with a study, in memory and
+in time, is bounded by it."""
 
 log = structlog.get_logger(__name__)
 
@@ -76,7 +79,7 @@ class Reception:
         Raises
         ------
         ObjectRefusedError
-            If another image has its SOP Instance UID.
+            If another image has its SOP Instance UID, or its study has as many images as a study may.
         OSError
             If it cannot be kept.
         """
@@ -88,6 +91,7 @@ class Reception:
             raise OSError(errno.EIO, "the database does not take it") from None
 
     def _keep(self, received: ReceivedObject, origin: Origin) -> Receipt:
+        self._refuse_more_than_a_study_has(received)
         receipt = self._inbox.add(received)
         study, image = received.study_instance_uid, received.sop_instance_uid
         if receipt is Receipt.KNOWN and received.sop_class_uid not in REPORTED_SOP_CLASSES:  # whose pixels are not kept
@@ -122,6 +126,18 @@ class Reception:
         except (OSError, MammoscopeError) as error:  # the image is worth more than being found by its number
             log.warning("accession not recorded", image=received.sop_instance_uid, error=where_and_why(error))
             return None
+
+    def _refuse_more_than_a_study_has(self, received: ReceivedObject) -> None:
+        study, image = received.study_instance_uid, received.sop_instance_uid
+        if received.sop_class_uid in IGNORED_SOP_CLASSES or not self._records.has_images(study, MOST_IMAGES):
+            return
+        if not self._records.knows(study, image) and not self._inbox.image(study, image).exists():
+            raise ObjectRefusedError(
+                f"object {image} was refused: study {study} has {MOST_IMAGES} images already, more than any"
+                " examination; the sender must give each study a Study Instance UID of its own",
+                TOO_MANY_IMAGES,
+                comment=f"the study has {MOST_IMAGES} images already",
+            )
 
     def _refuse_other_pixels(self, received: ReceivedObject) -> None:
         study, image = received.study_instance_uid, received.sop_instance_uid
