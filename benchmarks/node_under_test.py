@@ -244,6 +244,12 @@ def resident_megabytes(pid: int) -> float:
     return int(kilobytes) / 1024
 
 
+def peak_megabytes(pid: int) -> float:
+    """The most resident memory that a process ever had, without its children."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))) / 1024
+
+
 def kill_session(leader: int) -> None:
     """Kill a process that leads a session of its own, and whatever it started that is still in it."""
     with contextlib.suppress(ProcessLookupError):

@@ -39,7 +39,7 @@ def node(
     node.start()
     node.wait_until_it_listens()
     yield node
-    record_property("peak_megabytes", round(peak_megabytes(node.pid)))
+    record_property("peak_megabytes", round(peers.peak_megabytes(node.pid)))
     node.kill()
 
 
@@ -55,12 +55,6 @@ def make_image(peers: ModuleType, tmp_path: Path) -> Callable[..., FileDataset]:
         return dataset
 
     return make
-
-
-def peak_megabytes(pid: int) -> float:
-    """The most resident memory that a process ever had, without its children."""
-    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))) / 1024
 
 
 def send(peers: ModuleType, node, datasets: list[FileDataset], folder: Path) -> list[int | None]:
@@ -87,7 +81,7 @@ def answered(peers: ModuleType, node, study: str, images: int) -> StudyRecord:
         records.close()
     assert record is not None
     assert node.alive
-    assert peak_megabytes(node.pid) < MOST_MEGABYTES
+    assert peers.peak_megabytes(node.pid) < MOST_MEGABYTES
     return record
 
 
