@@ -29,7 +29,7 @@ from pydicom.uid import MammographyCADSRStorage
 from rich.console import Console
 from rich.table import Table
 
-from mammoscope.node.db.repository import Records
+from mammoscope.node.db.repository import Records, StudyState
 
 QUIET_SECONDS = 2.0
 AT_ONCE = 50
@@ -116,15 +116,15 @@ def _wait_for_reports(node: NodeProcess, records: Records, outcome: Outcome) -> 
 
     def covered() -> bool:
         outcome.uncovered = outcome.statuses[STORED] - len(records.covered_images(STUDY))
-        return outcome.uncovered == 0
+        record = records.study(STUDY) if outcome.uncovered == 0 else None
+        return record is not None and record.state is StudyState.DONE
 
     try:
-        wait_while_it_moves(covered, recorded, "every image that was stored is reported")
+        wait_while_it_moves(covered, recorded, "every image that was stored is reported, and the reports sent")
     except TimeoutError as error:
         print(error, file=sys.stderr)
     finally:
         recorded.close()
-    time.sleep(2 * QUIET_SECONDS)  # for the last report on its way
 
 
 def main() -> int:

@@ -33,7 +33,7 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -161,9 +161,15 @@ def main() -> int:
 
 
 class Soak:
-    """One run of a plan."""
+    """One run of a plan.
 
-    def __init__(self, plan: Plan, folder: Path) -> None:
+    Parameters
+    ----------
+    make_node
+        Makes each process of the node; `NodeProcess`, or one that is killed otherwise.
+    """
+
+    def __init__(self, plan: Plan, folder: Path, *, make_node: Callable[..., NodeProcess] = NodeProcess) -> None:
         self._plan = plan
         self._folder = folder
         self._random = random.Random(plan.seed)
@@ -173,9 +179,9 @@ class Soak:
             node["database"] = plan.database
         sections = {"node": node, "destinations": [destination_section(self._destination.port)]}
         patience = () if plan.workers == 1 else ("--dead-after", str(DEAD_AFTER_SECONDS))
-        self._node = NodeProcess(folder, sections, options=patience)
+        self._node = make_node(folder, sections, options=patience)
         self._helpers = [
-            NodeProcess(folder, sections, name=f"helper-{number}", options=("--work", *patience))
+            make_node(folder, sections, name=f"helper-{number}", options=("--work", *patience))
             for number in range(1, plan.workers)
         ]
         maker = SmallMammograms(folder / "images", plan.seed)
