@@ -6,7 +6,8 @@ space, with an input/output error, and by a kill in its place, as SQLite's own t
 from outside for longer than SQLite waits, the disk is full for 8 s and for 0.05 s, the node is stopped and let go.
 
 One rule, as of Jepsen's tests: whatever was acknowledged is answered within two minutes by a CAD SR that refers to it,
-or it is visibly waiting and ``/readyz`` says so; nothing arrives twice with two contents.
+every mark in its place and no object left out, or it is visibly waiting and ``/readyz`` says so; nothing arrives twice
+with two contents.
 
 The whole takes hours. ``--outcomes FILE`` keeps the plan and each outcome, and the same command with the same file goes
 on where an earlier one ended; ``--again`` tries those once more that did not hold, by themselves.
@@ -45,7 +46,7 @@ from node_under_test import (
 from pydicom.uid import MammographyCADSRStorage
 from rich.console import Console
 from rich.table import Table
-from soak import evidence
+from soak import evidence, misplaced_marks
 
 ANSWER_SECONDS = 120.0
 ANSWER_MINUTES = 1.0
@@ -179,12 +180,20 @@ class FaultyNode:
                 time.sleep(0.3)
 
     def is_answered(self, study: Sequence[SmallMammogram]) -> bool:
-        """Whether a CAD SR at the destination refers to every image; a node that ended is started again."""
+        """Whether a CAD SR at the destination marks what was drawn on every image; a node that ended is started again.
+
+        One that says of an image that it was not processed is no answer: trouble of the machine is no patient's result.
+        """
         if not self.node.alive:
             self.start()
         of_study = (a.dataset for a in self.destination.arrivals if a.dataset is not None)
+        boxes = {image.uid: image.box for image in study}
         reports = [r for r in of_study if str(r.StudyInstanceUID) == study[0].study]
-        return any({image.uid for image in study} <= set(evidence(report)) for report in reports)
+        return any(boxes.keys() <= set(evidence(report)) and not misplaced_marks(report, boxes) for report in reports)
+
+    def left_out(self, study: Sequence[SmallMammogram]) -> int:
+        """How many objects of a study's reports could not be made."""
+        return sum(event["study"] == study[0].study for event in self.node.events("result incomplete"))
 
     def answer(self, what: str, study: Sequence[SmallMammogram], happened: Callable[[], int]) -> Outcome:
         """Wait until a study is answered, and tell how it ended."""
@@ -194,6 +203,7 @@ class FaultyNode:
         except TimeoutError:
             answered = False
         seconds = time.monotonic() - started
+        answered = answered and not self.left_out(study)
         known = not answered and self.says_so()
         before, self._with_two_contents = self._with_two_contents, _two_contents(self.destination.arrivals)
         return Outcome(what, happened(), answered, known, seconds, self._with_two_contents - before)

@@ -1,7 +1,9 @@
 """All objects of a study: identity, determinism, the last look."""
 
 import copy
+import errno
 import logging
+import sys
 from datetime import timedelta
 from functools import partial
 from io import BytesIO
@@ -211,6 +213,16 @@ def test_an_object_that_cannot_be_made_does_not_stop_the_others(make_image, algo
     assert len(made.problems) == 3
     plain = result_objects([make_image(findings=[((1, 1, 9, 9), 0.5)]), make_image("L", number=2)], algorithm)[-1]
     assert made.objects[-1].PixelData != plain.PixelData
+
+
+@pytest.mark.parametrize("trouble", [OSError(errno.EIO, "Input/output error"), MemoryError()])
+def test_trouble_of_the_machine_leaves_out_no_object(make_image, algorithm, monkeypatch, trouble):
+    def away(*_, **__):
+        raise trouble
+
+    monkeypatch.setattr(sys.modules["mammoscope.results.study_results"], "mammography_cad_sr", away)
+    with pytest.raises(type(trouble)):
+        study_results([make_image(findings=[((1, 1, 9, 9), 0.5)])], algorithm, kinds=FEW)
 
 
 def test_the_last_look_sees_a_mark_out_of_place(four_views, algorithm):

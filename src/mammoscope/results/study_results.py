@@ -124,6 +124,8 @@ def study_results(
     ResultError
         If no image can be referred to, the images are not of one study, there is no telling to which of several
         patients it belongs, or no object at all could be made.
+    OSError, MemoryError
+        If the machine is in trouble: a picture that cannot be read now is no fault of the images.
     """
     images, problems = _referable(images)
     absent = tuple(absent_view_sentence(view) for view in absent_views)
@@ -191,7 +193,11 @@ class _Making:
             dataset = make(of)
             set_series_date(dataset, self.supersedes)
             verify_against_reading(dataset, of)
+        except MemoryError:
+            raise
         except Exception as error:  # whatever an odd header raises; its text may quote the patient
+            if isinstance(error, OSError) and error.errno is not None:  # of the system, not of a decoder
+                raise
             why = str(error) if isinstance(error, MammoscopeError) else type(error).__name__
             self.problems.append(f"{what} could not be made: {why}")
             return False

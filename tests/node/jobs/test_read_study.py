@@ -419,9 +419,10 @@ def test_a_study_without_results_is_put_aside_and_read_again_when_a_person_asks(
     assert list((bench.folder / "failed").iterdir()) == []
 
 
-def test_a_full_disk_costs_nothing_but_time(bench: Bench, images: list[FileDataset]) -> None:
+@pytest.mark.parametrize("trouble", [OSError(28, "No space left on device"), MemoryError()])
+def test_a_full_disk_costs_nothing_but_time(bench: Bench, images: list[FileDataset], trouble: Exception) -> None:
     def full(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
+        raise trouble
 
     bench.make_results = full
     study = bench.put(images[:1])

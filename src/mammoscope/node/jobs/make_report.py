@@ -114,8 +114,8 @@ class Reporter:
         ------
         ResultError
             If no object can be made.
-        OSError
-            If they cannot be written.
+        OSError, MemoryError
+            If they cannot be made now, or not be written.
         """
         started = time.monotonic()
         record = self._records.study(study)

@@ -318,7 +318,7 @@ class StudyWork:
             self._inbox.clear_away([*plan["images"], *plan["surplus"]], self._failed / study)
         except MachineTroubleError as error:
             self._put_off(study, plan, self._noted(study, error)["trouble"])
-        except OSError as error:  # a full or broken disk: the images stay where they are and the study keeps its turn
+        except (OSError, MemoryError) as error:  # of the machine: the images stay here and the study keeps its turn
             log.warning("study put off", study=study, error=where_raised(error))
             self._tracker.postpone(study, DISK_TROUBLE_WAIT_SECONDS)
         except SQLAlchemyError:
