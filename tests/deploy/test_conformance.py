@@ -22,6 +22,7 @@ from mammoscope.network.sop_classes import (
 from mammoscope.node.audit import atna as audit_messages
 from mammoscope.node.preflight import SOP_CLASSES
 from mammoscope.node.retrieve.archives import ARCHIVE_SECONDS
+from mammoscope.node.storage.receiver import MOST_IMAGES
 from mammoscope.node.worker import SENDERS_AT_ONCE
 from mammoscope.results.base import COPIED, ResultSeries
 
@@ -70,6 +71,7 @@ def test_what_is_sent(statement: str):
 
 def test_limits(statement: str):
     for claim in (
+        f"or its study has {MOST_IMAGES} images already |",
         f"| largest PDU received | {MAX_PDU} bytes |",
         f"| associations accepted at once | {MOST_ASSOCIATIONS} |",
         f"| associations opened at once | {SENDERS_AT_ONCE} a destination, 1 an archive |",

@@ -1,3 +1,4 @@
+import resource
 import sqlite3
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -285,6 +286,16 @@ def test_databases_that_cannot_be_used_are_told_without_the_password(tmp_path: P
         Records.open(tmp_path, "postgresql://me:secret@127.0.0.1:1/name")
     assert "secret" not in str(told.value)
     assert "127.0.0.1" in str(told.value)
+
+
+def test_a_full_disk_is_told_as_one_at_the_start(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, before[1]))  # as a disk that takes some pages and then no more
+    try:
+        with pytest.raises(DatabaseError, match=r"node\.sqlite cannot be used \(.*: make room on it"):
+            Records.open(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_study_that_waits_past_its_time_is_found(records: Records, add) -> None:
