@@ -164,14 +164,15 @@ def main() -> int:
     parser.add_argument("--objects", type=int, default=240)
     parser.add_argument("--cuts", type=int, default=24)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--folder", type=Path, default=None, help="keep images, settings and log here")
     parser.add_argument("--without-sync", metavar="PART", default=None, help="to see what a missing sync would do")
     arguments = parser.parse_args()
-    plan = Plan(arguments.objects, arguments.cuts, arguments.seed, seconds_between_kills=12.0, still_seconds=120.0)
+    plan = Plan(arguments.objects, arguments.cuts, arguments.seed, seconds_between_kills=12.0)
     with tempfile.TemporaryDirectory() as name, tempfile.TemporaryDirectory() as other, Disk(Path(other)) as disk:
         part = arguments.without_sync
         environment = without_sync(part, Path(other)) if part is not None else {}
         make_node = partial(PoweredNode, disk=disk, environment=environment)
-        story = Soak(plan, Path(name), make_node=make_node).run()
+        story = Soak(plan, arguments.folder or Path(name), make_node=make_node).run()
     verdict = judge(story)
     rows = table(plan, story, verdict)
     rows.title = f"Power cuts, seed {plan.seed}" + (f", without sync of {part}" if part is not None else "")
