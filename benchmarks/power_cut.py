@@ -33,7 +33,9 @@ from soak import Plan, Soak, judge, table
 
 FICLONE = 0x40049409
 """Of linux/fs.h."""
-DISK_BYTES, CARRIER_BYTES = 1 << 29, 8 << 30
+DISK_BYTES, CARRIER_BYTES = 1 << 31, 16 << 30
+MOST_OBJECTS = 800
+"""The results of a study of four take some 8 MB of the disk, and a full one is another matter."""
 EXT4_OPTIONS = "loop,commit=600,noauto_da_alloc,errors=remount-ro"
 WITHOUT_SYNC = r"""
 #define _GNU_SOURCE
@@ -167,6 +169,8 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, default=None, help="keep images, settings and log here")
     parser.add_argument("--without-sync", metavar="PART", default=None, help="to see what a missing sync would do")
     arguments = parser.parse_args()
+    if arguments.objects > MOST_OBJECTS:
+        parser.error(f"the disk takes the results of {MOST_OBJECTS} objects at most")
     plan = Plan(arguments.objects, arguments.cuts, arguments.seed, seconds_between_kills=12.0)
     with tempfile.TemporaryDirectory() as name, tempfile.TemporaryDirectory() as other, Disk(Path(other)) as disk:
         part = arguments.without_sync
