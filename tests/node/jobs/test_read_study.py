@@ -1,4 +1,5 @@
 import sqlite3
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from mammoscope.inference import BundleError, TwoViews, reading_at
 from mammoscope.inference.pool import ModelUnavailableError
 from mammoscope.node.db.repository import DeliveryStatus, Records, StudyRecord, StudyState
 from mammoscope.node.events import Event, ImageRead, Origin, StudyFailed, StudyPutOff, StudyRead
+from mammoscope.node.jobs import trial
 from mammoscope.node.jobs.make_report import Reporter
 from mammoscope.node.jobs.read_study import StudyWork
 from mammoscope.node.jobs.routing import Routing
@@ -365,6 +367,21 @@ def test_a_process_of_its_own_tries_an_image(images: list[FileDataset], tmp_path
     assert not survives(good, None, seconds=0.01)
     with pytest.raises(MachineTroubleError):
         survives(good, tmp_path / "none.onnx")
+
+
+@pytest.mark.parametrize("trouble", [OSError(28, "No space left on device"), MemoryError()])
+def test_a_trial_that_the_machine_ends_tells_nothing_of_the_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: Exception
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise trouble
+
+    monkeypatch.setattr(trial, "limit_memory", lambda _: None)
+    monkeypatch.setattr(trial, "Detector", broken)
+    monkeypatch.setattr(sys, "argv", ["trial", str(tmp_path / "any.dcm")])
+    with pytest.raises(SystemExit) as ended:
+        trial.main()
+    assert ended.value.code == 3
 
 
 def test_a_study_that_is_overdue_is_answered_and_read_later(bench: Bench, images: list[FileDataset]) -> None:

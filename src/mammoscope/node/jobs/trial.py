@@ -49,7 +49,7 @@ def main() -> None:
     try:
         with MammogramReader() as source:
             ImageReader(Detector(Path(bundle[0]) if bundle else None, threads=1), source).read(Path(file))
-    except (MachineTroubleError, BundleError):
+    except (MachineTroubleError, BundleError, OSError, MemoryError):
         sys.exit(_MACHINE_TROUBLE)
 
 
