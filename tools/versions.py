@@ -17,7 +17,8 @@ TOOLS = ["pytest>=8.3", "pytest-xdist>=3.8", "hypothesis>=6.120", "onnx>=1.17", 
 WITHOUT_TORCH = [
     "tests/imaging", "tests/inference", "tests/results", "tests/phantom", "tests/datasets", "tests/evaluation",
     "tests/explain", "tests/network", "tests/node", "tests/review", "tests/test_demo.py", "tests/test_settings.py",
-    "tests/test_reading.py", "--ignore=tests/review/test_schema.py",  # schemathesis asks for newer versions of what it tries
+    "tests/test_reading.py",
+    "--ignore=tests/review/test_schema.py",  # schemathesis asks for newer versions of what it tries
 ]  # fmt: skip
 
 
