@@ -42,7 +42,7 @@ def test_the_shipped_bundle_gives_its_weights_back():
 
 def test_the_word_shipped_is_that_bundle():
     """As the recipe to adapt the model begins; its detector is the shipped one's."""
-    recipe = load_recipe(Path("adapt"))
+    recipe = load_recipe(ROOT / "recipes" / "adapt.toml")
     assert recipe.start == Path("shipped")
     begun, expected = (build_detector(recipe.detector, load_weights=False) for _ in range(2))
     begin_with(begun, recipe.start)
