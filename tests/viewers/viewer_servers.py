@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 ORTHANC_PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
+ORTHANC_WEB_VIEWER = ORTHANC_PLUGIN.with_name("libOrthancWebViewer.so")
 PATH = os.pathsep.join(
     folder
     for folder in [*os.environ.get("PATH", "").split(os.pathsep), "/usr/sbin", "/sbin"]
@@ -47,12 +48,12 @@ class Archive:
 
 
 @contextmanager
-def orthanc(folder: Path, http: int, dicom: int) -> Iterator[Archive]:
+def orthanc(folder: Path, http: int, dicom: int, plugins: Sequence[Path] = (ORTHANC_PLUGIN,)) -> Iterator[Archive]:
     """An empty Orthanc with its data in a folder."""
     settings = {
         "StorageDirectory": str(folder / "storage"),
         "IndexDirectory": str(folder / "storage"),
-        "Plugins": [str(ORTHANC_PLUGIN)],
+        "Plugins": [str(plugin) for plugin in plugins],
         "HttpPort": http,
         "DicomPort": dicom,
         "DicomAet": "ORTHANC",
@@ -60,6 +61,7 @@ def orthanc(folder: Path, http: int, dicom: int) -> Iterator[Archive]:
         "RemoteAccessAllowed": False,
         "OverwriteInstances": True,
         "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
+        "WebViewer": {"CachePath": str(folder / "pictures")},
     }
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "orthanc.json").write_text(json.dumps(settings))

@@ -40,6 +40,7 @@ from mammoscope.results.measurement_report import (
     QUALITATIVE_EVALUATIONS,
     finding_site,
     image_library,
+    measurements_container,
     person_name,
     person_observer,
 )
@@ -198,11 +199,9 @@ def _content(
 
 
 def _measurements(images: Sequence[AssessedImage], algorithm: Algorithm) -> hd.sr.ContainerContentItem:
-    container = hd.sr.ContainerContentItem(codes.DCM.ImagingMeasurements, relationship_type=_CONTAINS)
-    groups = [item for image in images for finding in image.findings for item in _group(image.read, finding, algorithm)]
-    if groups:
-        container.ContentSequence = hd.sr.ContentSequence(groups)
-    return container
+    return measurements_container(
+        [item for image in images for finding in image.findings for item in _group(image.read, finding, algorithm)]
+    )
 
 
 def _group(

@@ -56,6 +56,7 @@ from mammoscope.settings import ResultKind
 
 OWN_SCHEME = "99MAMMOSCOPE"
 _THRESHOLD = "Threshold of "
+NO_MEASUREMENTS = "No image of this study has a finding."
 _MAX_MEANING = 64
 _MAX_LABEL = 10  # a code value is of 16 characters at most
 QUALITATIVE_EVALUATIONS = Code("C0034375", "UMLS", "Qualitative Evaluations")
@@ -181,16 +182,27 @@ def _observer(algorithm: Algorithm) -> hd.sr.ObservationContext:
 def _measurements(
     images: Sequence[ReadMammogram], algorithm: Algorithm, *, of_reader: bool
 ) -> hd.sr.ContainerContentItem:
-    """TID 1500 row 6: a group for each finding. It is there without any, for viewers look for it."""
-    groups = [
-        item
-        for read in images
-        for tracked in tracked_findings(read, algorithm)
-        for item in _region(read, tracked, algorithm, of_reader=of_reader)
-    ]
+    """TID 1500 row 6: a group for each finding."""
+    return measurements_container(
+        [
+            item
+            for read in images
+            for tracked in tracked_findings(read, algorithm)
+            for item in _region(read, tracked, algorithm, of_reader=of_reader)
+        ]
+    )
+
+
+def measurements_container(groups: Sequence[hd.sr.ContentItem]) -> hd.sr.ContainerContentItem:
+    """TID 1500 row 6 with its measurement groups.
+
+    The container is there without any, for viewers look for it; a sentence stands in it then, which the template
+    allows: highdicom's reader fails where the container is empty.
+    """
     container = hd.sr.ContainerContentItem(codes.DCM.ImagingMeasurements, relationship_type=_CONTAINS)
-    if groups:
-        container.ContentSequence = hd.sr.ContentSequence(groups)
+    container.ContentSequence = hd.sr.ContentSequence(
+        groups or [hd.sr.TextContentItem(codes.DCM.Comment, NO_MEASUREMENTS, _CONTAINS)]
+    )
     return container
 
 
