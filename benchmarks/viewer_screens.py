@@ -32,8 +32,8 @@ from mammoscope.settings import ResultKind
 
 MAMMOGRAM = "mammogram"
 """What is shown before any result is: the images themselves."""
-DECLINED = "ai-sr, not made into measurements"
-"""What a reader of OHIF sees of the report who answers its question with no."""
+DECLINED = "ai-sr, no measurements made"
+"""What a reader of OHIF sees of the report who answers its question with no, and then moves the picture a little."""
 SERIES = {
     ResultKind.AI_SR: 9005, ResultKind.CAD_SR: 9001, ResultKind.PRESENTATION_STATE: 9002, ResultKind.SHEET: 9003,
     ResultKind.COLOUR_SHEET: 9006, ResultKind.IMAGE_CAPTURE: 9007, ResultKind.COLOUR_IMAGE_CAPTURE: 9008,
@@ -45,7 +45,8 @@ IN_COLOUR = {
 }  # fmt: skip
 PIXELS = 5
 GREYS = 6.0
-ALIKE = 0.9
+LEAST_LIKENESS = 0.3
+"""Of a white mark to that on the screen: where none is drawn it is some 0.2."""
 NOT_SHOWN = "not shown"
 _DWV = Path(__file__).resolve().parent / "dwv"
 _PATIENT_MILLISECONDS = 60_000
@@ -86,11 +87,11 @@ def judged(case: Case, kind: str, looks: list[Look] | str) -> str:
     greys: list[float] = []
     missing = due = 0
     for look in looks:
-        picture, boxes, coloured = _expected(case, kind, look.image)
+        picture, boxes, drawn = _expected(case, kind, look.image)
         greys.append(marks.greys_off_by(look.screen, look.place, picture))
         for box in boxes:
             due += 1
-            off = _off_by(look, picture, marks.on_screen(box, look.place, *picture.shape[:2]), coloured=coloured)
+            off = _off_by(look, picture, marks.on_screen(box, look.place, *picture.shape[:2]), drawn)
             offsets += [] if off is None else [off]
             missing += off is None
     if due and missing == due:
@@ -102,34 +103,36 @@ def judged(case: Case, kind: str, looks: list[Look] | str) -> str:
     return f"{'right' if right else 'wrong'}: {', '.join(words)}"
 
 
-def _expected(case: Case, kind: str, uid: str) -> tuple[NDArray[np.uint8], list[Box], bool]:
-    """What should be seen, the marks over it or in it, and whether they are coloured."""
+def _expected(case: Case, kind: str, uid: str) -> tuple[NDArray[np.uint8], list[Box], NDArray[np.uint8] | None]:
+    """What should be seen, the marks over it or in it, and of a grey result where it was drawn into."""
     for image in case.images:
         if image.sop_instance_uid == uid:
             boxes = [] if kind == MAMMOGRAM else [finding.box for finding in image.reading.findings]
-            return (image.mammogram.pixels >> 8).astype(np.uint8), boxes, True
+            return (image.mammogram.pixels >> 8).astype(np.uint8), boxes, None
     [result] = [one for one in case.results if one.reference.sop_instance == uid]
     if result.kind is ResultKind.SEGMENTATION:
         masks = result.dataset.pixel_array.reshape(-1, result.dataset.Rows, result.dataset.Columns)
-        return masks[0] * np.uint8(255), [], False
+        return masks[0] * np.uint8(255), [], None
     coloured = result
     if result.kind in IN_COLOUR:
         others = case.of(IN_COLOUR[result.kind])
         [coloured] = [other for other in others if other.reference.images == result.reference.images]
-    picture = result.dataset.pixel_array
-    return picture, marks.burned_in(coloured.dataset.pixel_array), picture.ndim == 3
+    picture, twin = result.dataset.pixel_array, coloured.dataset.pixel_array
+    return picture, marks.burned_in(twin), marks.in_our_colour(twin) if picture.ndim == 2 else None
 
 
-def _off_by(look: Look, picture: NDArray[np.uint8], box: Box, *, coloured: bool) -> float | None:
+def _off_by(look: Look, picture: NDArray[np.uint8], box: Box, drawn: NDArray[np.uint8] | None) -> float | None:
     """How far a mark lies from where it should be, in pixels of the screen; ``None`` where it is not found.
 
-    A white mark is found by what is around it: beside bright tissue its lines are told from nothing else.
+    A white mark is found by what is around it, and by the difference that its lines make: beside bright tissue they
+    are told from nothing else.
     """
-    if coloured:
+    if drawn is None:
         found = marks.offsets(marks.colour(look.screen), box)
         return None if marks.NOT_THERE in found else max(map(abs, found))
-    right, down, alike = marks.shifted_by(look.screen, look.place, picture, box)
-    return max(abs(right), abs(down)) if alike > ALIKE else None
+    right, down, _ = marks.shifted_by(look.screen, look.place, picture, box)
+    is_there = marks.likeness_of_lines(look.screen, look.place, picture, drawn, box) > LEAST_LIKENESS
+    return max(abs(right), abs(down)) if is_there else None
 
 
 class Ohif:
@@ -193,25 +196,17 @@ class Ohif:
             return [self._look(mammogram.rows, mammogram.columns)]
         if not asked:
             return "does not ask"
-        return self._marks(case, found, declined=answer == "No")
-
-    def _marks(self, case: Case, found: Sequence[ReadMammogram], *, declined: bool) -> list[Look] | str:
-        """Measurements lie over each mammogram; a report as such is gone through by its own arrow."""
-        looks: dict[str, Look] = {}
-        for image in found:
-            if not declined:
-                self._viewer.wait_for_marks()
-                look = self._mammogram(case, image)
-                looks[look.image] = look
-        steps = sum(len(image.reading.findings) for image in found) if declined else 0
-        for step in range(steps):
-            if step:
-                self._viewer.next_mark()
+        if answer == "No":
+            # OHIF has the boxes by now and draws them with whatever else it next draws: when the picture is moved.
+            self._viewer.move_picture()
             self._viewer.wait_for_marks(nudge=False)
-            shown = self._viewer.look()
-            [image] = [one for one in found if one.sop_instance_uid == shown.image]
-            looks[image.sop_instance_uid] = self._look(image.mammogram.rows, image.mammogram.columns)
-        return list(looks.values()) if len(looks) == len(found) else f"{len(looks)} of {len(found)} images shown"
+            [image] = [one for one in found if one.sop_instance_uid == self._viewer.look().image]
+            return [self._look(image.mammogram.rows, image.mammogram.columns)]
+        looks = []
+        for image in found:
+            self._viewer.wait_for_marks()
+            looks.append(self._mammogram(case, image))
+        return looks
 
     def _other(self, kind: ResultKind) -> str:
         before = self._viewer.look()

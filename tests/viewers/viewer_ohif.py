@@ -231,6 +231,15 @@ class Viewer:
         self._page.keyboard.press("ArrowDown")
         self._settle()
 
+    def move_picture(self) -> None:
+        """Touch the window of the greys, by less than can be seen."""
+        left, top, right, bottom = self._page.evaluate(_PANE)
+        self._page.mouse.move((left + right) / 2, (top + bottom) / 2)
+        self._page.mouse.down()
+        self._page.mouse.move((left + right) / 2 + 1, (top + bottom) / 2)
+        self._page.mouse.up()
+        self._settle()
+
     def next_mark(self) -> None:
         """Go to the next mark of a report, by the arrow over the image."""
         _, top, right, _ = self._page.evaluate(_PANE)

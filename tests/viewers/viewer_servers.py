@@ -95,7 +95,9 @@ def web_origin(dist: Path, config: str, archive: Archive, port: int) -> Iterator
             file = dist / "index.html"  # a single-page application: every other address is its own
         return FileResponse(file)
 
-    client = httpx.AsyncClient(base_url=archive.rest, timeout=120)
+    # A connection for each request: Orthanc ends idle ones, on a slow machine just as they are used again.
+    limits = httpx.Limits(max_keepalive_connections=0)
+    client = httpx.AsyncClient(base_url=archive.rest, timeout=120, limits=limits)
 
     async def proxied(request: Request) -> Response:
         headers = [(k, v) for k, v in request.headers.items() if k.lower() not in _HOP_BY_HOP]
