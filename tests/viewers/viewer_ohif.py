@@ -232,11 +232,13 @@ class Viewer:
         self._settle()
 
     def move_picture(self) -> None:
-        """Touch the window of the greys, by less than can be seen."""
+        """Drag a little, as a reader does to change the greys, and back to where they were."""
         left, top, right, bottom = self._page.evaluate(_PANE)
-        self._page.mouse.move((left + right) / 2, (top + bottom) / 2)
+        x, y = (left + right) / 2, (top + bottom) / 2
+        self._page.mouse.move(x, y)
         self._page.mouse.down()
-        self._page.mouse.move((left + right) / 2 + 1, (top + bottom) / 2)
+        for by in (4, 8, 4, 0):
+            self._page.mouse.move(x + by, y)
         self._page.mouse.up()
         self._settle()
 
