@@ -184,24 +184,19 @@ class Ohif:
         if not self._viewer.series(SERIES[ResultKind.AI_SR]):
             return "not listed"
         asked = self._viewer.answer(answer)
-        found = [image for image in case.images if image.reading.findings]
         shown = self._viewer.look()
         if shown.pane is None or not shown.image:
             return "black"
-        if not found:
-            images = {image.sop_instance_uid: image for image in case.images}
-            if shown.image not in images:
-                return NOT_SHOWN
-            mammogram = images[shown.image].mammogram
-            return [self._look(mammogram.rows, mammogram.columns)]
-        if not asked:
+        found = [image for image in case.images if image.reading.findings]
+        if found and not asked:
             return "does not ask"
-        if answer == "No":
-            # OHIF has the boxes by now and draws them with whatever else it next draws: when the picture is moved.
-            self._viewer.move_picture()
-            self._viewer.wait_for_marks(nudge=False)
-            [image] = [one for one in found if one.sop_instance_uid == self._viewer.look().image]
-            return [self._look(image.mammogram.rows, image.mammogram.columns)]
+        if not found or answer == "No":
+            if found:
+                # OHIF has the boxes by now and draws them with what it draws next: when the picture is moved.
+                self._viewer.move_picture()
+                self._viewer.wait_for_marks(nudge=False)
+            of_it = [one for one in case.images if one.sop_instance_uid == self._viewer.look().image]
+            return [self._look(one.mammogram.rows, one.mammogram.columns) for one in of_it] or NOT_SHOWN
         looks = []
         for image in found:
             self._viewer.wait_for_marks()
@@ -341,6 +336,8 @@ class OrthancWebViewer:
                 self._page.wait_for_timeout(2500)  # a finer picture follows the first
                 if (place := self._page.evaluate(_ORTHANC_PLACE)) is None:
                     return NOT_SHOWN
+                if kind == ResultKind.SEGMENTATION:
+                    return "masks alone, without the mammogram"
                 uid = self._instance(place[0])
                 looks[uid] = Look(uid, _screen(self._page), Box(*place[1:]))
         return list(looks.values()) if len(looks) == len(wanted) else f"{len(looks)} of {len(wanted)} shown"
