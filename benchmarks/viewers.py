@@ -40,8 +40,9 @@ BEGIN, END = "<!-- made by benchmarks/viewers.py: begin -->", "<!-- made by benc
 SHOWN_WIDTH = 900
 TO_PUBLISH = {
     ("OHIF 3.12.10", "some", kind): f"ohif-{kind}.png"
-    for kind in (ResultKind.AI_SR, ResultKind.COLOUR_SHEET, screens.DECLINED)
+    for kind in (ResultKind.AI_SR, ResultKind.COLOUR_SHEET)
 } | {
+    ("OHIF 3.12.10", "some", screens.DECLINED): "ohif-ai-sr-declined.png",
     ("dwv 0.36.4", "some", ResultKind.AI_SR): "dwv-ai-sr.png",
     ("Orthanc's web viewer 2.8", "some", ResultKind.COLOUR_SHEET): "orthanc-colour-sheet.png",
 }  # fmt: skip
@@ -59,6 +60,10 @@ class Kept:
         """What was measured of these very objects."""
         cell = self._of(viewer).get(f"{case.name}, {kind}")
         return cell["says"] if cell and cell["of"] == _digest(case) else None
+
+    def says(self, viewer: str, case: str, kind: str) -> str:
+        """What was last measured; empty where nothing was."""
+        return self._of(viewer).get(f"{case}, {kind}", {"says": ""})["says"]
 
     def put(self, viewer: str, case: Case, kind: str, says: str) -> None:
         """Keep a cell; a run that ends in the middle of it leaves the cells before."""
@@ -90,32 +95,39 @@ def main() -> None:
     parser.add_argument("--case", nargs="*", default=CASES, choices=CASES)
     parser.add_argument("--pictures", type=Path, default=None, help="where the screens go that the page shows")
     parser.add_argument("--write", type=Path, default=None, help="the page whose tables are replaced")
+    parser.add_argument("--as-kept", action="store_true", help="measure nothing: write what is in the folder")
     parser.add_argument("--port", type=int, default=18042)
     chosen = parser.parse_args()
     kept = Kept(chosen.kept)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        cases = [make_case(case, folder / case.replace(" ", "-")) for case in chosen.case]
-        plugins = (viewer_servers.ORTHANC_PLUGIN, viewer_servers.ORTHANC_WEB_VIEWER)
-        with viewer_servers.orthanc(folder / "archive", chosen.port, chosen.port + 1, plugins) as archive:
-            for case in cases:
-                archive.store(case.files)
-            of_programs = programs(archive, folder)
-            viewers = _viewers(archive, chosen.port + 2)
-            for viewer, (start, kinds) in viewers.items():
-                if chosen.viewer is None or viewer in chosen.viewer:
-                    _look(viewer, start, kinds, cases, kept)
-            for case in cases if chosen.viewer is None or PROGRAMS in chosen.viewer else ():
-                for said, of_case in of_programs.items():
-                    if kept.get(PROGRAMS, case, said) is None:
-                        kept.put(PROGRAMS, case, said, of_case(case))
+    if not chosen.as_kept:
+        _measure(kept, chosen.case, chosen.viewer, chosen.port)
     if chosen.write is not None:
-        named = {viewer: kinds for viewer, (_, kinds) in viewers.items()} | {PROGRAMS: tuple(of_programs)}
-        _write(chosen.write, "\n\n".join(_tables(kept, cases, named)))
+        nowhere = viewer_servers.Archive("")
+        named = {viewer: kinds for viewer, (_, kinds) in _viewers(nowhere, 0).items()}
+        named[PROGRAMS] = tuple(programs(nowhere, Path()))
+        _write(chosen.write, "\n\n".join(_tables(kept, chosen.case, named)))
     if chosen.pictures is not None:
         for cell, file in TO_PUBLISH.items():
             if (screen := kept.screen(*map(str, cell))).is_file():
                 _publish(screen, chosen.pictures / file)
+
+
+def _measure(kept: Kept, names: Sequence[str], chosen: Sequence[str] | None, port: int) -> None:
+    """Fill in the cells that are not there yet, or are about other objects."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        cases = [make_case(case, folder / case.replace(" ", "-")) for case in names]
+        plugins = (viewer_servers.ORTHANC_PLUGIN, viewer_servers.ORTHANC_WEB_VIEWER)
+        with viewer_servers.orthanc(folder / "archive", port, port + 1, plugins) as archive:
+            for case in cases:
+                archive.store(case.files)
+            for viewer, (start, kinds) in _viewers(archive, port + 2).items():
+                if chosen is None or viewer in chosen:
+                    _look(viewer, start, kinds, cases, kept)
+            for case in cases if chosen is None or PROGRAMS in chosen else ():
+                for said, of_case in programs(archive, folder).items():
+                    if kept.get(PROGRAMS, case, said) is None:
+                        kept.put(PROGRAMS, case, said, of_case(case))
 
 
 def _viewers(
@@ -159,11 +171,11 @@ def _digest(case: Case) -> str:
     return total.hexdigest()[:16]
 
 
-def _tables(kept: Kept, cases: Sequence[Case], viewers: dict[str, Sequence[str]]) -> Iterator[str]:
+def _tables(kept: Kept, cases: Sequence[str], viewers: dict[str, Sequence[str]]) -> Iterator[str]:
     """For each viewer: kinds down, cases across."""
     for viewer, kinds in viewers.items():
-        rows = [[kind, *(kept.get(viewer, case, kind) or "" for case in cases)] for kind in kinds]
-        head = [viewer if viewer == PROGRAMS else f"in {viewer}", *(case.name for case in cases)]
+        rows = [[kind, *(kept.says(viewer, case, kind) for case in cases)] for kind in kinds]
+        head = [viewer if viewer == PROGRAMS else f"in {viewer}", *cases]
         yield "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows])
 
 
