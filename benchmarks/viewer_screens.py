@@ -96,6 +96,8 @@ def judged(case: Case, kind: str, looks: list[Look] | str) -> str:
             missing += off is None
     if due and missing == due:
         return f"{NOT_SHOWN}, greys {max(greys):.1f}"
+    if not due and kind not in (MAMMOGRAM, *PICTURES):
+        return f"nothing to draw, greys {max(greys):.1f}"
     words = [f"{due} marks to {max(offsets):.0f} px"] if offsets else ["no mark due"] if not due else []
     words += [f"{missing} of {due} marks not found"] if missing else []
     words += [f"greys {max(greys):.1f}"]
