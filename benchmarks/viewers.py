@@ -39,13 +39,11 @@ OF_OHIF = (screens.MAMMOGRAM, screens.DECLINED, *screens.SERIES)
 BEGIN, END = "<!-- made by benchmarks/viewers.py: begin -->", "<!-- made by benchmarks/viewers.py: end -->"
 SHOWN_WIDTH = 900
 TO_PUBLISH = {
-    ("OHIF 3.12.10", "some", kind): f"ohif-{kind}.png"
-    for kind in (ResultKind.AI_SR, ResultKind.COLOUR_SHEET)
-} | {
+    ("OHIF 3.12.10", "some", str(ResultKind.COLOUR_SHEET)): "ohif-colour-sheet.png",
     ("OHIF 3.12.10", "some", screens.DECLINED): "ohif-ai-sr-declined.png",
-    ("dwv 0.36.4", "some", ResultKind.AI_SR): "dwv-ai-sr.png",
-    ("Orthanc's web viewer 2.8", "some", ResultKind.COLOUR_SHEET): "orthanc-colour-sheet.png",
-}  # fmt: skip
+    ("dwv 0.36.4", "some", str(ResultKind.AI_SR)): "dwv-ai-sr.png",
+}
+"""The screens that the page shows, by viewer, case and kind."""
 
 
 class Kept:
@@ -108,7 +106,7 @@ def main() -> None:
         _write(chosen.write, "\n\n".join(_tables(kept, chosen.case, named)))
     if chosen.pictures is not None:
         for cell, file in TO_PUBLISH.items():
-            if (screen := kept.screen(*map(str, cell))).is_file():
+            if (screen := kept.screen(*cell)).is_file():
                 _publish(screen, chosen.pictures / file)
 
 
