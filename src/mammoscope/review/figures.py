@@ -15,7 +15,7 @@ from mammoscope.evaluation.operating_points import (
     operating_point,
 )
 from mammoscope.findings import Finding
-from mammoscope.review.store import ImageFacts, Mark, Origin, Proposal, ReviewStore, StudyRow, Verdict, accepted
+from mammoscope.review.store import ImageFacts, Mark, Origin, Proposal, ReviewStore, StudyRow, Verdict, lesions
 from mammoscope.review.store.agreement import SAME_LESION_IOU
 
 DRIFT_IMAGES = 100
@@ -189,7 +189,7 @@ def image_result(image: int, patient: str, proposals: Iterable[Proposal], marks:
     return ImageResult(
         image,
         patient,
-        tuple(mark.box for mark in accepted(marks)),
+        tuple(mark.box for mark in lesions(marks)),
         tuple(Finding(one.box, one.score, one.label) for one in proposals if one.score is not None),
     )
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from mammoscope.descriptors import Description
 from mammoscope.findings import Algorithm, Box, Finding, Reading, ReadingStatus
 from mammoscope.imaging import MammogramReader, ReducedMammogram
 from mammoscope.node.db.models import (
@@ -33,7 +34,7 @@ from mammoscope.results.study_results import Result
 from mammoscope.results.verification import verify_against_reading
 from mammoscope.review.errors import ReviewError
 from mammoscope.review.room import name_of
-from mammoscope.review.store import ImageRow, Mark, Origin, Proposal, ReviewStore, StudyRow, Truth, Verdict
+from mammoscope.review.store import ImageRow, Mark, Origin, Proposal, ReviewStore, StudyRow, Truth, Verdict, lesions
 from mammoscope.settings import DestinationSettings, ResultKind
 
 CONFIRMED = "confirmed by a reader"
@@ -71,10 +72,7 @@ def reader_results(
 
 def confirmed_reading(image: ImageRow, marks: Sequence[Mark], algorithm: Algorithm) -> Reading:
     """A reader's boxes as the reading of a mammogram: what the reader drew is certain, what was accepted as it was."""
-    findings = sorted(
-        (Finding(m.box, 1.0 if m.score is None or m.moved else m.score, m.label) for m in marks if _accepted(m)),
-        key=lambda finding: -finding.score,
-    )
+    findings = sorted((_finding(mark) for mark in lesions(marks)), key=lambda finding: -finding.score)
     status = ReadingStatus.FOUND if findings else ReadingStatus.NOTHING_FOUND
     return Reading(image.key, status, tuple(findings), rows=image.rows, columns=image.columns, algorithm=algorithm)
 
@@ -90,14 +88,14 @@ def assessed_image(
     first_boxes = {proposal.mark: proposal.box.as_tuple() for proposal in proposals}
     said = []
     for mark in marks:
-        comment = mark.details.get("comment", "")
+        said_of_it = Description.of(mark.details)
         if mark.origin is Origin.READER:
-            said.append(AssessedFinding(Assessment.SUPPLEMENTED, mark.box, mark.label, comment=comment))
+            said.append(AssessedFinding(Assessment.SUPPLEMENTED, mark.box, mark.label, description=said_of_it))
         elif mark.verdict is not None and (number := numbers.get(first_boxes.get(mark.id, mark.box.as_tuple()))):
             verdict = Assessment.REJECTED if mark.verdict is Verdict.REJECTED else Assessment.ACCEPTED
             if verdict is Assessment.ACCEPTED and (mark.moved or mark.label != findings[number - 1].label):
                 verdict = Assessment.MODIFIED
-            said.append(AssessedFinding(verdict, mark.box, mark.label, number, comment))
+            said.append(AssessedFinding(verdict, mark.box, mark.label, number, said_of_it))
     return AssessedImage(ReadMammogram(mammogram, reading), tuple(said))
 
 
@@ -238,5 +236,6 @@ class PacsSender:
         )
 
 
-def _accepted(mark: Mark) -> bool:
-    return mark.verdict is Verdict.ACCEPTED
+def _finding(mark: Mark) -> Finding:
+    score = 1.0 if mark.score is None or mark.moved else mark.score
+    return Finding(mark.box, score, mark.label, Description.of(mark.details))

@@ -4,7 +4,7 @@ Nothing that a reader did is ever changed or removed: what an image's boxes are 
 (`mammoscope.review.store.marks`).
 """
 
-from mammoscope.review.store.agreement import Agreement, Comparison, compare
+from mammoscope.review.store.agreement import Agreement, Comparison, compare, lesions
 from mammoscope.review.store.marks import DETAILS, Action, ActionKind, Mark, Origin, Proposal, Verdict
 from mammoscope.review.store.models import (
     ImageFacts,
@@ -51,4 +51,5 @@ __all__ = [
     "Worklist",
     "accepted",
     "compare",
+    "lesions",
 ]
