@@ -11,6 +11,8 @@ from typing import Self
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
+_EDITION = "4.0"  # of BI-RADS, in which those codes are; a code of that scheme is none without
+
 ASSESSMENT_CATEGORY = Code("111005", "DCM", "Assessment Category")
 SHAPE = Code("107644003", "SCT", "Shape")
 MARGINS = Code("111037", "DCM", "Margins")
@@ -22,11 +24,11 @@ BIRADS = {
     "2": Code("397141009", "SCT", "2 - Benign"),
     "3": Code("397143007", "SCT", "3 - Probably Benign"),
     "4": Code("397144001", "SCT", "4 - Suspicious"),
-    "4A": Code("MA.II.A.5.4A", "BI", "4A - Low suspicion"),
-    "4B": Code("MA.II.A.5.4B", "BI", "4B - Intermediate suspicion"),
-    "4C": Code("MA.II.A.5.4C", "BI", "4C - Moderate suspicion"),
+    "4A": Code("MA.II.A.5.4A", "BI", "4A - Low suspicion", _EDITION),
+    "4B": Code("MA.II.A.5.4B", "BI", "4B - Intermediate suspicion", _EDITION),
+    "4C": Code("MA.II.A.5.4C", "BI", "4C - Moderate suspicion", _EDITION),
     "5": Code("397145000", "SCT", "5 - Highly suggestive of malignancy"),
-    "6": Code("MA.II.A.5.6", "BI", "6 - Known biopsy proven malignancy"),
+    "6": Code("MA.II.A.5.6", "BI", "6 - Known biopsy proven malignancy", _EDITION),
 }
 """Assessment Category by its number (CID 6027)."""
 
@@ -128,8 +130,3 @@ def in_words(name: str, said: str) -> str:
     """A word of `WORDS` as it is written there, whatever its case; any other as it is."""
     known = WORDS.get(name, {})
     return next((word for word in known if word.casefold() == said.casefold()), said)
-
-
-def word_of(name: str, code: Code) -> str | None:
-    """The word for a code; ``None`` for one that is not known."""
-    return next((word for word, known in WORDS[name].items() if known == code), None)

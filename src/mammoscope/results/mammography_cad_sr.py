@@ -125,8 +125,11 @@ def impression(*tracked: tuple[TrackedFinding, Item], algorithm: Algorithm, head
 
 
 def _recommendation(findings: Sequence[TrackedFinding], algorithm: Algorithm, header: Dataset) -> list[Item]:
-    """TID 4002: what a reader says of the lesion as a whole; of two views' assessments the more suspicious one."""
-    properties = Relationship.HAS_PROPERTIES
+    """TID 4002: what a reader says of the lesion as a whole; of two views' assessments the more suspicious one.
+
+    Contained, since a container has no properties in this class of document (PS3.3 A.35.5.3.1.2).
+    """
+    properties = Relationship.CONTAINS
     categories = [finding.description.birads for finding in findings if finding.description.birads in BIRADS]
     comments = list(dict.fromkeys(finding.description.comment for finding in findings if finding.description.comment))
     rows = []
@@ -134,7 +137,7 @@ def _recommendation(findings: Sequence[TrackedFinding], algorithm: Algorithm, he
         rows.append(code(properties, ASSESSMENT_CATEGORY, BIRADS[max(categories, key=list(BIRADS).index)]))
     if comments:
         rows.append(text(properties, IMPRESSION_DESCRIPTION, writable("; ".join(comments), header)))
-    return [*rows, *algorithm_items(algorithm)] if rows else []
+    return [*rows, *algorithm_items(algorithm, relationship=properties)] if rows else []
 
 
 def _described(finding: TrackedFinding) -> list[Item]:
@@ -145,13 +148,14 @@ def _described(finding: TrackedFinding) -> list[Item]:
     return [code(Relationship.HAS_PROPERTIES, name, value) for name, value in said]
 
 
-def algorithm_items(algorithm: Algorithm, parameters: Sequence[str] = ()) -> list[Item]:
+def algorithm_items(
+    algorithm: Algorithm, parameters: Sequence[str] = (), relationship: Relationship = Relationship.HAS_PROPERTIES
+) -> list[Item]:
     """TID 4019."""
-    properties = Relationship.HAS_PROPERTIES
     return [
-        text(properties, concepts.ALGORITHM_NAME, printable(algorithm.name)),
-        text(properties, concepts.ALGORITHM_VERSION, printable(algorithm.version)),
-        *(text(properties, concepts.ALGORITHM_PARAMETERS, printable(parameter)) for parameter in parameters),
+        text(relationship, concepts.ALGORITHM_NAME, printable(algorithm.name)),
+        text(relationship, concepts.ALGORITHM_VERSION, printable(algorithm.version)),
+        *(text(relationship, concepts.ALGORITHM_PARAMETERS, printable(parameter)) for parameter in parameters),
     ]
 
 
