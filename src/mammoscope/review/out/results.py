@@ -27,6 +27,7 @@ from mammoscope.results import (
     ReadMammogram,
     ResultReference,
     assessment_sr,
+    cad_sr_obstacle,
     study_results,
 )
 from mammoscope.results.measurement_report import ai_sr
@@ -34,8 +35,23 @@ from mammoscope.results.study_results import Result
 from mammoscope.results.verification import verify_against_reading
 from mammoscope.review.errors import ReviewError
 from mammoscope.review.room import name_of
-from mammoscope.review.store import ImageRow, Mark, Origin, Proposal, ReviewStore, StudyRow, Truth, Verdict, lesions
+from mammoscope.review.store import (
+    Arrival,
+    ImageRow,
+    Mark,
+    Origin,
+    Proposal,
+    ReviewStore,
+    Sending,
+    Sent,
+    StudyRow,
+    Truth,
+    Verdict,
+    lesions,
+)
+from mammoscope.review.wording import counted
 from mammoscope.settings import DestinationSettings, ResultKind
+from mammoscope.untrusted_text import one_line
 
 CONFIRMED = "confirmed by a reader"
 ASSESSED_KINDS = (ResultKind.AI_SR, ResultKind.CAD_SR)
@@ -152,7 +168,8 @@ class PacsSender:
             raise ReviewError("the model has not read this study to its end: send it when it has.")
         model = _of_model(record).algorithm
         algorithm = Algorithm(f"{model.rpartition(' ')[0] or model}, {CONFIRMED}", f"{datetime.now(UTC):%Y%m%d%H%M%S}")
-        images = [self._read(image, truth.marks.get(image.id, ()), algorithm) for image in self._store.images(study.id)]
+        rows = self._store.images(study.id)
+        images = [self._read(image, truth.marks.get(image.id, ()), algorithm) for image in rows]
         results = reader_results(images, algorithm, truth.readers, self._organisation)
         results = (*results, *self._assessment(study, record, truth))
         number = max(report.number for report in record.reports) + 1
@@ -160,9 +177,23 @@ class PacsSender:
         added = self._records.add_report(study.key, self._report(number, algorithm, results))
         if not added:
             raise ReviewError("the model reported on this study just now: look at it again, then send it.")
+        self._store.note_sending(study.id, Sending(number, who, datetime.now(UTC), len(results)))
         where = ", ".join(destination.name for destination in self._destinations)
         told = "made and kept, since the node is in shadow mode" if self._status is DeliveryStatus.WITHHELD else "sent"
-        return f"{len(results)} objects for {where} are {told}."
+        left_out = [name_of(image) for image, read in zip(rows, images, strict=True) if cad_sr_obstacle(read)]
+        without = f" {', '.join(left_out)} cannot be in the CAD report, and is in the others." if left_out else ""
+        return f"{counted(len(results), 'object')} for {where}: {told}.{without}"
+
+    def sent(self, study: StudyRow) -> tuple[Sent, ...]:
+        """What readers had sent of a study and what became of it at each destination, the last first."""
+        sendings = self._store.sendings(study.id)
+        record = self._records.study(study.key) if sendings else None
+        reports = {report.number: report for report in record.reports} if record else {}
+        return tuple(
+            Sent(sending, tuple(map(_arrival, reports[sending.report].deliveries)))
+            for sending in sendings
+            if sending.report in reports
+        )
 
     def _assessment(self, study: StudyRow, record: StudyRecord, truth: Truth) -> tuple[Result, ...]:
         """What the readers say of the model's own report, as an object; none where the model made no report to name."""
@@ -234,6 +265,13 @@ class PacsSender:
                 for destination in self._destinations
             ),
         )
+
+
+def _arrival(delivery: DeliveryRecord) -> Arrival:
+    reasons = (*delivery.errors, *(one.error for one in delivery.objects if one.error))
+    return Arrival(
+        delivery.destination, str(delivery.status), delivery.ended_at, one_line(" ".join(dict.fromkeys(reasons)), 200)
+    )
 
 
 def _finding(mark: Mark) -> Finding:
