@@ -64,6 +64,7 @@ def display_facts(pyramid: StoredPyramid) -> dict[str, Any]:
         "digest": pyramid.digest,
         "spacing_mm": pyramid.spacing_mm,
         "tile": TILE,
+        "breast": pyramid.breast,
         **pyramid.display.model_dump(mode="json"),
     }
 

@@ -155,12 +155,15 @@ class ImageFacts:
     ----------
     statistics
         Highest score, mean grey, contrast, breast share; ``None`` where one is not known.
+    annotated
+        Boxes of a data set that were there before anybody read here.
     """
 
     scanner: str
     month: str
     findings: int
     statistics: tuple[float | None, float | None, float | None, float | None]
+    annotated: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -168,10 +168,14 @@ class WorklistRecords:
         """What figures need of all images that a model read, those of studies that are gone too."""
         s, i, p = t.studies.c, t.images.c, t.proposals.c
         model = sa.and_(p.image == i.id, ~p.replaced, p.origin == Origin.MODEL)
+        before = t.proposals.alias("before")
+        of_data_set = before.c.image == i.id, ~before.c.replaced, before.c.origin == Origin.ANNOTATION
+        annotated = sa.select(sa.func.count(before.c.id)).where(*of_data_set).scalar_subquery()
         query = (
             sa.select(
                 s.scanner, s.taken_on, s.came_at, sa.func.count(p.id).label("findings"),
                 sa.func.max(p.score).label("highest"), i.mean_grey, i.contrast, i.breast_share,
+                annotated.label("annotated"),
             )
             .select_from(t.images)
             .join(t.studies, s.id == i.study)
@@ -183,7 +187,7 @@ class WorklistRecords:
             return tuple(
                 ImageFacts(
                     row.scanner, row.taken_on[:7] or f"{row.came_at:%Y-%m}", row.findings,
-                    (row.highest, row.mean_grey, row.contrast, row.breast_share),
+                    (row.highest, row.mean_grey, row.contrast, row.breast_share), row.annotated,
                 )
                 for row in connection.execute(query)
             )  # fmt: skip
