@@ -529,8 +529,8 @@ def test_what_is_begun_by_key_begins_on_the_breast_and_is_seen(enter: Callable[.
     # At the pointer, where that is on the breast.
     page.keyboard.press("Escape")
     page.keyboard.press("0")
-    page.mouse.move(*place_of(page, 0, 200, 400))
-    until(page, "mammoscope.views()[0].inside")
+    page.wait_for_timeout(500)  # the frame that the pointer's place is of
+    wait_for(lambda: page.mouse.move(*place_of(page, 0, 200, 400)) or page.evaluate("mammoscope.views()[0].inside"))
     for key in ("d", "Enter"):
         page.keyboard.press(key)
     assert np.abs(np.subtract(middle_of_drawn(1), (200, 400))).max() < 3
@@ -578,7 +578,8 @@ def test_what_was_sent_stays_on_the_page_with_what_became_of_it(
     open_study(page, service, study)
     assert page.is_hidden("#sent")
     page.click("#send")
-    until(page, "document.querySelector('#sent-says').textContent !== ''")
+    page.wait_for_selector("#sent-list li li")
+    assert page.inner_text("#sent-says") == "1 object for pacs, archive: sent."
     assert page.inner_text("#sent-list").split("\n") == [
         "2026-03-02 11:40 by Sena: 1 object", "pacs: waits", "archive: waits"
     ]  # fmt: skip
