@@ -8,14 +8,16 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mammoscope.descriptors import Description
 from mammoscope.imaging import BreastExtent, Laterality, View
 from mammoscope.reasons import Reason, ReasonCode, known_code
+
+if TYPE_CHECKING:
+    from mammoscope.descriptors import Description
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,7 @@ class Finding:
     box: Box
     score: float
     label: str = "Mass"
-    description: Description | None = None
+    description: "Description | None" = None
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.score <= 1.0:
@@ -278,4 +280,8 @@ def _finding_to_json(finding: Finding) -> dict[str, Any]:
 
 def _finding_from_json(data: Mapping[str, Any]) -> Finding:
     said = data.get("description")
-    return Finding(Box(*data["box"]), data["score"], data["label"], None if said is None else Description(**said))
+    if said is not None:
+        from mammoscope.descriptors import Description  # the dictionaries of codes are large, and few need them
+
+        said = Description(**said)
+    return Finding(Box(*data["box"]), data["score"], data["label"], said)

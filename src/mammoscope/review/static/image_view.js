@@ -19,11 +19,22 @@ const EDGE_PX = 8;
 const SMALLEST_BOX_PX = 3;
 const MOST_LABELLED = 100;
 const RETRY_MS = 2000;
+/** A window that follows another no later is one drag. */
+const DRAG_MS = 1000;
+/** The picture is drawn in full when no window came for so long. */
+const REST_MS = 250;
 
 export const hasWebGL = (() => {
   if (new URLSearchParams(location.search).get('webgl') === 'off') return false;
   const gl = document.createElement('canvas').getContext('webgl2') ?? document.createElement('canvas').getContext('webgl');
   return Boolean(gl && gl.getExtension && (gl instanceof WebGL2RenderingContext || gl.getExtension('OES_texture_float')));
+})();
+
+/** Whether the processor plays the graphics card: then a frame costs what its pixels cost. */
+const isSoftware = (() => {
+  const gl = document.createElement('canvas').getContext('webgl2');
+  const told = gl?.getExtension('WEBGL_debug_renderer_info');
+  return /swiftshader|llvmpipe|softpipe|software|basic render/i.test(String(told && gl ? gl.getParameter(told.UNMASKED_RENDERER_WEBGL) : ''));
 })();
 
 /** A view of one image, in an element of its own. */
@@ -50,6 +61,9 @@ export class ImageView {
     this.magnifier = null;
     /** @type {number[]} */
     this.pointer = [];
+    this.lastWindowed = -DRAG_MS;
+    /** @type {ReturnType<typeof setTimeout>|undefined} */
+    this.rest = undefined;
     /** Whether the pointer is over this view. */
     this.inside = false;
     this.lastMeasure = '';
@@ -194,6 +208,7 @@ export class ImageView {
   setWindow(wanted) {
     const newCurve = wanted.curve !== this.window.curve;
     this.window = wanted;
+    this.drawQuickly();
     const {source} = this;
     if (source instanceof TileImageSource) {
       clearTimeout(this.later);
@@ -204,6 +219,29 @@ export class ImageView {
       if (newCurve) layer.setStyle(this.cardStyle());
       else layer.updateStyleVariables({low: wanted.low, high: wanted.high, inverted: Number(wanted.inverted)});
     }
+  }
+
+  /** Where no graphics card draws: half the pixels across and down while a window is dragged, all of them when it rests. */
+  drawQuickly() {
+    const now = performance.now();
+    const isDrag = now - this.lastWindowed < DRAG_MS;
+    this.lastWindowed = now;
+    if (!isSoftware || !isDrag || !hasWebGL) return;
+    clearTimeout(this.rest);
+    this.drawWith(0.5);
+    this.map.once('postrender', () => {
+      clearTimeout(this.rest);
+      this.rest = setTimeout(() => this.drawWith(1), REST_MS);
+    });
+  }
+
+  /** @param {number} share of the screen's pixels, across and down */
+  drawWith(share) {
+    const map = /** @type {any} */ (this.map); // OpenLayers has no way to change it that it tells of
+    const ratio = Math.min(window.devicePixelRatio, 2) * share;
+    if (map.pixelRatio_ === ratio) return;
+    map.pixelRatio_ = ratio;
+    this.map.render();
   }
 
   /** The whole image, its chest wall at the edge where it hangs. @param {number} [resolution] */
@@ -583,6 +621,8 @@ export class ImageView {
 
   dispose() {
     clearTimeout(this.later);
+    clearTimeout(this.rest);
+    this.lastWindowed = Infinity; // a frame that is still drawn begins no rest
     this.magnify(false);
     // A frame that was drawn has asked for coarser tiles, and still needs the layer for them: it ends after that.
     const {map, layer} = this;
