@@ -335,6 +335,20 @@ def test_the_card_windows_sixteen_bits(enter: Callable[..., Any], service: Revie
     drag(page, (400, 300), (460, 300), button="right")
     wider = page.evaluate("mammoscope.views()[0].window.high - mammoscope.views()[0].window.low")
     assert wider > 65535
+    # While it is dragged it is drawn at half the pixels, since the processor draws here, and in full when it rests.
+    share = "document.querySelector('.view .map canvas').width / mammoscope.views()[0].map.getSize()[0]"
+    shares = page.evaluate(
+        f"""async () => {{ const view = mammoscope.views()[0]; const found = [];
+        for (const low of [100, 200]) {{
+          const drawn = new Promise((done) => view.map.once('postrender', done));
+          view.setWindow({{...view.window, low}});
+          await drawn;
+          found.push({share});
+        }}
+        return found; }}"""
+    )
+    assert abs(shares[1] - 0.5) < 0.01
+    until(page, f"Math.abs({share} - 1) < 0.01")
     page.mouse.move(*place_of(page, 0, 150.5, 300.5))
     until(page, "/x 150 {2}y 300 {2}value \\d+/.test(document.querySelector('#value').textContent)")
     value = int(page.inner_text("#value").rpartition(" ")[2])

@@ -20,8 +20,8 @@ const SMALLEST_BOX_PX = 3;
 const MOST_LABELLED = 100;
 const RETRY_MS = 2000;
 /** A window that follows another no later is one drag. */
-const DRAG_MS = 1000;
-/** The picture is drawn in full when no window came for so long. */
+const DRAG_MS = 1500;
+/** The picture is drawn in full when no window came for so long; later where windows come more slowly than that. */
 const REST_MS = 250;
 
 export const hasWebGL = (() => {
@@ -224,14 +224,16 @@ export class ImageView {
   /** Where no graphics card draws: half the pixels across and down while a window is dragged, all of them when it rests. */
   drawQuickly() {
     const now = performance.now();
-    const isDrag = now - this.lastWindowed < DRAG_MS;
+    const pause = now - this.lastWindowed;
+    const isDrag = pause < DRAG_MS;
+    const rest = Math.max(REST_MS, 2 * pause);
     this.lastWindowed = now;
     if (!isSoftware || !isDrag || !hasWebGL) return;
     clearTimeout(this.rest);
     this.drawWith(0.5);
     this.map.once('postrender', () => {
       clearTimeout(this.rest);
-      this.rest = setTimeout(() => this.drawWith(1), REST_MS);
+      this.rest = setTimeout(() => this.drawWith(1), rest);
     });
   }
 
