@@ -140,7 +140,8 @@ def test_a_reader_sees_corrects_and_sends_what_the_node_received(
     assert cad_sr_marks(cad).keys() == ai_sr_marks(verified).keys()
     assert any(one.SOPClassUID == GrayscaleSoftcopyPresentationStateStorage for one in by_reader)
     trail = "".join(file.read_text() for file in (settings.node.storage / "audit").glob("*.jsonl"))
-    assert trail.count('"StudyViewed"') == 1
+    assert trail.count('"StudyViewed"') == 2
+    assert trail.count('"DatasetExported"') == trail.count('"StudySent"') == 1
     assert "Doe" not in trail
 
 
