@@ -22,7 +22,6 @@ from slim import CHECKPOINT, SLIM, expand, slim
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 _POLL_SECONDS = 0.2
-_MODELS = REPOSITORY / "src" / "mammoscope" / "inference" / "models"
 _CLOSING_SECONDS = 15.0
 """Kept free of a stage's minutes for what comes after its last step: validation and report."""
 _STOP_SECONDS = 15.0
@@ -50,9 +49,8 @@ class Workplace:
         # Copied: the pack may be carried anew each time, and prepared pictures are kept beside the data.
         for name in ("data", "weights"):
             shutil.copytree(self.pack / name, self.folder / name, dirs_exist_ok=True)
-        for name, target in (("recipes", REPOSITORY / "recipes"), ("models", _MODELS)):
-            if not (self.folder / name).is_symlink():
-                (self.folder / name).symlink_to(target)
+        if not (self.folder / "recipes").is_symlink():
+            (self.folder / "recipes").symlink_to(REPOSITORY / "recipes")
         for carried in sorted((self.pack / "runs").glob("*")):
             run = self.run(carried.name)
             if not (run / CHECKPOINT).is_file():

@@ -278,9 +278,9 @@ def test_data_that_aborts_gdcm_costs_one_sentence(make_mg, tmp_path, film):
 
     path = with_damage(make_mg(film, **FULL), tmp_path / "mg.dcm", lose_the_huffman_table)
     with MammogramReader() as reader:
-        # gdcm calls abort() here; a version that reports an error instead is as good
+        # gdcm calls abort() here; a version that reports an error, or gives other pixels, is as good
         with pytest.raises(
-            MammogramError, match=r"(crashed on mg\.dcm \(SIGABRT\)|its decoder rejects).*send it again"
+            MammogramError, match=r"(crashed on mg\.dcm \(SIGABRT\)|its decoder rejects|is damaged: its).*send it again"
         ):
             reader.read(path)
         np.testing.assert_array_equal(

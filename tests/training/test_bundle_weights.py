@@ -8,7 +8,7 @@ import torch
 from mammoscope.detectors import build_detector
 from mammoscope.inference import Bundle, shipped_bundle
 from mammoscope.training import TrainingError, load_recipe
-from mammoscope.training.bundle_weights import load_bundle_weights
+from mammoscope.training.bundle_weights import begin_with, load_bundle_weights
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -38,6 +38,16 @@ def test_the_shipped_bundle_gives_its_weights_back():
     assert found["scores"].numpy() == pytest.approx(scores, abs=1e-4)
     assert found["boxes"].numpy() == pytest.approx(boxes, abs=0.01)
     assert found["labels"].tolist() == labels.tolist()
+
+
+def test_the_word_shipped_is_that_bundle():
+    """As the recipe to adapt the model begins; its detector is the shipped one's."""
+    recipe = load_recipe(ROOT / "recipes" / "adapt.toml")
+    assert recipe.start == Path("shipped")
+    begun, expected = (build_detector(recipe.detector, load_weights=False) for _ in range(2))
+    begin_with(begun, recipe.start)
+    load_bundle_weights(expected, shipped_bundle())
+    assert all(torch.equal(value, expected.state_dict()[name]) for name, value in begun.state_dict().items())
 
 
 @pytest.mark.parametrize(

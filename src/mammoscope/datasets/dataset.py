@@ -122,7 +122,9 @@ def needs_pandas() -> Any:
     try:
         import pandas
     except ImportError:
-        raise DatasetError("a table needs pandas, which the core does not install: run pip install pandas.") from None
+        raise DatasetError(
+            "a table needs pandas, which the core does not install: run pip install 'mammoscope[datasets]'."
+        ) from None
     return pandas
 
 

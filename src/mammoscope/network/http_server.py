@@ -114,6 +114,7 @@ class WebService(Running):
         self._tls = tls
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
+        self._listener: socket.socket | None = None
         self.port = port
         """The port listened on; the real one once started with port 0."""
 
@@ -147,7 +148,7 @@ class WebService(Running):
         config.load()
         config.ssl = self._tls.serving_https() if self._tls else None
         # Bound here and not by uvicorn, which would end the process where the port is taken.
-        listener = self._listen()
+        self._listener = listener = self._listen()
         self.port = listener.getsockname()[1]
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, args=([listener],), name="web", daemon=True)
@@ -159,7 +160,9 @@ class WebService(Running):
             return
         self._server.should_exit = True
         self._thread.join(2 * GRACE_SECONDS)
-        self._server = self._thread = None
+        if self._listener is not None:  # uvicorn closes it, but not when it is stopped before it has begun
+            self._listener.close()
+        self._server = self._thread = self._listener = None
 
     def _listen(self) -> socket.socket:
         try:

@@ -45,7 +45,7 @@ def boundary_of(content_type: str) -> str | None:
     kind, options = parse_options_header(content_type)
     part_type = options.get(b"type", DICOM.encode()).decode("latin-1").lower()
     boundary = options.get(b"boundary", b"").decode("latin-1")
-    return boundary if kind == b"multipart/related" and part_type == DICOM and 0 < len(boundary) <= 70 else None
+    return boundary if kind.lower() == b"multipart/related" and part_type == DICOM and 0 < len(boundary) <= 70 else None
 
 
 _LONGEST_PREAMBLE = 1 << 16

@@ -1,4 +1,4 @@
-"""The weights of a bundle as a detector's state: a run may start from a bundle where its run's folder is gone.
+"""What a run begins with: another run's weights, or those of a bundle, as where its run's folder is gone.
 
 The exporter keeps the names of most tensors. Norms are folded into products and sums that have none: they are found
 behind the convolution that each of them follows.
@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from mammoscope.detectors import MassDetector
-from mammoscope.inference import Bundle, BundleError
+from mammoscope.inference import Bundle, BundleError, shipped_bundle
+from mammoscope.training.checkpoint import RunFolder
 from mammoscope.training.errors import TrainingError
 
 _ROOT = "detector."
@@ -24,6 +25,32 @@ _SCORES_AGREE, _BOXES_AGREE = 0.01, 0.5
 _PICTURES = 3
 _DOWNSTREAM = 12
 """Nodes between a convolution and the sum that ends its group norm, at most."""
+
+
+_SHIPPED = Path("shipped")
+"""As a start: the bundle that comes with Mammoscope."""
+
+
+def begin_with(detector: MassDetector, start: Path) -> None:
+    """Put the weights that a recipe's ``start`` names into a fresh detector.
+
+    Raises
+    ------
+    TrainingError
+        If there is no such run or bundle, or it is of another detector.
+    """
+    if start == _SHIPPED:
+        start = shipped_bundle()
+    if start.suffix == ".onnx":
+        load_bundle_weights(detector, start)
+        return
+    try:
+        detector.load_state_dict(RunFolder(start).chosen_state()[0])
+    except RuntimeError as error:
+        raise TrainingError(
+            f"the run {start} trained another detector than this recipe's: give start a run with the same [detector], "
+            "or take the line out"
+        ) from error
 
 
 def load_bundle_weights(detector: MassDetector, file: Path) -> None:

@@ -314,8 +314,9 @@ class Recipe(_Section):
     Parameters
     ----------
     start
-        Folder of a finished run whose weights (the averaged ones, if it has them) this one begins with, or a bundle
-        (``.onnx``) of one run; its detector must have the same tensors.
+        Folder of a finished run whose weights (the averaged ones, if it has them) this one begins with, a bundle
+        (``.onnx``) of one run, or ``"shipped"``: the bundle that comes with Mammoscope. Its detector must have the same
+        tensors.
     """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")

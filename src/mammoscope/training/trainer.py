@@ -5,7 +5,6 @@ import math
 import time
 from contextlib import nullcontext
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,7 +15,7 @@ from torch import Tensor
 from mammoscope.detectors import MassDetector, build_detector, to_channels_last
 from mammoscope.detectors.losses import Truth
 from mammoscope.training import distributed as processes
-from mammoscope.training.bundle_weights import load_bundle_weights
+from mammoscope.training.bundle_weights import begin_with
 from mammoscope.training.callbacks import Pace, Selection, Step, Unwatched, Watcher
 from mammoscope.training.checkpoint import Checkpoint, RunFolder, provenance
 from mammoscope.training.data import PreparedSamples, build_batches, load_data, training_samples
@@ -73,25 +72,12 @@ def train(recipe: Recipe, watcher: Watcher) -> RunFolder:
     fresh = not run.has_checkpoint
     detector = build_detector(recipe.detector, load_weights=fresh and recipe.start is None)
     if fresh and recipe.start is not None:
-        _begin_with(detector, recipe.start)
+        begin_with(detector, recipe.start)
     validation = ValidationImages(data.narrowed("val"), recipe.input.geometry)
     trainer = _Trainer(recipe, run, to_channels_last(detector), samples, validation, accelerator, watcher)
     trainer.resume()
     trainer.run_all()
     return run
-
-
-def _begin_with(detector: MassDetector, start: Path) -> None:
-    if start.suffix == ".onnx":
-        load_bundle_weights(detector, start)
-        return
-    try:
-        detector.load_state_dict(RunFolder(start).chosen_state()[0])
-    except RuntimeError as error:
-        raise TrainingError(
-            f"the run {start} trained another detector than this recipe's: give start a run with the same [detector], "
-            "or take the line out"
-        ) from error
 
 
 class _Trainer:
