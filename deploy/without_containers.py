@@ -2,15 +2,17 @@
 
     python deploy/without_containers.py --ohif FOLDER [--folder mammoscope-try]
 
-Each part runs with its file of deploy/compose, in which only names of services, ports and paths are put in the place
-of those of a container. OHIF is the folder `dist` of the npm package @ohif/app. Needs Orthanc with its DICOMweb plugin,
-nginx and PostgreSQL installed (Debian: orthanc orthanc-dicomweb nginx-light postgresql), and Mammoscope. Everything
-listens on 127.0.0.1. It runs until Ctrl-C; what it keeps is in the folder, and is gone on from at the next start.
+Ports, accounts and files are those of compose.yaml, which is read for them; each part runs with its file of
+deploy/compose, in which only names of services, ports and paths are put in the place of those of a container. OHIF is
+the folder `dist` of the npm package @ohif/app. Needs Orthanc with its DICOMweb plugin, nginx and PostgreSQL installed
+(Debian: orthanc orthanc-dicomweb nginx-light postgresql), and Mammoscope. Everything listens on 127.0.0.1. It runs
+until Ctrl-C; what it keeps is in the folder, and is gone on from at the next start.
 """
 
 import argparse
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -21,15 +23,44 @@ import urllib.request
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
-COMPOSE = Path(__file__).resolve().parent / "compose"
-CONFIG = COMPOSE.parent / "ohif" / "app-config.js"
+import yaml
+
+DEPLOY = Path(__file__).resolve().parent
+SERVICES: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))["services"]
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 ACCOUNT = "postgres"
 """PostgreSQL does not run as root; as root it is run by this account of Debian's."""
 SECONDS = 120.0
-PORTS = {"viewer": 3000, "web": 8042, "dicom": 4242, "node": 11112, "health": 8080, "postgres": 15432, "ohif": 13000}
+
+
+def file_of(service: str, target: str) -> Path:
+    """The file of deploy/ that compose.yaml mounts into a service at that place."""
+    mounts = dict(reversed(volume.split(":")[:2]) for volume in SERVICES[service]["volumes"])
+    return DEPLOY / mounts[target]
+
+
+def published(service: str) -> list[int]:
+    """The ports of this machine at which compose.yaml publishes a service, in its order."""
+    return [int(port.split(":")[1]) for port in SERVICES[service].get("ports", [])]
+
+
+ORTHANC, ROUTE = file_of("orthanc", "/etc/orthanc/orthanc.json"), file_of("orthanc", "/etc/orthanc/route.lua")
+NODE = file_of("node", "/etc/mammoscope/node.toml")
+SITE = file_of("viewer", "/etc/nginx/conf.d/default.conf")
+CONFIG = file_of("viewer", "/etc/mammoscope/ohif/app-config.js")
+DATABASE: dict[str, str] = SERVICES["postgres"]["environment"]
+INSIDE = {"postgres": 15432, "ohif": 13000}
+"""Ports that compose.yaml does not publish, between containers alone."""
+PORTS = INSIDE | dict(
+    zip(
+        ("node", "health", "dicom", "web", "viewer"),
+        [*published("node"), *published("orthanc"), *published("viewer")],
+        strict=True,
+    )
+)
 
 
 def main() -> None:
@@ -49,7 +80,9 @@ def main() -> None:
         _orthanc(running, folder, ports)
         _node(running, folder, ports)
         _viewer(running, folder, ports, chosen.ohif.resolve())
-        print(f"ready: read at http://127.0.0.1:{ports['viewer']} (demo / demo), send to ORTHANC at port"
+        archive = json.loads(ORTHANC.read_text(encoding="utf-8"))
+        accounts = ", ".join(" / ".join(account) for account in archive["RegisteredUsers"].items())
+        print(f"ready: read at http://127.0.0.1:{ports['viewer']} ({accounts}), send to {archive['DicomAet']} at port"
               f" {ports['dicom']}; Ctrl-C ends it", flush=True)  # fmt: skip
         try:
             signal.pause()
@@ -95,10 +128,18 @@ def _postgres(running: ExitStack, folder: Path, port: int) -> None:
         run_as = [_program("setpriv"), f"--reuid={ACCOUNT}", f"--regid={ACCOUNT}", "--clear-groups"]
     if not (place / "data").is_dir():
         password = place / "password"
-        password.write_text("mammoscope\n")
+        password.write_text(DATABASE["POSTGRES_PASSWORD"] + "\n")
         if run_as:
             shutil.chown(password, ACCOUNT, ACCOUNT)
-        options = ["-U", "mammoscope", f"--pwfile={password}", "--auth=scram-sha-256", "-E", "UTF8", "--locale=C"]
+        options = [
+            "-U",
+            DATABASE["POSTGRES_USER"],
+            f"--pwfile={password}",
+            "--auth=scram-sha-256",
+            "-E",
+            "UTF8",
+            "--locale=C",
+        ]
         subprocess.run([*run_as, bin_ / "initdb", "-D", place / "data", *options], check=True, capture_output=True)
     settings = [
         "-c", "listen_addresses=127.0.0.1", "-c", f"port={port}", "-c", f"unix_socket_directories={place}",
@@ -111,16 +152,17 @@ def _postgres(running: ExitStack, folder: Path, port: int) -> None:
         [*run_as, bin_ / "postgres", "-D", place / "data", *settings],
         lambda: subprocess.run(ready, check=False).returncode == 0,
     )
-    environment = {**os.environ, "PGPASSWORD": "mammoscope"}
-    create = [bin_ / "createdb", "-h", "127.0.0.1", "-p", str(port), "-U", "mammoscope", "mammoscope"]
+    environment = {**os.environ, "PGPASSWORD": DATABASE["POSTGRES_PASSWORD"]}
+    login = ["-h", "127.0.0.1", "-p", str(port), "-U", DATABASE["POSTGRES_USER"]]
+    create = [bin_ / "createdb", *login, DATABASE["POSTGRES_DB"]]
     subprocess.run(create, env=environment, check=False, capture_output=True)  # it may be there
 
 
 def _orthanc(running: ExitStack, folder: Path, ports: dict[str, int]) -> None:
-    settings = json.loads((COMPOSE / "orthanc.json").read_text(encoding="utf-8"))
+    settings = json.loads(ORTHANC.read_text(encoding="utf-8"))
     storage = folder / "orthanc"
     settings |= {
-        "StorageDirectory": str(storage), "IndexDirectory": str(storage), "LuaScripts": [str(COMPOSE / "route.lua")],
+        "StorageDirectory": str(storage), "IndexDirectory": str(storage), "LuaScripts": [str(ROUTE)],
         "Plugins": [str(PLUGIN)], "DicomPort": ports["dicom"], "HttpPort": ports["web"], "RemoteAccessAllowed": False,
     }  # fmt: skip
     settings["DicomModalities"]["mammoscope"] |= {"Host": "127.0.0.1", "Port": ports["node"]}
@@ -131,35 +173,31 @@ def _orthanc(running: ExitStack, folder: Path, ports: dict[str, int]) -> None:
 
 
 def _node(running: ExitStack, folder: Path, ports: dict[str, int]) -> None:
-    said = (COMPOSE / "node.toml").read_text(encoding="utf-8")
-    for before, now in (
-        ('"/var/lib/mammoscope"', json.dumps(str(folder / "node"))),
-        ("@postgres/", f"@127.0.0.1:{ports['postgres']}/"),
-        ('host = "orthanc"', 'host = "127.0.0.1"'),
-        ("port = 4242", f"port = {ports['dicom']}"),
-        ("port = 11112", f"port = {ports['node']}"),
-        ("port = 8080", f"port = {ports['health']}"),
-        ('"0.0.0.0"', '"127.0.0.1"'),
-    ):
-        assert before in said, f"{before} is not in {COMPOSE / 'node.toml'}"
-        said = said.replace(before, now)
     file = folder / "node.toml"
-    file.write_text(said, encoding="utf-8")
+    file.write_text(
+        _put_in(NODE, {
+            '"/var/lib/mammoscope"': json.dumps(str(folder / "node")),
+            "@postgres/": f"@127.0.0.1:{ports['postgres']}/",
+            'host = "orthanc"': 'host = "127.0.0.1"',
+            f"port = {PORTS['dicom']}": f"port = {ports['dicom']}",
+            f"port = {PORTS['node']}": f"port = {ports['node']}",
+            f"port = {PORTS['health']}": f"port = {ports['health']}",
+            '"0.0.0.0"': '"127.0.0.1"',
+        }),
+        encoding="utf-8",
+    )  # fmt: skip
     address = f"http://127.0.0.1:{ports['health']}/healthz"
     command = [sys.executable, "-m", "mammoscope", "node", "run", "--config", file]
     _start(running, folder, "node", command, lambda: _status(address) == 200)
 
 
 def _viewer(running: ExitStack, folder: Path, ports: dict[str, int], ohif: Path) -> None:
-    site = (COMPOSE / "nginx.conf").read_text(encoding="utf-8")
-    for before, now in (
-        ("listen 3000;", f"listen 127.0.0.1:{ports['viewer']};"),
-        ("http://orthanc:8042", f"http://127.0.0.1:{ports['web']}"),
-        ("http://ohif:80", f"http://127.0.0.1:{ports['ohif']}"),
-        ("/etc/mammoscope/ohif", str(CONFIG.parent)),
-    ):
-        assert before in site, f"{before} is not in {COMPOSE / 'nginx.conf'}"
-        site = site.replace(before, now)
+    site = _put_in(SITE, {
+        f"listen {PORTS['viewer']};": f"listen 127.0.0.1:{ports['viewer']};",
+        f"http://orthanc:{PORTS['web']}": f"http://127.0.0.1:{ports['web']}",
+        "http://ohif:80": f"http://127.0.0.1:{ports['ohif']}",
+        "/etc/mammoscope/ohif": str(CONFIG.parent),
+    })  # fmt: skip
     # What OHIF's own container serves: its files, and its page for every address of its own.
     files = (
         f"server {{ listen 127.0.0.1:{ports['ohif']}; root {ohif}; location / {{ try_files $uri /index.html; }} }}\n"
@@ -178,6 +216,15 @@ def _viewer(running: ExitStack, folder: Path, ports: dict[str, int], ohif: Path)
     address = f"http://127.0.0.1:{ports['viewer']}/app-config.js"
     command = [_program("nginx"), "-p", folder, "-c", file, "-e", folder / "nginx.log"]
     _start(running, folder, "nginx", command, lambda: _status(address) == 200)
+
+
+def _put_in(file: Path, replacements: dict[str, str]) -> str:
+    """The text of a file with each of these replaced at once; all of them must be there."""
+    text = file.read_text(encoding="utf-8")
+    for before in replacements:
+        if before not in text:
+            sys.exit(f"{before} is not in {file}, which compose.yaml wants there")
+    return re.sub("|".join(map(re.escape, replacements)), lambda found: replacements[found[0]], text)
 
 
 def _status(address: str) -> int | None:

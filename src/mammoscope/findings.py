@@ -8,13 +8,16 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mammoscope.imaging import BreastExtent, Laterality, View
 from mammoscope.reasons import Reason, ReasonCode, known_code
+
+if TYPE_CHECKING:
+    from mammoscope.descriptors import Description
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +83,18 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One suspected lesion: where, of what class, and how sure the model is (score from 0 to 1)."""
+    """One suspected lesion: where, of what class, and how sure the model is (score from 0 to 1).
+
+    Parameters
+    ----------
+    description
+        What a reader says of it; ``None`` where no reader did.
+    """
 
     box: Box
     score: float
     label: str = "Mass"
+    description: "Description | None" = None
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.score <= 1.0:
@@ -264,8 +274,14 @@ class Reading:
 
 
 def _finding_to_json(finding: Finding) -> dict[str, Any]:
-    return {"box": list(finding.box.as_tuple()), "score": finding.score, "label": finding.label}
+    said = {} if finding.description is None else {"description": finding.description.to_dict()}
+    return {"box": list(finding.box.as_tuple()), "score": finding.score, "label": finding.label, **said}
 
 
 def _finding_from_json(data: Mapping[str, Any]) -> Finding:
-    return Finding(Box(*data["box"]), data["score"], data["label"])
+    said = data.get("description")
+    if said is not None:
+        from mammoscope.descriptors import Description  # the dictionaries of codes are large, and few need them
+
+        said = Description(**said)
+    return Finding(Box(*data["box"]), data["score"], data["label"], said)

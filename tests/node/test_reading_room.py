@@ -11,12 +11,14 @@ import pytest
 from pydicom import FileDataset
 from pydicom.uid import GrayscaleSoftcopyPresentationStateStorage, MammographyCADSRStorage
 
+from mammoscope.datasets import load_dataset
 from mammoscope.network import Destination, NetworkError, ServiceError, StorageClient
 from mammoscope.node import Node, OperatedNode
 from mammoscope.results.assessment import ASSESSED, ASSESSMENT
 from mammoscope.results.verification import ai_sr_marks, cad_sr_marks, concept_value, content_items
 from mammoscope.review import Accounts, ReviewStore, Role
 from mammoscope.review.beside_node import reading_room
+from mammoscope.review.errors import ReviewError
 
 PASSWORD = "correct horse battery"
 
@@ -41,9 +43,11 @@ def test_a_reader_sees_corrects_and_sends_what_the_node_received(
 ):
     for image in images:
         image.PatientName = "<b>Doe</b>^Jane"
-    settings = make_settings(pacs.port).model_copy(update={"review": review_settings(port=0, organisation="Clinic")})
+    settings = make_settings(pacs.port).model_copy(
+        update={"review": review_settings(port=0, organisation="Clinic", classes=["asymmetry"])}
+    )
     study = str(images[0].StudyInstanceUID)
-    with Node(settings, detector) as node, reading_room(settings, node.records) as service:
+    with Node(settings, detector) as node, reading_room(settings, node.records, classes=["Mass"]) as service:
         assert service is not None
         send(images, node)
         wait_until(lambda: len(pacs.received) >= 3)
@@ -72,12 +76,30 @@ def test_a_reader_sees_corrects_and_sends_what_the_node_received(
                 "box": [20.0, 30.0, 60.0, 90.0],
             }  # fmt: skip
             assert client.post(f"/api/images/{other['id']}/actions", json=drawn).status_code == 200
+            assert shown["labels"] == ["Mass", "Asymmetry"]  # the model's, and those of the settings
+            described = {
+                "token": "3" * 32, "expected": 1, "kind": "describe", "mark": drawn["mark"], "label": "Mass",
+                "details": {"birads": "4C", "shape": "irregular", "margin": "indistinct", "comment": "neu, größer"},
+            }  # fmt: skip
+            assert client.post(f"/api/images/{other['id']}/actions", json=described).status_code == 200
+            assert client.get(f"/api/studies/{row['id']}/sent").json() == shown["sent"] == []
             ended = client.post(f"/api/studies/{row['id']}/read", json={"state": "done"})
             assert ended.json() == {"progress": "read", "next": None}
             said = client.post(f"/api/studies/{row['id']}/send", json={})
             assert said.status_code == 200, said.text
             wait_until(lambda: len(pacs.received) > by_model + 2)
             wait_until(lambda: str(node.records.study(study).state) == "done")
+            [sent] = client.get(f"/api/studies/{row['id']}").json()["sent"]
+            objects = len(node.records.study(study).reports[-1].results)
+            assert (sent["reader"], sent["waiting"], sent["objects"]) == ("Dr Grün", False, objects)
+            assert [(one["name"], one["status"]) for one in sent["destinations"]] == [("pacs", "sent")]
+            assert sent["at"] <= sent["destinations"][0]["at"]
+            # The lot as a data set, from the page, with what was said of each box.
+            token = {"form_token": client.headers["X-Form-Token"]}
+            assert "4 images, 4 of them validated" in client.post("/export", data=token).text
+        [folder] = (settings.node.storage / "review" / "exports").iterdir()
+        said = [facts.get("attributes") for one in load_dataset(folder) for facts in one.box_facts]
+        assert described["details"] in said
         by_reader = pacs.received[by_model:]
     verified, assessment = sorted(
         (one for one in by_reader if one.get("VerificationFlag") == "VERIFIED"), key=lambda one: one.SeriesNumber
@@ -100,13 +122,26 @@ def test_a_reader_sees_corrects_and_sends_what_the_node_received(
     assert (20.0, 30.0, 60.0, 90.0) in {
         tuple(box.as_tuple()) for boxes in ai_sr_marks(verified).values() for box in boxes
     }
+    for document, concept in ((verified, "107644003"), (verified, "111005"), (assessment, "111037")):
+        [value] = [item for item in content_items(document) if concept_value(item) == concept]
+        assert value.ConceptCodeSequence[0].CodeMeaning in ("Irregular", "4C - Moderate suspicion", "Indistinct lesion")
     left = [tuple(box.as_tuple()) for box in ai_sr_marks(verified)[image["key"]]]
     assert len(left) == len(image["marks"]) - 1
     [cad] = [one for one in by_reader if one.SOPClassUID == MammographyCADSRStorage]
+    assert {"107644003", "111037", "111005"} <= {concept_value(item) for item in content_items(cad)}
+    texts = [
+        text.UnformattedTextValue
+        for state in by_reader
+        if state.SOPClassUID == GrayscaleSoftcopyPresentationStateStorage
+        for annotation in state.GraphicAnnotationSequence
+        for text in annotation.TextObjectSequence
+    ]
+    assert "Mass, BI-RADS 4C, irregular, indistinct" in texts
     assert cad_sr_marks(cad).keys() == ai_sr_marks(verified).keys()
     assert any(one.SOPClassUID == GrayscaleSoftcopyPresentationStateStorage for one in by_reader)
     trail = "".join(file.read_text() for file in (settings.node.storage / "audit").glob("*.jsonl"))
-    assert trail.count('"StudyViewed"') == 1
+    assert trail.count('"StudyViewed"') == 2
+    assert trail.count('"DatasetExported"') == trail.count('"StudySent"') == 1
     assert "Doe" not in trail
 
 
@@ -114,6 +149,15 @@ def review_settings(**given: object):
     from mammoscope.settings.schema import ReviewSettings
 
     return ReviewSettings(**given)
+
+
+def test_a_class_without_a_code_is_told_before_anything_is_read(make_settings: Callable, pacs):
+    settings = make_settings(pacs.port).model_copy(update={"review": review_settings(classes=["Tumour"])})
+    with (
+        pytest.raises(ReviewError, match=r"classes: no report has a code for Tumour; there are Mass, Calc"),
+        reading_room(settings, None),  # type: ignore[arg-type]  # nothing is asked of it
+    ):
+        pass
 
 
 def test_beyond_this_machine_it_needs_accounts(make_settings: Callable, detector, pacs):

@@ -4,6 +4,7 @@ import highdicom as hd
 import pytest
 from pydicom import Dataset, dcmread
 
+from mammoscope.descriptors import Description
 from mammoscope.findings import Box
 from mammoscope.results import (
     AssessedFinding,
@@ -35,7 +36,7 @@ def assessed(four_views):
             right_cc,
             (
                 AssessedFinding(Assessment.ACCEPTED, boxes[0], "Mass", 1),
-                AssessedFinding(Assessment.REJECTED, boxes[1], "Mass", 2, "skin fold"),
+                AssessedFinding(Assessment.REJECTED, boxes[1], "Mass", 2, Description(comment="skin fold")),
             ),
         ),
         AssessedImage(left_cc, (AssessedFinding(Assessment.SUPPLEMENTED, DRAWN, "Mass"),)),

@@ -80,6 +80,16 @@ def test_another_reader_finds_regions_and_scores(report, tmp_path):
     assert groups[0].roi.value[2].tolist() == [240.75, 170.0]
 
 
+def test_another_reader_reads_a_report_without_findings(make_image, algorithm, tmp_path):
+    """highdicom fails where the container of the measurements has nothing in it."""
+    path = tmp_path / "report.dcm"
+    ai_sr([make_image()], algorithm).save_as(path, enforce_file_format=True)
+    read = hd.sr.Comprehensive3DSR.from_dataset(dcmread(path)).content
+    assert read.get_planar_roi_measurement_groups() == []
+    [container] = [item for item in read[0].ContentSequence if item.name.value == "126010"]
+    assert [item.TextValue for item in container.ContentSequence] == ["No image of this study has a finding."]
+
+
 def test_nothing_found_is_said_of_the_image(report):
     [absent] = [item for item in named(report, "129788004") if item.ValueType == "CODE"]
     assert value_of(absent) == "272519000"
@@ -93,7 +103,8 @@ def test_an_image_that_was_not_read_has_the_reason(make_image, algorithm):
     [outcome] = named(report, "111064")
     assert value_of(outcome) == "111224"
     comments = [item.TextValue for item in named(report, "121106")]
-    assert comments[:2] == [
+    assert comments[:3] == [
+        "No image of this study has a finding.",
         "R CC 2.25.10001: nothing found",
         "L MLO 2.25.10002: not processed: The view is magnified.",
     ]

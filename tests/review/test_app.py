@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
+from mammoscope.datasets import load_dataset
 from mammoscope.imaging import read_mammogram
 from mammoscope.review import DatasetStudies, ReadingRoom, Role, make_app
+from mammoscope.review.out import export_dataset
 from mammoscope.review.store import ProposedBox, SourceImage, SourceStudy
 from mammoscope.review.store.marks import Origin
 
@@ -148,6 +150,8 @@ def test_a_forged_form_changes_nothing(room: ReadingRoom):
         ({"token": "short"}, "token"),
         ({"who": "Bert"}, "who"),
         ({"details": {"comment": "x" * 501}}, "comment"),
+        ({"kind": "describe", "label": "Mass", "details": {"birads": "7"}}, "BI-RADS category is one of 0, 1, 2"),
+        ({"kind": "describe", "label": "Mass", "details": {"shape": "<b>"}}, "A shape is one of"),
     ],
 )
 def test_an_impossible_action_gets_one_sentence(room: ReadingRoom, given: dict, why: str):
@@ -317,7 +321,13 @@ def test_what_is_of_a_node_is_not_there_without_one_and_figures_are(room: Readin
     assert "Which threshold?" in page
     assert "It takes 20 images" in page
     figures = client.get("/api/figures", params={"false_positives": 0.3}).json()
-    assert figures["images"]["all"] == {"name": "all", "images": 12, "findings": 18, "findings_per_image": 1.5}
+    assert figures["images"]["all"] == {
+        "name": "all",
+        "images": 12,
+        "findings": 18,
+        "annotated": 0,
+        "findings_per_image": 1.5,
+    }
     assert figures["thresholds"] == figures["drift"] == []
     assert figures["agreement"]["kappa"] is None
 
@@ -329,3 +339,77 @@ def test_the_description_of_the_json_side_is_whole(room: ReadingRoom):
     assert json.dumps(described).count("$ref")
     tile = client_of(room).get("/docs")
     assert tile.status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "words"),
+    [
+        ("GET", "/study/nonsense", 404, "nothing at this address"),
+        ("GET", "/nonsense", 404, "nothing at this address"),
+        ("GET", "/studies/nonsense", 404, "nothing at this address"),
+        ("GET", "/studies/0", 404, "nothing at this address"),
+        ("GET", "/studies/99", 404, "There is no such study."),
+        ("GET", "/node/studies/nonsense", 404, "nothing at this address"),
+        ("GET", "/api/nonsense", 404, "nothing at this address"),
+        ("GET", "/api/studies/99", 404, "There is no such study."),
+        ("GET", "/static/nonsense.js", 404, "nothing at this address"),
+        ("GET", "/export", 404, "not written here"),
+        ("GET", "/worklist?number=0", 422, "number"),
+        ("DELETE", "/worklist", 405, "not asked for in that way"),
+        ("POST", "/api/worklist", 405, "not asked for in that way"),
+        ("POST", "/login?" + "x" * 99, 413, "more than any page sends"),
+    ],
+)
+def test_a_wrong_address_gives_a_browser_a_page_and_a_program_json(
+    room: ReadingRoom, method: str, path: str, status: int, words: str
+):
+    client = logged_in(room)
+    given = {"content": b"x" * 70_000} if status == 413 else {}
+    seen = client.request(method, path, headers={"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}, **given)
+    assert seen.status_code == status
+    assert seen.headers["content-type"].startswith("text/html")
+    assert words in seen.text
+    assert "default-src 'none'" in seen.headers["content-security-policy"]
+    assert '<a href="/worklist">' in seen.text
+    if path.startswith("/api/"):
+        asked = client.request(method, path)
+        assert (asked.status_code, list(asked.json())) == (status, ["detail"])
+        assert words in asked.json()["detail"]
+
+
+def test_pages_count_in_english(room: ReadingRoom):
+    client = logged_in(room)
+    assert "<caption>3 studies</caption>" in client.get("/worklist").text
+    assert "<caption>1 study</caption>" in client.get("/worklist", params={"search": "p1"}).text
+    bert = logged_in(room, "Bert")
+    keys = iter(range(100))
+    for reader in (client, bert):
+        image = SourceImage(
+            "alone", room.store.image(1).path, proposals=(ProposedBox(Origin.MODEL, (1, 1, 9, 9), "Mass"),)
+        )
+        room.store.put([SourceStudy("alone", "alone", room.store.study(1).came_at, (image,), str(next(keys)))])
+        study = room.store.worklist(search="alone").rows[0].id
+        assert reader.post(f"/api/studies/{study}/read", json={"state": "done"}).status_code == 200
+    assert "1 image was read twice" in client.get("/figures").text
+
+
+def test_what_was_read_is_written_as_a_data_set_from_the_page(room: ReadingRoom):
+    client = logged_in(room)
+    room.export = lambda out: str(export_dataset(room.store, room.source.dataset, out))
+    token = {"form_token": client.headers["X-Form-Token"]}
+    assert client.post("/export", data={"form_token": "x"}).status_code == 403
+    assert "No study was read to its end" in client.post("/export", data=token).text
+    for reader in (client, logged_in(room, "Bert")):
+        assert reader.post("/api/studies/1/read", json={"state": "done"}).status_code == 200
+    assert '<a href="/export">' in client.get("/worklist").text
+    said = client.post("/export", data=token).text
+    assert "12 images, 4 of them validated and 0 disputed" in said
+    [folder] = room.exports.iterdir()
+    assert f'<th scope="row">{folder.name}</th>' in said
+    assert len(load_dataset(folder)) == 12
+    assert "DatasetExported" in [line["event"] for line in room.audit_lines()]
+    room.accounts.add("Rita", PASSWORD, Role.READER)
+    rita = logged_in(room, "Rita", PASSWORD)
+    assert "/export" not in rita.get("/worklist").text
+    refused = [rita.get("/export"), rita.post("/export", data={"form_token": rita.headers["X-Form-Token"]})]
+    assert [answer.status_code for answer in refused] == [403, 403]

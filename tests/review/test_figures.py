@@ -12,8 +12,9 @@ from mammoscope.evaluation.matching import EvaluationError, ImageResult
 from mammoscope.evaluation.operating_points import drift_distance, has_drifted, operating_point
 from mammoscope.findings import Box, Finding
 from mammoscope.review import ReviewStore
-from mammoscope.review.figures import DRIFT_IMAGES, SCORE, drifts_of, site_figures
+from mammoscope.review.figures import DRIFT_IMAGES, SCORE, Group, drifts_of, site_figures
 from mammoscope.review.metrics import ReviewMetrics
+from mammoscope.review.pages.rendering import page
 from mammoscope.review.statistics import image_statistics
 from mammoscope.review.store import (
     ActionKind,
@@ -26,6 +27,7 @@ from mammoscope.review.store import (
 )
 
 MASS, ELSEWHERE = Box(10, 10, 110, 110), Box(300, 300, 360, 360)
+FRAME = {"title": "", "session": None}
 
 
 def images(hits: list[float | None], false: list[list[float]]) -> list[ImageResult]:
@@ -166,3 +168,35 @@ def test_the_figures_of_a_site_and_of_its_page_of_metrics(tmp_path: Path):
     assert 'mammoscope_review_images{scanner="maker 0"} 15.0' in page
     assert f'mammoscope_review_false_positives_per_image{{scanner="maker 0"}} {5 / 15}' in page
     assert 'mammoscope_review_acceptance_ratio{scanner="maker 1"} 0.75' in page
+
+
+def test_boxes_that_a_data_set_came_with_are_counted_by_themselves(tmp_path: Path):
+    store = ReviewStore(tmp_path)
+    far, beside = (500.0, 500.0, 560.0, 560.0), (700.0, 100.0, 760.0, 160.0)
+    boxes = (
+        ProposedBox(Origin.ANNOTATION, MASS.as_tuple(), "Mass"),
+        ProposedBox(Origin.ANNOTATION, far, "Mass"),
+        ProposedBox(Origin.ANNOTATION, beside, "Mass"),
+        ProposedBox(Origin.MODEL, (12.0, 12.0, 108.0, 108.0), "Mass", 0.9),
+        ProposedBox(Origin.MODEL, ELSEWHERE.as_tuple(), "Mass", 0.3),
+    )
+    image = SourceImage("image", Path("/nowhere.png"), rows=1000, columns=1000, proposals=boxes)
+    store.put([SourceStudy("study", "p", datetime(2026, 1, 2, tzinfo=UTC), (image,), "1")])
+    named = {mark.box.as_tuple(): mark.id for mark in store.marks(1, "Anna")[1][1]}
+    for number, box in enumerate((beside, ELSEWHERE.as_tuple())):
+        store.act(
+            1, "Anna", expected=number, token=str(number), kind=ActionKind.REJECT, mark=named[box], content={}
+        )  # fmt: skip
+    store.finish(1, "Anna", ReadState.DONE)
+    figures = site_figures(store, ())
+    total = figures.total
+    assert (total.proposed, total.accepted, total.rejected, total.missed) == (2, 1, 1, 0)
+    assert (total.annotated, total.annotated_accepted, total.annotated_rejected, total.not_proposed) == (3, 2, 1, 1)
+    assert (total.sensitivity, total.acceptance) == (0.5, 0.5)  # one of the two lesions was proposed
+    assert (figures.intake.findings, figures.intake.annotated) == (2, 3)
+    # Without a detector there is nothing to be said of one.
+    only = Group("all").with_image([mark for mark in store.truth(1).marks[1] if mark.origin is Origin.ANNOTATION])
+    assert (only.annotated, only.sensitivity) == (3, None)
+    page_of = page("figures.html", **FRAME, figures=figures, agreement=store.agreement())
+    assert '<th scope="col">In the data set</th><th scope="col">of them accepted</th>' in page_of
+    assert "<td>50%</td><td>3</td><td>2</td><td>1</td><td>1</td></tr>" in "".join(page_of.split())

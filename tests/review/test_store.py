@@ -3,6 +3,7 @@
 import sqlite3
 import threading
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,9 +21,11 @@ from mammoscope.review.store import (
     ReadState,
     ReviewStore,
     SecondReader,
+    Sending,
     SourceImage,
     SourceStudy,
     Verdict,
+    lesions,
     schema,
 )
 from mammoscope.review.store.agreement import agreement
@@ -251,3 +254,76 @@ def test_a_database_of_a_newer_version_is_left_alone(tmp_path: Path):
     (tmp_path / "broken" / "review.sqlite").write_bytes(b"no database at all" * 100)
     with pytest.raises(ReviewError, match="cannot be used"):
         ReviewStore(tmp_path / "broken")
+
+
+def test_a_third_reader_is_taken_to_what_two_dispute(tmp_path: Path):
+    store = a_store(tmp_path, SecondReader.BLIND)
+    store.put([study("surer", scores=(0.99,))])
+    store.finish(1, "Anna", ReadState.DONE)
+    act(store, "Bert", ActionKind.REJECT)
+    assert store.next_unread("Cleo") == 2  # not disputed yet
+    assert store.finish(1, "Bert", ReadState.DONE) is Progress.DISPUTED
+    assert store.next_unread("Anna") == store.next_unread("Bert") == 2  # nobody settles a dispute of their own
+    assert store.next_unread("Cleo") == 1
+    assert store.next_unread("Cleo", after=1) == 2
+    act(store, "Cleo", ActionKind.ACCEPT)
+    assert store.place_of(1, "Cleo") is Place.ARBITER
+    assert store.next_unread("Dora") == 2  # somebody settles it
+    assert store.finish(1, "Cleo", ReadState.DONE) is Progress.SETTLED
+    assert store.next_unread("Cleo") == 2
+
+
+def test_what_a_data_set_says_of_a_box_is_there_until_a_reader_says_otherwise(tmp_path: Path):
+    store = ReviewStore(tmp_path)
+
+    def brought(**details: str) -> SourceStudy:
+        box = ProposedBox(Origin.ANNOTATION, BOX, "Mass", details=details)
+        image = SourceImage("image", Path("/nowhere/image.png"), rows=1000, columns=1000, proposals=(box,))
+        return SourceStudy("study", "p1", datetime(2026, 1, 2, tzinfo=UTC), (image,), str(details))
+
+    store.put([brought()])
+    _, [mark] = act(store, "Anna", ActionKind.ACCEPT)
+    assert mark.details == {}
+    store.put([brought(birads="4B", margin="ill-defined")])
+    [mark] = store.marks(1, "Anna")[1][1]
+    assert (mark.verdict, mark.details) == (Verdict.ACCEPTED, {"birads": "4B", "margin": "ill-defined"})
+    # A word of older data stays as long as nobody changes it; none is made up.
+    _, [mark] = act(store, "Anna", ActionKind.DESCRIBE, label="Mass", birads="5", margin="ill-defined")
+    assert mark.details == {"birads": "5", "margin": "ill-defined"}
+    for name, said, why in (("margin", "fuzzy", "a margin is one of"), ("birads", "7", "a BI-RADS category is one of")):
+        with pytest.raises(ReviewError, match=why):
+            act(store, "Anna", ActionKind.DESCRIBE, label="Mass", **{name: said})
+
+
+def test_two_accepted_boxes_on_one_lesion_are_one(tmp_path: Path):
+    store = ReviewStore(tmp_path)
+    near = (12.0, 22.0, 108.0, 118.0)
+    boxes = (
+        ProposedBox(Origin.ANNOTATION, BOX, "Mass", details={"shape": "oval"}),
+        ProposedBox(Origin.MODEL, near, "Mass", 0.9),
+        ProposedBox(Origin.MODEL, (500.0, 500.0, 600.0, 600.0), "Mass", 0.8),
+        ProposedBox(Origin.MODEL, (13.0, 23.0, 107.0, 117.0), "Calcification", 0.7),
+    )
+    image = SourceImage("image", Path("/nowhere/image.png"), rows=1000, columns=1000, proposals=boxes)
+    store.put([SourceStudy("study", "p1", datetime(2026, 1, 2, tzinfo=UTC), (image,), "1")])
+    store.finish(1, "Anna", ReadState.DONE)
+    marks = store.truth(1).marks[1]
+    kept = lesions(marks)
+    assert sorted((mark.box.as_tuple(), mark.label) for mark in kept) == sorted(
+        [(BOX, "Mass"), ((500.0, 500.0, 600.0, 600.0), "Mass"), ((13.0, 23.0, 107.0, 117.0), "Calcification")]
+    )
+    # What the reader moved is nearer to what the reader means.
+    model = next(mark for mark in marks if mark.box.as_tuple() == near)
+    moved = [replace(mark, moved=True) if mark is model else mark for mark in marks]
+    [kept_one] = [mark for mark in lesions(moved) if mark.label == "Mass" and mark.box.x0 < 100]
+    assert (kept_one.box.as_tuple(), kept_one.details) == (near, {"shape": "oval"})
+    assert lesions([replace(mark, verdict=None) for mark in marks]) == ()
+
+
+def test_what_was_sent_is_remembered(tmp_path: Path):
+    store = a_store(tmp_path)
+    at = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
+    assert store.sendings(1) == ()
+    store.note_sending(1, Sending(2, "Anna", at, 7))
+    store.note_sending(1, Sending(3, "Bert", at, 8))
+    assert ReviewStore(tmp_path).sendings(1) == (Sending(3, "Bert", at, 8), Sending(2, "Anna", at, 7))

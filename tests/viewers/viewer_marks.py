@@ -64,13 +64,17 @@ def burned_in(picture: NDArray[np.uint8]) -> list[Box]:
     picture
         Shape (rows, columns, 3), RGB, as the object holds it.
     """
-    ours = (picture == np.array(PREDICTION, np.uint8)).all(axis=2).astype(np.uint8)
-    _, _, parts, _ = cv2.connectedComponentsWithStats(ours, connectivity=8)
+    _, _, parts, _ = cv2.connectedComponentsWithStats(in_our_colour(picture), connectivity=8)
     return [
         Box(float(x), float(y), float(x + width), float(y + height))
         for x, y, width, height, area in parts[1:]
         if min(width, height) >= _LEAST_SIDE and area < 0.4 * width * height
     ]
+
+
+def in_our_colour(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Where a picture, shape (rows, columns, 3), was drawn into: 1, elsewhere 0."""
+    return (picture == np.array(PREDICTION, np.uint8)).all(axis=2).astype(np.uint8)
 
 
 def on_screen(box: Box, place: Box, rows: int, columns: int) -> Box:
@@ -103,6 +107,36 @@ def shifted_by(
     alike = cv2.matchTemplate(cv2.blur(there, blur), cv2.blur(part, blur), cv2.TM_CCOEFF_NORMED)
     down, across = np.unravel_index(int(alike.argmax()), alike.shape)
     return float(across) - REACH, float(down) - REACH, float(alike.max())
+
+
+def likeness_of_lines(
+    screen: NDArray[np.uint8], place: Box, picture: NDArray[np.uint8], drawn: NDArray[np.uint8], box: Box
+) -> float:
+    """How alike the lines of a box are that was drawn into a grey picture, to those on the screen: 1 the same, 0 none.
+
+    What the picture would be without the lines is filled in from beside them; the correlation is of what they change,
+    the best of those within two pixels, for viewers resample each in their own way.
+
+    Parameters
+    ----------
+    picture, drawn
+        Shape (rows, columns): as the object holds it, and where it was drawn into.
+    box
+        On the screen.
+    """
+    left, top, right, bottom = (round(edge) for edge in place.as_tuple())
+    size = (right - left, bottom - top)
+    bare = cv2.inpaint(picture, cv2.dilate(drawn, np.ones((9, 9), np.uint8)), 5, cv2.INPAINT_TELEA)
+    wanted, without = (
+        cv2.resize(one, size, interpolation=cv2.INTER_AREA).astype(np.float32) for one in (picture, bare)
+    )
+    changed = screen[top:bottom, left:right].mean(axis=2).astype(np.float32) - without
+    x0, y0, x1, y1 = (round(edge) for edge in (box.x0 - left, box.y0 - top, box.x1 - left, box.y1 - top))
+    lines = (wanted - without)[y0 - 4 : y1 + 4, x0 - 4 : x1 + 4]
+    around = changed[y0 - 6 : y1 + 6, x0 - 6 : x1 + 6]
+    scores = cv2.matchTemplate(around, lines, cv2.TM_CCORR)
+    energy = cv2.matchTemplate(around * around, np.ones_like(lines), cv2.TM_CCORR)
+    return float((scores / np.sqrt(np.maximum(energy * (lines * lines).sum(), 1))).max())
 
 
 def greys_off_by(screen: NDArray[np.uint8], place: Box, picture: NDArray[np.uint8]) -> float:

@@ -23,18 +23,21 @@ from playwright.sync_api import TimeoutError as Expired
 from mammoscope.findings import Box
 
 PACKAGE, VERSION = "@ohif/app", "3.12.10"
-SHA512 = "0kuF66Mq9c9dMD++bUsTjMrJpXJwaZhz9B4uS244DawAjSkTwIYFU93pxPuRUQixaRi7QAHlF3Fe1qudBlZrmA=="
-"""Of the package's archive."""
+SHA512 = {
+    "3.12.10": "0kuF66Mq9c9dMD++bUsTjMrJpXJwaZhz9B4uS244DawAjSkTwIYFU93pxPuRUQixaRi7QAHlF3Fe1qudBlZrmA==",
+    "3.13.2": "WZdxmpmG7rqFgW9ZJLcbgr3XCtLi1KDNPoMaeY5PPe6j4G4fjEjjkycZM6C6Zk2F87BKxFfpq+jd5xXZB9E8EA==",
+}
+"""Of each version's archive."""
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
-_FLAGS = (
+FLAGS = (
     "--no-sandbox",
     "--use-gl=angle",
     "--use-angle=swiftshader",
     "--enable-unsafe-swiftshader",
     "--ignore-gpu-blocklist",
 )
-_SCREEN = {"width": 1400, "height": 900}
+SCREEN = {"width": 1400, "height": 900}
 _SECONDS = 90_000
 _LOOKS = 12
 _UNCHANGED_MILLISECONDS = 4000
@@ -95,7 +98,7 @@ def cache() -> Path:
     return Path(os.environ.get("MAMMOSCOPE_VIEWERS") or Path(home, "mammoscope-viewers"))
 
 
-def ohif(npm: str, version: str = VERSION, sha512: str | None = SHA512) -> Path:
+def ohif(npm: str, version: str = VERSION) -> Path:
     """The folder of the built viewer, fetched from the registry that npm knows, once."""
     folder = cache() / f"ohif-{version}"
     if not folder.is_dir():
@@ -104,7 +107,7 @@ def ohif(npm: str, version: str = VERSION, sha512: str | None = SHA512) -> Path:
             subprocess.run([npm, "pack", "--silent", f"{PACKAGE}@{version}"], cwd=fetched, check=True, timeout=600)
             [archive] = Path(fetched).glob("*.tgz")
             digest = base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
-            assert sha512 is None or digest == sha512, f"{PACKAGE} {version} is another one: {digest}"
+            assert digest == SHA512[version], f"{PACKAGE} {version} is another one: {digest}"
             with tarfile.open(archive) as packed:
                 packed.extractall(Path(fetched, "unpacked"), filter="data")
             Path(fetched, "unpacked", "package", "dist").rename(folder)
@@ -199,17 +202,18 @@ class Viewer:
         self._settle()
         return True
 
-    def wait_for_marks(self) -> bool:
+    def wait_for_marks(self, *, nudge: bool = True) -> bool:
         """Wait until something is drawn over the image; whether it is.
 
         On a slow machine OHIF has the marks and does not draw them until the reader does something: as a reader would,
-        this goes to the next one then.
+        this goes to the next one then, unless it is told not to.
         """
         for _ in range(2):
             try:
                 self._page.wait_for_function(_MARKS_ARE_THERE, timeout=6_000)
             except Expired:
-                self.next_mark()
+                if nudge:
+                    self.next_mark()
             else:
                 self._page.wait_for_timeout(500)
                 return True
@@ -221,6 +225,22 @@ class Viewer:
         self._page.locator('[data-cy="trackedMeasurements-btn"]').first.click()
         self._page.wait_for_timeout(1000)
         return str(self._page.evaluate("() => document.body.innerText"))
+
+    def next_image(self) -> None:
+        """Go to the next image of the series."""
+        self._page.keyboard.press("ArrowDown")
+        self._settle()
+
+    def move_picture(self) -> None:
+        """Drag a little, as a reader does to change the greys, and back to where they were."""
+        left, top, right, bottom = self._page.evaluate(_PANE)
+        x, y = (left + right) / 2, (top + bottom) / 2
+        self._page.mouse.move(x, y)
+        self._page.mouse.down()
+        for by in (4, 8, 4, 0):
+            self._page.mouse.move(x + by, y)
+        self._page.mouse.up()
+        self._settle()
 
     def next_mark(self) -> None:
         """Go to the next mark of a report, by the arrow over the image."""
@@ -264,8 +284,8 @@ def browser(origin: str) -> Iterator[Viewer]:
     chromium = next(filter(None, map(shutil.which, CHROMIUM)), None)
     assert chromium is not None, "chromium is not installed"
     with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=chromium, args=list(_FLAGS))
+        running = playwright.chromium.launch(executable_path=chromium, args=list(FLAGS))
         try:
-            yield Viewer(running.new_context(viewport=_SCREEN).new_page(), origin)
+            yield Viewer(running.new_context(viewport=SCREEN).new_page(), origin)
         finally:
             running.close()

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 ORTHANC_PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
+ORTHANC_WEB_VIEWER = ORTHANC_PLUGIN.with_name("libOrthancWebViewer.so")
 PATH = os.pathsep.join(
     folder
     for folder in [*os.environ.get("PATH", "").split(os.pathsep), "/usr/sbin", "/sbin"]
@@ -47,12 +48,12 @@ class Archive:
 
 
 @contextmanager
-def orthanc(folder: Path, http: int, dicom: int) -> Iterator[Archive]:
+def orthanc(folder: Path, http: int, dicom: int, plugins: Sequence[Path] = (ORTHANC_PLUGIN,)) -> Iterator[Archive]:
     """An empty Orthanc with its data in a folder."""
     settings = {
         "StorageDirectory": str(folder / "storage"),
         "IndexDirectory": str(folder / "storage"),
-        "Plugins": [str(ORTHANC_PLUGIN)],
+        "Plugins": [str(plugin) for plugin in plugins],
         "HttpPort": http,
         "DicomPort": dicom,
         "DicomAet": "ORTHANC",
@@ -60,6 +61,7 @@ def orthanc(folder: Path, http: int, dicom: int) -> Iterator[Archive]:
         "RemoteAccessAllowed": False,
         "OverwriteInstances": True,
         "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
+        "WebViewer": {"CachePath": str(folder / "pictures")},
     }
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "orthanc.json").write_text(json.dumps(settings))
@@ -93,7 +95,9 @@ def web_origin(dist: Path, config: str, archive: Archive, port: int) -> Iterator
             file = dist / "index.html"  # a single-page application: every other address is its own
         return FileResponse(file)
 
-    client = httpx.AsyncClient(base_url=archive.rest, timeout=120)
+    # A connection for each request: Orthanc ends idle ones, on a slow machine just as they are used again.
+    limits = httpx.Limits(max_keepalive_connections=0)
+    client = httpx.AsyncClient(base_url=archive.rest, timeout=120, limits=limits)
 
     async def proxied(request: Request) -> Response:
         headers = [(k, v) for k, v in request.headers.items() if k.lower() not in _HOP_BY_HOP]

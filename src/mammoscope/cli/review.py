@@ -24,7 +24,7 @@ _Folder = Annotated[Path, typer.Argument(help="The data set's folder, or the nod
 
 
 def review(
-    dataset: Annotated[Path, typer.Argument(help="The data set's folder.")],
+    dataset: Annotated[Path, typer.Argument(help="The data set's folder; with --export a node's storage folder too.")],
     predictions: Annotated[
         Path | None, typer.Option(help="What a detector found on it: a file as 'mammoscope evaluate' takes.")
     ] = None,
@@ -56,16 +56,16 @@ def review(
 
     if second_reader not in list(SecondReader):
         raise MammoscopeError(f"--second-reader is none, blind or open, not {second_reader!r}.")
+    if (dataset / FOLDER / "review.sqlite").is_file() and not (dataset / "annotations.json").is_file():
+        _export_beside_node(dataset, export, force)
+        return
     source = DatasetStudies(dataset, predictions)
     room = ReadingRoom(source, dataset / FOLDER, second_reader=SecondReader(second_reader), bundle=bundle)
     if export is not None:
         with room:
-            written = export_dataset(room.store, source.dataset, export, overwrite=force)
-        typer.echo(
-            f"Wrote {export}: {written.images} images, {written.validated} of them validated, {written.boxes} boxes,"
-            f" {written.hard_negatives} rejected boxes as hard negatives."
-        )
+            typer.echo(str(export_dataset(room.store, source.dataset, export, overwrite=force)))
         return
+    room.export = lambda out: str(export_dataset(room.store, source.dataset, out))
     configure_logging()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -73,6 +73,29 @@ def review(
     with ReviewService(room, host, port, behind_https=behind_https) as service:
         typer.echo(f"The reading room of {source.title} is at {service.url} until Ctrl-C.")
         stop.wait()
+
+
+def _export_beside_node(storage: Path, out: Path | None, force: bool) -> None:
+    """Write what was read in the reading room beside a node, which may be running.
+
+    Raises
+    ------
+    MammoscopeError
+        If nothing is to be written: such a reading room is served by its node.
+    """
+    from mammoscope.review import ReviewStore
+    from mammoscope.review.out import export_read
+
+    if out is None:
+        raise MammoscopeError(
+            f"{storage} is a node's storage folder: 'mammoscope node run' serves its reading room. With --export what"
+            " was read there is written as a data set."
+        )
+    store = ReviewStore(storage / FOLDER)
+    try:
+        typer.echo(str(export_read(store, out, name="Read beside a node", overwrite=force)))
+    finally:
+        store.close()
 
 
 @readers.command("add")

@@ -255,7 +255,7 @@ def import_coco(
     plan = [
         _plan(
             document, image, folder_of_images, pattern, natives, native_sizes, told,
-            coco_marks(image, silence, crowds_are_lesions=crowds_are_lesions),
+            coco_marks(document, image, silence, crowds_are_lesions=crowds_are_lesions),
         )
         for image in document.images
     ]  # fmt: skip

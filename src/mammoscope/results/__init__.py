@@ -11,7 +11,7 @@ from mammoscope.results.assessment import (
     assessment_sr,
 )
 from mammoscope.results.base import ResultReference
-from mammoscope.results.mammography_cad_sr import cad_sr_obstacle, mammography_cad_sr
+from mammoscope.results.mammography_cad_sr import CODED_CLASSES, cad_sr_obstacle, mammography_cad_sr
 from mammoscope.results.measurement_report import ai_sr, ai_sr_obstacle
 from mammoscope.results.observation_message import Addressing, observation_message
 from mammoscope.results.presentation_state import presentation_state, presentation_state_obstacle
@@ -29,6 +29,7 @@ from mammoscope.results.study_results import (
 from mammoscope.results.verification import verify_against_reading
 
 __all__ = [
+    "CODED_CLASSES",
     "Addressing",
     "AssessedFinding",
     "AssessedImage",

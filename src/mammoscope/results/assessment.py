@@ -21,6 +21,7 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
+from mammoscope.descriptors import Description
 from mammoscope.findings import Algorithm, Box
 from mammoscope.results import concepts
 from mammoscope.results.base import (
@@ -40,8 +41,10 @@ from mammoscope.results.measurement_report import (
     QUALITATIVE_EVALUATIONS,
     finding_site,
     image_library,
+    measurements_container,
     person_name,
     person_observer,
+    qualitative_evaluations,
 )
 from mammoscope.results.study import (
     ReadMammogram,
@@ -82,7 +85,7 @@ class AssessedFinding:
     box: Box
     label: str
     number: int | None = None
-    comment: str = ""
+    description: Description | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +151,11 @@ def assessment_sr(
     images = sorted(images, key=lambda one: order[one.read.sop_instance_uid])
     first, reader = images[0].read, person_name(verified_by)
     series, at = ResultSeries.ASSESSMENT, now or datetime.now()
-    said = [f"{one.assessment.name} {one.number} {one.box.as_tuple()}" for image in images for one in image.findings]
+    said = [
+        f"{one.assessment.name} {one.number} {one.box.as_tuple()} {one.description!r}"
+        for image in images
+        for one in image.findings
+    ]
     uid = result_uid(
         f"{series.value.key} instance", report.sop_instance, algorithm, verified_by, f"{at:%Y%m%d%H%M%S}", *said
     )
@@ -198,11 +205,9 @@ def _content(
 
 
 def _measurements(images: Sequence[AssessedImage], algorithm: Algorithm) -> hd.sr.ContainerContentItem:
-    container = hd.sr.ContainerContentItem(codes.DCM.ImagingMeasurements, relationship_type=_CONTAINS)
-    groups = [item for image in images for finding in image.findings for item in _group(image.read, finding, algorithm)]
-    if groups:
-        container.ContentSequence = hd.sr.ContentSequence(groups)
-    return container
+    return measurements_container(
+        [item for image in images for finding in image.findings for item in _group(image.read, finding, algorithm)]
+    )
 
 
 def _group(
@@ -216,7 +221,7 @@ def _group(
         raise ResultError(f"A finding of {read.mammogram.name} lies outside the image.")
     measurements, tracked = [], None
     if finding.number is not None:
-        if uncoded := uncoded_classes(read):
+        if uncoded := uncoded_classes(read, FEATURE_CODES):
             raise ResultError(
                 f"{read.mammogram.name}: there is no code for findings of the class {', '.join(uncoded)}."
             )
@@ -238,9 +243,13 @@ def _group(
         finding_category=codes.SCT.MorphologicallyAbnormalStructure,
         finding_sites=finding_site(read),
         measurements=measurements or None,
-        qualitative_evaluations=[hd.sr.QualitativeEvaluation(ASSESSMENT, finding.assessment.value)],
+        qualitative_evaluations=[
+            hd.sr.QualitativeEvaluation(ASSESSMENT, finding.assessment.value),
+            *(qualitative_evaluations(finding.description or Description()) or ()),
+        ],
     )
-    words = f"{finding.assessment.value.meaning}, {RESEARCH_USE}" + (f": {finding.comment}" if finding.comment else "")
+    comment = finding.description.comment if finding.description else ""
+    words = f"{finding.assessment.value.meaning}, {RESEARCH_USE}" + (f": {comment}" if comment else "")
     group[0].ContentSequence.append(hd.sr.TextContentItem(codes.DCM.Comment, writable(words, read.header), _CONTAINS))
     return group
 

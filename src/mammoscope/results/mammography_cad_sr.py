@@ -12,7 +12,7 @@ The image library of a mammography CAD report: what each image says of itself (T
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
@@ -27,10 +27,19 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
+from mammoscope.descriptors import ASSESSMENT_CATEGORY, BIRADS, IMPRESSION_DESCRIPTION
 from mammoscope.findings import Algorithm, Box
 from mammoscope.imaging import View, attributes
 from mammoscope.results import concepts
-from mammoscope.results.base import ResultReference, ResultSeries, new_result, printable, replaced, set_predecessor
+from mammoscope.results.base import (
+    ResultReference,
+    ResultSeries,
+    new_result,
+    printable,
+    replaced,
+    set_predecessor,
+    writable,
+)
 from mammoscope.results.sr_tree import (
     GraphicType,
     Item,
@@ -59,16 +68,30 @@ from mammoscope.results.study import (
 from mammoscope.results.view_matching import PAIRING, FindingPair, ViewPair, sure_pairs, view_pairs
 from mammoscope.settings import ResultKind
 
-FINDING_CODES = {"mass": concepts.MASS_ON_ONE_IMAGE}
-"""Single image findings (CID 6014) by the class of a finding."""
+FINDING_CODES = {
+    "mass": concepts.MASS_ON_ONE_IMAGE,
+    "calcification": codes.cid6014.CalcificationCluster,
+    "architectural distortion": codes.cid6014.ArchitecturalDistortionOfBreast,
+}
+"""Single image findings (CID 6014) by the class of a finding; the group has none for an asymmetry, which on one image
+would be called what a mass is."""
 
-FEATURE_CODES = {"mass": concepts.MASS_ON_SEVERAL_IMAGES}
-"""Composite features (CID 6016) by the class of a finding."""
+FEATURE_CODES = {
+    "mass": concepts.MASS_ON_SEVERAL_IMAGES,
+    "calcification": codes.cid6016.CalcificationCluster,
+    "architectural distortion": codes.cid6016.ArchitecturalDistortionOfBreast,
+    "asymmetry": codes.cid6016.AsymmetricBreastTissue,
+    "lymph node": codes.cid6054.LymphNode,
+}
+"""Composite features (CID 6016), and findings of measurement reports (CID 6054 too), by the class of a finding."""
+
+CODED_CLASSES = ("Mass", "Calcification", "Architectural distortion", "Asymmetry", "Lymph node")
+"""The classes that a report can hold, as data sets call them."""
 
 
-def uncoded_classes(read: ReadMammogram) -> list[str]:
-    """Classes of this image's findings for which there is no code here, rather than calling them a mass."""
-    return sorted({finding.label for finding in read.reading.findings if finding.label.casefold() not in FINDING_CODES})
+def uncoded_classes(read: ReadMammogram, known: Mapping[str, Code] = FINDING_CODES) -> list[str]:
+    """Classes of this image's findings for which there is no code, rather than calling them a mass."""
+    return sorted({finding.label for finding in read.reading.findings if finding.label.casefold() not in known})
 
 
 def outline(box: Box) -> list[tuple[float, float]]:
@@ -77,13 +100,15 @@ def outline(box: Box) -> list[tuple[float, float]]:
     return [(x0, y0), (x1, y0), (x1, y1), (x0, y1), (x0, y0)]
 
 
-def impression(*tracked: tuple[TrackedFinding, Item], algorithm: Algorithm) -> Item:
+def impression(*tracked: tuple[TrackedFinding, Item], algorithm: Algorithm, header: Dataset) -> Item:
     """TID 4003: one finding, or two that are one lesion.
 
     Parameters
     ----------
     tracked
         Each finding with the library entry of its image.
+    header
+        Of the image whose character set the report takes over.
     """
     content = (
         _single_image_finding(Relationship.CONTAINS, *tracked[0], algorithm)
@@ -94,17 +119,43 @@ def impression(*tracked: tuple[TrackedFinding, Item], algorithm: Algorithm) -> I
         Relationship.INFERRED_FROM,
         concepts.INDIVIDUAL_IMPRESSION,
         code(Relationship.HAS_CONCEPT_MOD, concepts.RENDERING_INTENT, concepts.PRESENTATION_REQUIRED),
+        *_recommendation([finding for finding, _ in tracked], algorithm, header),
         content,
     )
 
 
-def algorithm_items(algorithm: Algorithm, parameters: Sequence[str] = ()) -> list[Item]:
+def _recommendation(findings: Sequence[TrackedFinding], algorithm: Algorithm, header: Dataset) -> list[Item]:
+    """TID 4002: what a reader says of the lesion as a whole; of two views' assessments the more suspicious one.
+
+    Contained, since a container has no properties in this class of document (PS3.3 A.35.5.3.1.2).
+    """
+    properties = Relationship.CONTAINS
+    categories = [finding.description.birads for finding in findings if finding.description.birads in BIRADS]
+    comments = list(dict.fromkeys(finding.description.comment for finding in findings if finding.description.comment))
+    rows = []
+    if categories:
+        rows.append(code(properties, ASSESSMENT_CATEGORY, BIRADS[max(categories, key=list(BIRADS).index)]))
+    if comments:
+        rows.append(text(properties, IMPRESSION_DESCRIPTION, writable("; ".join(comments), header)))
+    return [*rows, *algorithm_items(algorithm, relationship=properties)] if rows else []
+
+
+def _described(finding: TrackedFinding) -> list[Item]:
+    """TID 4011: shape and margins of a density."""
+    if FINDING_CODES[finding.finding.label.casefold()] != concepts.MASS_ON_ONE_IMAGE:
+        return []
+    said = [(name, value) for name, value in finding.description.codes() if name != ASSESSMENT_CATEGORY]
+    return [code(Relationship.HAS_PROPERTIES, name, value) for name, value in said]
+
+
+def algorithm_items(
+    algorithm: Algorithm, parameters: Sequence[str] = (), relationship: Relationship = Relationship.HAS_PROPERTIES
+) -> list[Item]:
     """TID 4019."""
-    properties = Relationship.HAS_PROPERTIES
     return [
-        text(properties, concepts.ALGORITHM_NAME, printable(algorithm.name)),
-        text(properties, concepts.ALGORITHM_VERSION, printable(algorithm.version)),
-        *(text(properties, concepts.ALGORITHM_PARAMETERS, printable(parameter)) for parameter in parameters),
+        text(relationship, concepts.ALGORITHM_NAME, printable(algorithm.name)),
+        text(relationship, concepts.ALGORITHM_VERSION, printable(algorithm.version)),
+        *(text(relationship, concepts.ALGORITHM_PARAMETERS, printable(parameter)) for parameter in parameters),
     ]
 
 
@@ -148,6 +199,7 @@ def _single_image_finding(
         num(properties, concepts.CERTAINTY_OF_FINDING, certainty, concepts.PERCENT),
         scoord(properties, concepts.CENTER, GraphicType.POINT, [tracked.box.center], entry),
         scoord(properties, concepts.OUTLINE, GraphicType.POLYLINE, outline(tracked.box), entry),
+        *_described(tracked),
     )
 
 
@@ -376,7 +428,8 @@ class _Report:
             for pair in self.pairs
         ]
         single = [(one,) for one in tracked.values()]
-        return [impression(*findings, algorithm=self.algorithm) for findings in chain(paired, single)]
+        header = self.images[0].header
+        return [impression(*findings, algorithm=self.algorithm, header=header) for findings in chain(paired, single)]
 
     def _summary_of_detections(self, library: dict[str, Item]) -> Item:
         """TID 4000 row 6 with TID 4015: on which images the search for masses succeeded, and on which it failed."""
@@ -405,21 +458,23 @@ class _Report:
                 container(
                     Relationship.INFERRED_FROM,
                     heading,
-                    *(self._detection([library[i.sop_instance_uid] for i in of], said) for of, said in groups),
+                    *(self._detection(sought, of, library, said) for of, said in groups for sought in _sought(of)),
                 )
                 for heading, groups in headings
                 if groups
             ),
         )
 
-    def _detection(self, entries: Sequence[Item], parameters: Sequence[str]) -> Item:
+    def _detection(
+        self, sought: Code, of: Sequence[ReadMammogram], library: Mapping[str, Item], parameters: Sequence[str]
+    ) -> Item:
         """TID 4017."""
         return code(
             Relationship.CONTAINS,
             concepts.DETECTION_PERFORMED,
-            concepts.MASS_ON_ONE_IMAGE,
+            sought,
             *algorithm_items(self.algorithm, parameters),
-            *(Reference(Relationship.HAS_PROPERTIES, entry) for entry in entries),
+            *(Reference(Relationship.HAS_PROPERTIES, library[read.sop_instance_uid]) for read in of),
         )
 
     def _summary_of_analyses(self, library: dict[str, Item]) -> Item:
@@ -440,6 +495,12 @@ class _Report:
             concepts.SUCCEEDED,
             container(Relationship.INFERRED_FROM, concepts.SUCCESSFUL_ANALYSES, performed),
         )
+
+
+def _sought(images: Sequence[ReadMammogram]) -> list[Code]:
+    """What was searched for on images, as far as a report can tell: masses, and what was found besides."""
+    found = {finding.label.casefold() for read in images for finding in read.reading.findings}
+    return [known for label, known in FINDING_CODES.items() if label == "mass" or label in found]
 
 
 def _pairs_as_text(pairs: Sequence[FindingPair]) -> list[str]:

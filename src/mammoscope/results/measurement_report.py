@@ -19,6 +19,7 @@ from pydicom.sr.coding import Code
 from pydicom.uid import ExplicitVRLittleEndian
 
 from mammoscope import __version__
+from mammoscope.descriptors import IMPRESSION_DESCRIPTION, Description
 from mammoscope.findings import Algorithm
 from mammoscope.imaging import Laterality, attributes
 from mammoscope.results import concepts
@@ -36,6 +37,7 @@ from mammoscope.results.base import (
     result_instance_uid,
     result_series_uid,
     set_predecessor,
+    writable,
 )
 from mammoscope.results.mammography_cad_sr import (
     FEATURE_CODES,
@@ -56,6 +58,7 @@ from mammoscope.settings import ResultKind
 
 OWN_SCHEME = "99MAMMOSCOPE"
 _THRESHOLD = "Threshold of "
+NO_MEASUREMENTS = "No image of this study has a finding."
 _MAX_MEANING = 64
 _MAX_LABEL = 10  # a code value is of 16 characters at most
 QUALITATIVE_EVALUATIONS = Code("C0034375", "UMLS", "Qualitative Evaluations")
@@ -71,7 +74,7 @@ LANGUAGE = hd.sr.CodedConcept("en-US", "RFC5646", "English (United States)")
 
 def ai_sr_obstacle(read: ReadMammogram) -> str | None:
     """Why the AI report cannot hold this image, or ``None`` if it can."""
-    if uncoded := uncoded_classes(read):
+    if uncoded := uncoded_classes(read, FEATURE_CODES):
         return f"the report has no code for findings of the class {', '.join(uncoded)}"
     return None
 
@@ -181,16 +184,27 @@ def _observer(algorithm: Algorithm) -> hd.sr.ObservationContext:
 def _measurements(
     images: Sequence[ReadMammogram], algorithm: Algorithm, *, of_reader: bool
 ) -> hd.sr.ContainerContentItem:
-    """TID 1500 row 6: a group for each finding. It is there without any, for viewers look for it."""
-    groups = [
-        item
-        for read in images
-        for tracked in tracked_findings(read, algorithm)
-        for item in _region(read, tracked, algorithm, of_reader=of_reader)
-    ]
+    """TID 1500 row 6: a group for each finding."""
+    return measurements_container(
+        [
+            item
+            for read in images
+            for tracked in tracked_findings(read, algorithm)
+            for item in _region(read, tracked, algorithm, of_reader=of_reader)
+        ]
+    )
+
+
+def measurements_container(groups: Sequence[hd.sr.ContentItem]) -> hd.sr.ContainerContentItem:
+    """TID 1500 row 6 with its measurement groups.
+
+    The container is there without any, for viewers look for it; a sentence stands in it then, which the template
+    allows: highdicom's reader fails where the container is empty.
+    """
     container = hd.sr.ContainerContentItem(codes.DCM.ImagingMeasurements, relationship_type=_CONTAINS)
-    if groups:
-        container.ContentSequence = hd.sr.ContentSequence(groups)
+    container.ContentSequence = hd.sr.ContentSequence(
+        groups or [hd.sr.TextContentItem(codes.DCM.Comment, NO_MEASUREMENTS, _CONTAINS)]
+    )
     return container
 
 
@@ -219,14 +233,29 @@ def _region(
         finding_sites=finding_site(read),
         algorithm_id=None if of_reader else _algorithm(read, algorithm),
         measurements=[hd.sr.Measurement(name, value, codes.UCUM.Percent) for name, value in measured],
+        qualitative_evaluations=qualitative_evaluations(tracked.description),
     )
     first = next(item for item in group[0].ContentSequence if item.value_type is hd.sr.ValueTypeValues.NUM)
     first.ContentSequence = hd.sr.ContentSequence(
         [hd.sr.CoordinatesForMeasurement(polyline, corners, source, codes.DCM.SourceOfMeasurement)]
     )
-    words = printable(f"{tracked.finding.label} {tracked.percent}, {RESEARCH_USE}")
+    words = printable(f"{tracked.words}, {RESEARCH_USE}")
     group[0].ContentSequence.append(hd.sr.TextContentItem(codes.DCM.Comment, words, _CONTAINS))
+    group[0].ContentSequence.extend(impression_in_words(tracked.description, read))
     return group
+
+
+def qualitative_evaluations(description: Description) -> list[hd.sr.QualitativeEvaluation] | None:
+    """What a reader says of a finding in coded words, as rows of TID 1410: assessment category, shape, margins."""
+    return [hd.sr.QualitativeEvaluation(name, value) for name, value in description.codes()] or None
+
+
+def impression_in_words(description: Description, read: ReadMammogram) -> list[hd.sr.TextContentItem]:
+    """A reader's comment, in the characters that the object has."""
+    if not description.comment:
+        return []
+    words = writable(description.comment, read.header)
+    return [hd.sr.TextContentItem(IMPRESSION_DESCRIPTION, words, _CONTAINS)]
 
 
 def _score_of(tracked: TrackedFinding) -> Code:

@@ -173,7 +173,7 @@ def _rectangle(tracked: TrackedFinding) -> hd.pr.GraphicObject:
 
 def _label(tracked: TrackedFinding, image: ReadMammogram) -> hd.pr.TextObject:
     rows, columns = image.mammogram.rows, image.mammogram.columns
-    text = printable(f"{tracked.finding.label} {tracked.percent}")
+    text = printable(tracked.words)
     height = max(rows, columns) * _LABEL_HEIGHT
     place = label_box(tracked.box, height * _CHARACTER_WIDTH * len(text), height, rows, columns)
     return hd.pr.TextObject(

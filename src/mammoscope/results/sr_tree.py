@@ -178,6 +178,8 @@ def code_item(concept: Code) -> Dataset:
     item = Dataset()
     item.CodeValue = concept.value
     item.CodingSchemeDesignator = concept.scheme_designator
+    if concept.scheme_version:
+        item.CodingSchemeVersion = concept.scheme_version
     item.CodeMeaning = concept.meaning
     return item
 

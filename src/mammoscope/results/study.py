@@ -12,6 +12,7 @@ from typing import Self
 from pydicom import Dataset
 from pydicom.uid import UID
 
+from mammoscope.descriptors import Description
 from mammoscope.errors import MammoscopeError
 from mammoscope.findings import Algorithm, Box, Finding, Reading, ReadingStatus
 from mammoscope.imaging import Laterality, Mammogram, ReducedMammogram, View
@@ -159,6 +160,18 @@ class TrackedFinding:
         return f"{self.finding.label} {self.number} of {self.tracking_uid[-12:]}"
 
     @property
+    def description(self) -> Description:
+        """What a reader says of it; empty where none did."""
+        return self.finding.description or Description()
+
+    @property
+    def words(self) -> str:
+        """Class and score, or what a reader says of it: ``"Mass 87 %"``, ``"Mass, BI-RADS 4B, oval"``."""
+        if self.finding.description is None:
+            return f"{self.finding.label} {self.percent}"
+        return ", ".join(filter(None, (self.finding.label, str(self.description))))
+
+    @property
     def percent(self) -> str:
         """The score as readers see it everywhere, for example ``"87 %"``."""
         return f"{self.finding.score * 100:.0f} %"
@@ -236,7 +249,8 @@ def reading_content(images: Sequence[ReadMammogram]) -> tuple[str, ...]:
 
 
 def _finding_content(finding: Finding) -> tuple[str, ...]:
-    return (*(repr(float(edge)) for edge in finding.box.as_tuple()), repr(float(finding.score)), finding.label)
+    said = () if finding.description is None else (repr(finding.description),)
+    return (*(repr(float(edge)) for edge in finding.box.as_tuple()), repr(float(finding.score)), finding.label, *said)
 
 
 def _hanging_key(image: ReadMammogram) -> tuple[bool, int, bool, str]:

@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.staticfiles import StaticFiles
 
@@ -70,6 +71,7 @@ def make_app(room: ReadingRoom, *, secure: bool = False) -> FastAPI:
     app.add_exception_handler(NotLoggedInError, _log_in_first)
     app.add_exception_handler(MammoscopeError, _in_a_sentence)
     app.add_exception_handler(RequestValidationError, _not_understood)
+    app.add_exception_handler(HTTPException, _wrong_address)
     app.add_exception_handler(Exception, _unexpected)
     return app
 
@@ -85,10 +87,13 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
 }
 
 
+_HEADINGS = {403: "Not allowed", 404: "Not here", 500: "Something went wrong", 503: "In trouble"}
+
+
 async def _guard(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
     length = request.headers.get("content-length", "0")
     if not length.isdigit() or int(length) > MOST_BODY_BYTES or "transfer-encoding" in request.headers:
-        response: Response = JSONResponse({"detail": "that is more than any page sends."}, 413)
+        response: Response = _told(request, 413, "that is more than any page sends.")
     elif why := await run_in_threadpool(refusal, request):
         response = _told(request, 403, why)
     else:
@@ -123,8 +128,22 @@ def _in_a_sentence(request: Request, error: Exception) -> Response:
 def _not_understood(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
+    if first.get("loc", ("",))[0] == "path" and _wants_page(request):
+        return _wrong_address(request, HTTPException(404))
     where = ".".join(str(part) for part in first.get("loc", ())[1:])
     return _told(request, 422, f"the request cannot be read: {where}: {what_is_wrong(first, quoting=False)}.")
+
+
+def _wrong_address(request: Request, error: Exception) -> Response:
+    """What the framework itself refuses: an address that leads nowhere, or a method that it does not take."""
+    assert isinstance(error, HTTPException)
+    sentences = {
+        404: "there is nothing at this address: look whether it is typed right, or begin at the worklist.",
+        405: "this address is not asked for in that way.",
+    }
+    response = _told(request, error.status_code, sentences.get(error.status_code, str(error.detail)))
+    response.headers.update(error.headers or {})
+    return response
 
 
 def _unexpected(request: Request, error: Exception) -> Response:
@@ -137,9 +156,15 @@ def _unexpected(request: Request, error: Exception) -> Response:
 def _told(request: Request, status: int, sentence: str, now: object = None) -> Response:
     sentence = sentence[:1].upper() + sentence[1:]
     if _wants_page(request):
-        return HTMLResponse(page("told.html", sentence=sentence, session=None), status)
+        return HTMLResponse(
+            page("told.html", heading=_HEADINGS.get(status, "Not possible"), sentence=sentence, session=None), status
+        )
     return JSONResponse({"detail": sentence, **({"now": now} if now is not None else {})}, status)
 
 
 def _wants_page(request: Request) -> bool:
-    return not request.url.path.startswith(("/api/", "/static/")) and "hx-request" not in request.headers
+    """Whether whoever asks is to see a page: a browser in its address line, and whoever asks for a page of ours."""
+    if "hx-request" in request.headers:
+        return False
+    asked = request.headers.get("accept", "")
+    return "text/html" in asked or not request.url.path.startswith(("/api/", "/static/"))

@@ -1,8 +1,7 @@
 """The lesions that readers confirmed, for whoever has scores to set beside them."""
 
 from mammoscope.findings import Box
-from mammoscope.review.store import ReviewStore
-from mammoscope.review.store.store import accepted
+from mammoscope.review.store import ReviewStore, lesions
 
 
 def confirmed_lesions(store: ReviewStore) -> dict[tuple[str, str], tuple[Box, ...]]:
@@ -11,5 +10,5 @@ def confirmed_lesions(store: ReviewStore) -> dict[tuple[str, str], tuple[Box, ..
     for study in store.finished():
         marks = store.truth(study.id).marks
         for image in store.images(study.id):
-            confirmed[study.key, image.key] = tuple(mark.box for mark in accepted(marks.get(image.id, ())))
+            confirmed[study.key, image.key] = tuple(mark.box for mark in lesions(marks.get(image.id, ())))
     return confirmed

@@ -15,8 +15,8 @@ from mammoscope.evaluation.operating_points import (
     operating_point,
 )
 from mammoscope.findings import Finding
-from mammoscope.review.store import ImageFacts, Mark, Origin, Proposal, ReviewStore, StudyRow, Verdict, accepted
-from mammoscope.review.store.agreement import SAME_LESION_IOU
+from mammoscope.review.store import ImageFacts, Mark, Origin, Proposal, ReviewStore, StudyRow, Verdict, lesions
+from mammoscope.review.store.agreement import SAME_LESION_IOU, overlap
 
 DRIFT_IMAGES = 100
 """Fewer images in a month say nothing of a change."""
@@ -42,6 +42,10 @@ class Group:
         Boxes of the detector, and what the readers said of them.
     missed
         Boxes that readers drew.
+    annotated, annotated_accepted, annotated_rejected
+        Boxes of a data set that were there before anybody read here, and what the readers said of them.
+    not_proposed
+        Of those accepted, how many lie where no accepted proposal does: lesions that the detector did not find.
     """
 
     name: str
@@ -50,6 +54,10 @@ class Group:
     accepted: int = 0
     rejected: int = 0
     missed: int = 0
+    annotated: int = 0
+    annotated_accepted: int = 0
+    annotated_rejected: int = 0
+    not_proposed: int = 0
 
     @property
     def acceptance(self) -> float | None:
@@ -64,20 +72,28 @@ class Group:
 
     @property
     def sensitivity(self) -> float | None:
-        """The share of the readers' lesions that were proposed."""
-        lesions = self.accepted + self.missed
-        return self.accepted / lesions if lesions else None
+        """The share of the readers' lesions that were proposed; ``None`` where no detector proposed any box."""
+        confirmed = self.accepted + self.missed + self.not_proposed
+        return self.accepted / confirmed if confirmed and (self.proposed or not self.annotated) else None
 
     def with_image(self, marks: Sequence[Mark]) -> "Group":
         """The same with one more image."""
         model = [mark for mark in marks if mark.origin is Origin.MODEL]
+        before = [mark for mark in marks if mark.origin is Origin.ANNOTATION]
+        found = [mark for mark in model if mark.verdict is Verdict.ACCEPTED]
+        confirmed = [mark for mark in before if mark.verdict is Verdict.ACCEPTED]
         return replace(
             self,
             images=self.images + 1,
             proposed=self.proposed + len(model),
-            accepted=self.accepted + sum(mark.verdict is Verdict.ACCEPTED for mark in model),
+            accepted=self.accepted + len(found),
             rejected=self.rejected + sum(mark.verdict is Verdict.REJECTED for mark in model),
             missed=self.missed + sum(mark.origin is Origin.READER for mark in marks),
+            annotated=self.annotated + len(before),
+            annotated_accepted=self.annotated_accepted + len(confirmed),
+            annotated_rejected=self.annotated_rejected + sum(mark.verdict is Verdict.REJECTED for mark in before),
+            not_proposed=self.not_proposed
+            + sum(all(overlap(one.box, other.box) < SAME_LESION_IOU for other in found) for one in confirmed),
         )
 
 
@@ -89,11 +105,14 @@ class Intake:
     ----------
     findings
         Boxes of the detector.
+    annotated
+        Boxes of a data set that were there before anybody read here.
     """
 
     name: str
     images: int = 0
     findings: int = 0
+    annotated: int = 0
 
     @property
     def findings_per_image(self) -> float | None:
@@ -189,7 +208,7 @@ def image_result(image: int, patient: str, proposals: Iterable[Proposal], marks:
     return ImageResult(
         image,
         patient,
-        tuple(mark.box for mark in accepted(marks)),
+        tuple(mark.box for mark in lesions(marks)),
         tuple(Finding(one.box, one.score, one.label) for one in proposals if one.score is not None),
     )
 
@@ -232,17 +251,21 @@ def month_of(study: StudyRow) -> str:
 
 
 def _intakes(images: Sequence[ImageFacts]) -> tuple[Intake, tuple[Intake, ...], tuple[Intake, ...]]:
-    total = Intake("all", len(images), sum(image.findings for image in images))
-    scanners: dict[str, list[int]] = defaultdict(list)
-    months: dict[str, list[int]] = defaultdict(list)
+    scanners: dict[str, list[ImageFacts]] = defaultdict(list)
+    months: dict[str, list[ImageFacts]] = defaultdict(list)
     for image in images:
-        scanners[image.scanner or "unknown"].append(image.findings)
-        months[image.month].append(image.findings)
-    return total, _counted(scanners), _counted(months)
+        scanners[image.scanner or "unknown"].append(image)
+        months[image.month].append(image)
+    return _intake("all", images), _counted(scanners), _counted(months)
 
 
-def _counted(groups: Mapping[str, Sequence[int]]) -> tuple[Intake, ...]:
-    return tuple(Intake(name, len(groups[name]), sum(groups[name])) for name in sorted(groups))
+def _counted(groups: Mapping[str, Sequence[ImageFacts]]) -> tuple[Intake, ...]:
+    return tuple(_intake(name, groups[name]) for name in sorted(groups))
+
+
+def _intake(name: str, images: Sequence[ImageFacts]) -> Intake:
+    found, before = (sum(getattr(image, what) for image in images) for what in ("findings", "annotated"))
+    return Intake(name, len(images), found, before)
 
 
 def _in_order(groups: Mapping[str, Group]) -> tuple[Group, ...]:

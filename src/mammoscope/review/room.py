@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -21,9 +21,10 @@ from mammoscope.review.errors import ForbiddenError
 from mammoscope.review.heat_maps import Asked, HeatMaps, HeatMapState
 from mammoscope.review.sources import StudySource
 from mammoscope.review.statistics import image_statistics
-from mammoscope.review.store import ImageRow, Mark, Place, ReadState, ReviewStore, SecondReader, StudyRow
+from mammoscope.review.store import ImageRow, Mark, Place, ReadState, ReviewStore, SecondReader, Sent, StudyRow
 from mammoscope.review.tiles import StoredPyramid, TileCache
 
+EXPORTS = "exports"
 SYNC_SECONDS = 2.0
 MEASURE_SECONDS = 2.0
 """Between two images that are measured."""
@@ -34,8 +35,18 @@ _PATIENCE_SECONDS = 0.2
 
 log = structlog.get_logger(__name__)
 
-Send = Callable[[StudyRow, str], str]
-"""Sends what a study's readers came to (study, who asks), and gives one sentence that says so."""
+Export = Callable[[Path], str]
+"""Writes what was read as a data set's folder, which is not there yet, and gives one sentence that says so."""
+
+
+class Sender(Protocol):
+    """The way to the PACS."""
+
+    def __call__(self, study: StudyRow, who: str) -> str:
+        """Send what a study's readers came to, at somebody's word, and give one sentence that says so."""
+
+    def sent(self, study: StudyRow) -> tuple[Sent, ...]:
+        """What readers had sent of a study and what became of it, the last first."""
 
 
 class ReadingRoom(Running):
@@ -55,6 +66,8 @@ class ReadingRoom(Running):
         Whether each study is read twice.
     send
         How a reader's result gets to the PACS; ``None`` where there is none.
+    export
+        How what was read becomes a data set; ``None`` where that is not offered on the pages.
     viewer_url
         Address of the site's own viewer, with ``{study}`` for the Study Instance UID.
     studies_ahead
@@ -80,7 +93,8 @@ class ReadingRoom(Running):
         tiles: TileCache | None = None,
         audit: AuditTrail | None = None,
         second_reader: SecondReader = SecondReader.NONE,
-        send: Send | None = None,
+        send: Sender | None = None,
+        export: Export | None = None,
         viewer_url: str | None = None,
         studies_ahead: int = STUDIES_AHEAD,
         bundle: Path | None = None,
@@ -94,6 +108,9 @@ class ReadingRoom(Running):
         self.node = node
         self.tiles = tiles or TileCache(folder / "tiles")
         self.send = send
+        self.export = export
+        self.exports = folder / EXPORTS
+        """Where the pages have data sets written."""
         self.viewer_url = viewer_url
         self._audit = audit or AuditTrail(folder / "audit")
         self._stopping = threading.Event()

@@ -5,13 +5,14 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
 from pydicom import Dataset
 
 from mammoscope.datasets import AnnotatedDataset, AnnotatedImage, load_dataset
 from mammoscope.datasets.dataset import ANNOTATIONS
+from mammoscope.descriptors import Description
 from mammoscope.evaluation.prediction_files import read_predictions
 from mammoscope.imaging import MammogramError, MammogramReader, attributes
 from mammoscope.node.db.models import DeliveryRecord, DeliveryStatus, ImageRecord, StudyRecord, Whereabouts
@@ -96,9 +97,10 @@ class DatasetStudies:
         )  # fmt: skip
 
     def _image(self, image: AnnotatedImage) -> SourceImage:
+        facts = image.box_facts or ({},) * len(image.boxes)
         boxes = [
-            ProposedBox(Origin.ANNOTATION, box.as_tuple(), label)
-            for box, label in zip(image.boxes, image.labels, strict=True)
+            ProposedBox(Origin.ANNOTATION, box.as_tuple(), label, details=_details(said))
+            for box, label, said in zip(image.boxes, image.labels, facts, strict=True)
         ]
         return SourceImage(
             str(image.facts.get("file_name", image.name)), image.path.absolute(), image.laterality, image.view,
@@ -117,14 +119,23 @@ class NodeStudies:
         The node's storage folder.
     reader
         Reads the headers: a patient's name is in no database of the node.
+    labels
+        The classes that a box can have.
     """
 
-    def __init__(self, records: Records, storage: Path, reader: MammogramReader, title: str) -> None:
+    def __init__(
+        self,
+        records: Records,
+        storage: Path,
+        reader: MammogramReader,
+        title: str,
+        labels: tuple[str, ...] = ("Mass",),
+    ) -> None:
         self._records = records
         self._inbox = storage / "inbox"
         self._reader = reader
         self.title = title
-        self.labels: tuple[str, ...] = ("Mass",)
+        self.labels = labels
 
     def changed(self, known: Mapping[str, str]) -> Iterator[SourceStudy]:
         """As of `StudySource`."""
@@ -171,6 +182,12 @@ class NodeStudies:
         except MammogramError as error:
             log.info("header not readable", image=path.stem, reason=str(error))
             return Dataset()
+
+
+def _details(facts: Mapping[str, Any]) -> dict[str, str]:
+    """What a data set says of a box, as a reader would."""
+    said = facts.get("attributes")
+    return Description.of(said).to_dict() if isinstance(said, Mapping) else {}
 
 
 def _image_of_node(uid: str, path: Path, header: Dataset, read: ImageRecord | None) -> SourceImage:

@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mammoscope.descriptors import OFFERED
 from mammoscope.imaging import TILE
 from mammoscope.results.view_matching import surely_paired
 from mammoscope.review.errors import NotFoundError
 from mammoscope.review.room import ReadingRoom, name_of
-from mammoscope.review.store import DETAILS, ImageRow, Mark, ReadState, StudyRow, Verdict, compare
+from mammoscope.review.store import ImageRow, Mark, ReadState, StudyRow, Verdict, compare
 from mammoscope.review.tiles import StoredPyramid
 
 
@@ -63,8 +64,31 @@ def display_facts(pyramid: StoredPyramid) -> dict[str, Any]:
         "digest": pyramid.digest,
         "spacing_mm": pyramid.spacing_mm,
         "tile": TILE,
+        "breast": pyramid.breast,
         **pyramid.display.model_dump(mode="json"),
     }
+
+
+def sent_facts(room: ReadingRoom, study: StudyRow) -> list[dict[str, Any]]:
+    """What readers had sent of a study and what became of it, the last first; nothing where there is no PACS."""
+    return [
+        {
+            "reader": one.sending.reader,
+            "at": one.sending.at.isoformat(),
+            "objects": one.sending.objects,
+            "waiting": one.waiting,
+            "destinations": [
+                {
+                    "name": arrival.destination,
+                    "status": arrival.status,
+                    "at": arrival.at and arrival.at.isoformat(),
+                    "reason": arrival.reason,
+                }
+                for arrival in one.arrivals
+            ],
+        }
+        for one in (room.send.sent(study) if room.send is not None else ())
+    ]
 
 
 def view_pairs(room: ReadingRoom, study: int, reader: str, shown_from: float) -> list[list[dict[str, Any]]]:
@@ -146,8 +170,9 @@ def _seen(room: ReadingRoom, row: StudyRow, reader: str) -> dict[str, Any]:
         "disagreements": _disagreements(room, row, others),
         "earlier": [study_facts(one) for one in room.store.earlier_studies(row.id)],
         "labels": list(room.source.labels),
-        "details": list(DETAILS),
+        "offered": {name: list(words) for name, words in OFFERED.items()},
         "sends": room.send is not None,
+        "sent": sent_facts(room, row),
         "viewer": room.viewer_url.replace("{study}", row.key) if room.viewer_url else None,
     }
 

@@ -440,6 +440,12 @@ class ReviewSettings(_Section):
     organisation: str = Field(
         default="unknown", min_length=1, max_length=64, description="Whose readers they are, for the verified reports."
     )
+    classes: tuple[Annotated[str, Field(min_length=1, max_length=64)], ...] = Field(
+        default=(),
+        description="What a reader can call a box besides the model's own classes: `Mass`, `Calcification`,"
+        " `Architectural distortion`, `Asymmetry`, `Lymph node`.",
+        examples=[["Calcification", "Asymmetry"]],
+    )
     viewer_url: str | None = Field(
         default=None,
         pattern=r"^https?://\S+$",

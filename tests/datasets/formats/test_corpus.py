@@ -11,10 +11,14 @@ import pytest
 from mammoscope.datasets import import_coco, load_dataset
 from mammoscope.datasets.collections import import_collection
 from mammoscope.datasets.formats import ReadOptions, import_annotations
+from mammoscope.datasets.image_marks import Silence
 
 CORPUS = Path(__file__).parent / "corpus"
 PATTERN = r"^(?P<patient>P\d)_(?P<laterality>LEFT|RIGHT)_(?P<view>CC|MLO)"
 MASS, CALCIFICATION = ("Mass", 20, 10, 60, 40), ("Calcification", 100, 20, 140, 60)
+LINE = ("Mass", 10, 80, 30, 90)
+VIA = sorted([CALCIFICATION, MASS, ("Mass", 45, 65, 55, 75), ("Mass", 130, 60, 170, 80), LINE])
+VIA3 = sorted([*VIA, ("Mass", 160, 10, 190, 40), ("Mass", 70, 70, 90, 90)])  # the two shapes by points of their edges
 ONE, TWO, THREE = "P1_LEFT_CC", "P2_RIGHT_MLO", "P3_LEFT_CC"
 
 
@@ -84,6 +88,15 @@ CASES = [
     # the program's box of an outline ends behind the pixels of its corners
     ("coco", "x_anylabeling/coco_instance_segmentation.json", {}, {
         ONE: ([("Calcification", 100, 20, 141, 61)], "annotated"), TWO: ([], "annotated"), THREE: ([], "annotated")}),
+    *(("via", f"via/via2_{name}", {}, {ONE: (VIA, "annotated"), TWO: ([], "annotated"), THREE: ([], "unannotated")})
+      for name in ("project.json", "export.json", "export.csv")),
+    ("via", "via/via3_project.json", {}, {
+        ONE: (VIA3, "annotated"), TWO: ([], "annotated"), THREE: ([], "unannotated")}),
+    # an image of which nothing is said is not in it
+    ("via", "via/via3_export.csv", {}, {ONE: (VIA3, "annotated"), TWO: ([], "annotated")}),
+    # it leaves lines out, gives a point an empty box, and lists what was loaded
+    ("coco", "via/via2_coco.json", {}, {
+        ONE: ([box for box in VIA if box != LINE], "annotated"), TWO: ([], "unannotated"), THREE: ([], "unannotated")}),
     ("coco", "supervision/coco.json", {}, {ONE: ([CALCIFICATION, MASS], "annotated"), TWO: ([], "annotated")}),
     ("yolo", "supervision/yolo", {}, {ONE: ([CALCIFICATION, MASS], "annotated"), TWO: ([], "annotated"),
                                       THREE: ([], "unannotated")}),
@@ -126,6 +139,28 @@ def test_what_x_anylabeling_holds_unchecked_and_cannot_say_in_voc_is_told(pictur
         options=ReadOptions(counts_from=0),
     )  # fmt: skip
     assert sum(done.written.marks.unknown.values()) == 3  # objects without a box: turned, round, a point
+
+
+def test_what_via_says_of_regions_and_files_is_kept_and_every_mark_accounted_for(pictures, tmp_path):
+    images = as_png(pictures, tmp_path)
+    for name, left in (
+        ("via2_export.csv", {"a point, which has no area": 1}),
+        ("via3_project.json", {"a point, which has no area": 1, "a line, which has no area": 1}),
+    ):
+        out = tmp_path / name
+        done = import_annotations("via", CORPUS / "via" / name, images, out, patient_pattern=PATTERN)
+        assert dict(done.written.marks.passed_over) == left
+        assert done.notes[0].startswith("1 images have no region, and no attribute of the file says that they are")
+        read_in = {image.path.stem: image for image in load_dataset(out)}
+        assert read_in[TWO].facts["attributes"] == {"assessment": "normal"}
+        said = [facts["attributes"] for facts in read_in[ONE].box_facts]
+        assert [one["lesion"] for one in said[:3]] == ["Mass", "Calcification", "Mass"]
+        assert [one.get("signs") for one in said[:3]] == [None, None, "spiculated"]
+    negative = ReadOptions(silence=Silence.NEGATIVE)
+    done = import_annotations(
+        "via", CORPUS / "via/via2_export.json", images, tmp_path / "all", patient_pattern=PATTERN, options=negative
+    )
+    assert (done.written.marks.negative, done.notes) == (2, ())
 
 
 def test_what_a_person_rejected_in_x_anylabeling_is_disputed(pictures, tmp_path):

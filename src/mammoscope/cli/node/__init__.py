@@ -3,7 +3,7 @@
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -58,13 +58,13 @@ def run(
         OperatedNode(
             settings, detector, at_once=detector.processes, intents=detector.metadata.input.intents
         ) as operated,
-        _reading_room(settings, operated),
+        _reading_room(settings, operated, detector.metadata.classes),
     ):
         stop.wait()
 
 
 @contextmanager
-def _reading_room(settings: "NodeSettings", operated: "OperatedNode") -> Iterator[None]:
+def _reading_room(settings: "NodeSettings", operated: "OperatedNode", classes: Sequence[str]) -> Iterator[None]:
     """Serve the reading room that the settings ask for, with packages that a node without one does not need."""
     if settings.review is None:
         yield
@@ -72,7 +72,7 @@ def _reading_room(settings: "NodeSettings", operated: "OperatedNode") -> Iterato
     needs_review()
     from mammoscope.review.beside_node import reading_room
 
-    with reading_room(settings, operated.node.records, operated.metrics.registry):
+    with reading_room(settings, operated.node.records, operated.metrics.registry, classes):
         yield
 
 

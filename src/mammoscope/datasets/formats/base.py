@@ -332,6 +332,22 @@ def _turned(point: tuple[float, float], about: tuple[float, float], degrees: flo
     )
 
 
+_NORMAL = ("normal", "negative", "no finding", "no findings", "no lesion", "no mass")
+_YES = ("yes", "true", "1")
+
+
+def says_normal(attributes: Mapping[str, Any]) -> bool:
+    """Whether it is said of a whole image that nothing is on it: ``{"assessment": "normal"}``, ``{"normal": "yes"}``.
+
+    Of an attribute with several values, separated by commas, each counts.
+    """
+    return any(
+        word.strip().casefold() in _NORMAL
+        for name, value in attributes.items()
+        for word in (*str(value).split(","), *([name] if str(value).strip().casefold() in _YES else []))
+    )
+
+
 _LABEL_KEYS = ("label", "class", "name", "category", "type", "lesion")
 """Attributes that are taken for the label where none is named and a region has several."""
 

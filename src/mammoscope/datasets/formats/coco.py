@@ -41,7 +41,7 @@ def read_coco_file(source: Path, images: ImageFolder, options: ReadOptions) -> I
         attributes = image.facts.get("attributes")
         yield LabelledFile(
             images.find(names_of(image), where), where,
-            coco_marks(image, options.silence, crowds_are_lesions=options.crowds_are_lesions),
+            coco_marks(document, image, options.silence, crowds_are_lesions=options.crowds_are_lesions),
             image.rows, image.columns, facts, attributes if isinstance(attributes, dict) else {},
             image.facts.get(SUBSET),
         )  # fmt: skip
@@ -113,19 +113,27 @@ def names_of(image: CocoImage) -> list[str]:
     return [*beside, image.file_name]
 
 
-def coco_marks(image: CocoImage, silence: Silence | None, *, crowds_are_lesions: bool) -> ImageMarks:
+def coco_marks(
+    document: CocoDocument, image: CocoImage, silence: Silence | None, *, crowds_are_lesions: bool
+) -> ImageMarks:
     """The account of an image; a state that its entry has, as Mammoscope's own files do, stands.
 
-    Label Studio lists tasks that nobody did, too, and cannot know the size of an image that nobody opened.
+    Label Studio lists tasks that nobody did, too, and cannot know the size of an image that nobody opened. VIA lists
+    every image that was loaded.
     """
     stated = image.facts.get("review")
     unopened = image.rows is None and image.columns is None
-    of_format = Silence.UNANNOTATED if unopened else Silence.NEGATIVE
+    of_format = Silence.UNANNOTATED if unopened or _is_of_via(document) else Silence.NEGATIVE
     return ImageMarks(
         tuple(_box(annotation, crowds_are_lesions=crowds_are_lesions) for annotation in image.annotations),
         of_format if silence is None else silence, image.left,
         stated=ReviewState(stated) if stated in list(ReviewState) else None,
     )  # fmt: skip
+
+
+def _is_of_via(document: CocoDocument) -> bool:
+    info = document.facts.get("info")
+    return isinstance(info, dict) and str(info.get("description", "")).startswith("VIA project exported to COCO")
 
 
 def crowds_told(document: CocoDocument, *, crowds_are_lesions: bool) -> str | None:

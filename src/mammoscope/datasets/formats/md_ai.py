@@ -10,13 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from mammoscope.datasets.errors import DatasetError
-from mammoscope.datasets.formats.base import ImageFolder, LabelledFile, ReadOptions, outlined, rectangle
+from mammoscope.datasets.formats.base import (
+    ImageFolder,
+    LabelledFile,
+    ReadOptions,
+    outlined,
+    rectangle,
+    says_normal,
+)
 from mammoscope.datasets.formats.parsing import number, numbers, read_json_text, read_table
 from mammoscope.datasets.image_marks import ImportedBox, PassedOverError, Silence, UnknownMarkError, account
 
 COLUMNS = ("sopinstanceuid", "labelname", "data")
 """By which such a table is known; columns in lower case."""
-_NORMAL = ("normal", "negative", "no finding", "no findings", "no lesion", "no mass")
 _Row = Mapping[str, str]
 
 
@@ -32,11 +38,11 @@ def read_md_ai(source: Path, text: str, images: ImageFolder, options: ReadOption
     for image, theirs in rows.items():
         shapes = [(where, row) for where, row in theirs if row["data"] not in ("", "null", "{}")]
         words = [row["labelname"] for _, row in theirs if row["data"] in ("", "null", "{}") and row["labelname"]]
-        normal = any(word.strip().casefold() in _NORMAL for word in words)
-        silence = options.silence_or(Silence.NEGATIVE if normal else Silence.UNANNOTATED)
+        of_image = dict.fromkeys(words, "yes")
+        silence = options.silence_or(Silence.NEGATIVE if says_normal(of_image) else Silence.UNANNOTATED)
         marks = account(shapes, partial(_box, source=source, options=options), silence)
         facts = {"study": study} if (study := theirs[0][1].get("studyinstanceuid")) else {}
-        yield LabelledFile(image, theirs[0][0], marks, facts=facts, attributes=dict.fromkeys(words, "yes"))
+        yield LabelledFile(image, theirs[0][0], marks, facts=facts, attributes=of_image)
 
 
 def _box(where: str, row: _Row, source: Path, options: ReadOptions) -> ImportedBox:

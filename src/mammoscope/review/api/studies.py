@@ -14,7 +14,7 @@ from mammoscope.review.access import Changing, LoggedIn, Reader, Room
 from mammoscope.review.errors import ConflictError, ForbiddenError, ReviewError
 from mammoscope.review.room import name_of
 from mammoscope.review.store import ActionKind, ImageRow, Opinion, Progress, ReadState
-from mammoscope.review.study_view import opened, study_facts, view_pairs
+from mammoscope.review.study_view import opened, sent_facts, study_facts, view_pairs
 
 router = APIRouter(prefix="/api", tags=["studies"])
 
@@ -164,6 +164,12 @@ def send(study: Number, room: Room, session: Changing) -> dict[str, str]:
     said = room.send(row, session.user.name)
     room.note("StudySent", session.user.name, study=row.key)
     return {"said": said}
+
+
+@router.get("/studies/{study}/sent")
+def sent(study: Number, room: Room, _: LoggedIn) -> list[dict[str, Any]]:
+    """What readers had sent to the PACS and what became of it at each destination, the last first."""
+    return sent_facts(room, room.store.study(study))
 
 
 @router.get("/images/{image}/history")

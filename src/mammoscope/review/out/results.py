@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from mammoscope.descriptors import Description
 from mammoscope.findings import Algorithm, Box, Finding, Reading, ReadingStatus
 from mammoscope.imaging import MammogramReader, ReducedMammogram
 from mammoscope.node.db.models import (
@@ -26,6 +27,7 @@ from mammoscope.results import (
     ReadMammogram,
     ResultReference,
     assessment_sr,
+    cad_sr_obstacle,
     study_results,
 )
 from mammoscope.results.measurement_report import ai_sr
@@ -33,8 +35,23 @@ from mammoscope.results.study_results import Result
 from mammoscope.results.verification import verify_against_reading
 from mammoscope.review.errors import ReviewError
 from mammoscope.review.room import name_of
-from mammoscope.review.store import ImageRow, Mark, Origin, Proposal, ReviewStore, StudyRow, Truth, Verdict
+from mammoscope.review.store import (
+    Arrival,
+    ImageRow,
+    Mark,
+    Origin,
+    Proposal,
+    ReviewStore,
+    Sending,
+    Sent,
+    StudyRow,
+    Truth,
+    Verdict,
+    lesions,
+)
+from mammoscope.review.wording import counted
 from mammoscope.settings import DestinationSettings, ResultKind
+from mammoscope.untrusted_text import one_line
 
 CONFIRMED = "confirmed by a reader"
 ASSESSED_KINDS = (ResultKind.AI_SR, ResultKind.CAD_SR)
@@ -71,10 +88,7 @@ def reader_results(
 
 def confirmed_reading(image: ImageRow, marks: Sequence[Mark], algorithm: Algorithm) -> Reading:
     """A reader's boxes as the reading of a mammogram: what the reader drew is certain, what was accepted as it was."""
-    findings = sorted(
-        (Finding(m.box, 1.0 if m.score is None or m.moved else m.score, m.label) for m in marks if _accepted(m)),
-        key=lambda finding: -finding.score,
-    )
+    findings = sorted((_finding(mark) for mark in lesions(marks)), key=lambda finding: -finding.score)
     status = ReadingStatus.FOUND if findings else ReadingStatus.NOTHING_FOUND
     return Reading(image.key, status, tuple(findings), rows=image.rows, columns=image.columns, algorithm=algorithm)
 
@@ -90,14 +104,14 @@ def assessed_image(
     first_boxes = {proposal.mark: proposal.box.as_tuple() for proposal in proposals}
     said = []
     for mark in marks:
-        comment = mark.details.get("comment", "")
+        said_of_it = Description.of(mark.details)
         if mark.origin is Origin.READER:
-            said.append(AssessedFinding(Assessment.SUPPLEMENTED, mark.box, mark.label, comment=comment))
+            said.append(AssessedFinding(Assessment.SUPPLEMENTED, mark.box, mark.label, description=said_of_it))
         elif mark.verdict is not None and (number := numbers.get(first_boxes.get(mark.id, mark.box.as_tuple()))):
             verdict = Assessment.REJECTED if mark.verdict is Verdict.REJECTED else Assessment.ACCEPTED
             if verdict is Assessment.ACCEPTED and (mark.moved or mark.label != findings[number - 1].label):
                 verdict = Assessment.MODIFIED
-            said.append(AssessedFinding(verdict, mark.box, mark.label, number, comment))
+            said.append(AssessedFinding(verdict, mark.box, mark.label, number, said_of_it))
     return AssessedImage(ReadMammogram(mammogram, reading), tuple(said))
 
 
@@ -154,7 +168,8 @@ class PacsSender:
             raise ReviewError("the model has not read this study to its end: send it when it has.")
         model = _of_model(record).algorithm
         algorithm = Algorithm(f"{model.rpartition(' ')[0] or model}, {CONFIRMED}", f"{datetime.now(UTC):%Y%m%d%H%M%S}")
-        images = [self._read(image, truth.marks.get(image.id, ()), algorithm) for image in self._store.images(study.id)]
+        rows = self._store.images(study.id)
+        images = [self._read(image, truth.marks.get(image.id, ()), algorithm) for image in rows]
         results = reader_results(images, algorithm, truth.readers, self._organisation)
         results = (*results, *self._assessment(study, record, truth))
         number = max(report.number for report in record.reports) + 1
@@ -162,9 +177,23 @@ class PacsSender:
         added = self._records.add_report(study.key, self._report(number, algorithm, results))
         if not added:
             raise ReviewError("the model reported on this study just now: look at it again, then send it.")
+        self._store.note_sending(study.id, Sending(number, who, datetime.now(UTC), len(results)))
         where = ", ".join(destination.name for destination in self._destinations)
         told = "made and kept, since the node is in shadow mode" if self._status is DeliveryStatus.WITHHELD else "sent"
-        return f"{len(results)} objects for {where} are {told}."
+        left_out = [name_of(image) for image, read in zip(rows, images, strict=True) if cad_sr_obstacle(read)]
+        without = f" {', '.join(left_out)} cannot be in the CAD report, and is in the others." if left_out else ""
+        return f"{counted(len(results), 'object')} for {where}: {told}.{without}"
+
+    def sent(self, study: StudyRow) -> tuple[Sent, ...]:
+        """What readers had sent of a study and what became of it at each destination, the last first."""
+        sendings = self._store.sendings(study.id)
+        record = self._records.study(study.key) if sendings else None
+        reports = {report.number: report for report in record.reports} if record else {}
+        return tuple(
+            Sent(sending, tuple(map(_arrival, reports[sending.report].deliveries)))
+            for sending in sendings
+            if sending.report in reports
+        )
 
     def _assessment(self, study: StudyRow, record: StudyRecord, truth: Truth) -> tuple[Result, ...]:
         """What the readers say of the model's own report, as an object; none where the model made no report to name."""
@@ -238,5 +267,13 @@ class PacsSender:
         )
 
 
-def _accepted(mark: Mark) -> bool:
-    return mark.verdict is Verdict.ACCEPTED
+def _arrival(delivery: DeliveryRecord) -> Arrival:
+    reasons = (*delivery.errors, *(one.error for one in delivery.objects if one.error))
+    return Arrival(
+        delivery.destination, str(delivery.status), delivery.ended_at, one_line(" ".join(dict.fromkeys(reasons)), 200)
+    )
+
+
+def _finding(mark: Mark) -> Finding:
+    score = 1.0 if mark.score is None or mark.moved else mark.score
+    return Finding(mark.box, score, mark.label, Description.of(mark.details))

@@ -13,6 +13,7 @@ from mammoscope.review.accounts import ProviderLogin, User
 from mammoscope.review.accounts.by_provider import ATTEMPT_SECONDS, BACK
 from mammoscope.review.errors import NotFoundError, ReviewError
 from mammoscope.review.pages.rendering import page
+from mammoscope.review.wording import counted
 
 ATTEMPT_COOKIE = "mammoscope_login"
 
@@ -39,7 +40,7 @@ def login(
     limiter, accounts, to = request.app.state.limiter, room.accounts, _inside(to)
     if accounts.exist():
         if wait := limiter.seconds_to_wait(name, address):
-            told = f"Too many wrong passwords: try again in {ceil(wait / 60)} minutes."
+            told = f"Too many wrong passwords: try again in {counted(ceil(wait / 60), 'minute')}."
             return HTMLResponse(_login(room, to, told), 429, {"Retry-After": str(ceil(wait))})
         user = accounts.authenticate(name, password)
         if user is None:

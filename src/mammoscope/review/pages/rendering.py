@@ -12,6 +12,7 @@ from mammoscope import __version__
 from mammoscope.review.access import administers, oversees
 from mammoscope.review.accounts import Session
 from mammoscope.review.room import ReadingRoom
+from mammoscope.review.wording import counted
 from mammoscope.untrusted_text import one_line
 
 
@@ -50,7 +51,7 @@ _environment = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_environment.filters.update(shown=_shown, moment=_moment, percent=_percent, interval=_interval)
+_environment.filters.update(shown=_shown, moment=_moment, percent=_percent, interval=_interval, counted=counted)
 _environment.globals.update(version=__version__, static=STATIC)
 
 
@@ -60,6 +61,7 @@ def frame(room: ReadingRoom, session: Session) -> dict[str, Any]:
     return {
         "title": room.title, "session": session, "sees_audit": sees, "sees_node": sees and room.node is not None,
         "administers": administers(room, session) and room.node is not None,
+        "may_export": administers(room, session) and room.export is not None,
     }  # fmt: skip
 
 

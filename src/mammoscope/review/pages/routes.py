@@ -1,15 +1,20 @@
 """Which page is where."""
 
+from datetime import UTC, datetime
 from math import ceil
 from typing import Annotated, Any
+from urllib.parse import quote
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Form, Path, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from mammoscope.review.access import LoggedIn, Overseer, Room
+from mammoscope.review.access import Administrator, LoggedIn, Overseer, Room, administrator_of, check_form_token
+from mammoscope.review.accounts import Session
+from mammoscope.review.errors import NotFoundError
 from mammoscope.review.figures import site_figures
 from mammoscope.review.pages.rendering import frame, page
 from mammoscope.review.patches import worst
+from mammoscope.review.room import ReadingRoom
 from mammoscope.review.store import Progress
 from mammoscope.review.study_view import display_facts, four_views, opened
 
@@ -100,6 +105,34 @@ def patches(room: Room, session: LoggedIn) -> Response:
     if keys := sorted({patch.key for patch in (*misses, *alarms)}):
         room.note("PatchesViewed", session.user.name, images=keys)
     return HTMLResponse(page("patches.html", **frame(room, session), misses=misses, alarms=alarms))
+
+
+@router.get("/export")
+def export_page(
+    room: Room, session: LoggedIn, request: Request, told: Annotated[str, Query(max_length=600)] = ""
+) -> Response:
+    """What was read as a data set: written here, and what was written before."""
+    administrator_of(request, session)
+    return HTMLResponse(_export_page(room, session, told))
+
+
+@router.post("/export")
+def export(room: Room, session: Administrator, form_token: Annotated[str, Form(max_length=100)] = "") -> Response:
+    """Write what was read as a data set's folder of its own; that it was, and by whom, is noted."""
+    check_form_token(session, form_token)
+    if room.export is None:
+        raise NotFoundError("data sets are not written here.")
+    out = room.exports / f"{datetime.now(UTC):%Y-%m-%d-%H%M%S}"
+    said = room.export(out)
+    room.note("DatasetExported", session.user.name, folder=out.name)
+    return RedirectResponse(f"/export?told={quote(said)}", 303)
+
+
+def _export_page(room: ReadingRoom, session: Session, told: str) -> str:
+    if room.export is None:
+        raise NotFoundError("data sets are not written here.")
+    there = sorted((folder.name for folder in room.exports.glob("*") if folder.is_dir()), reverse=True)
+    return page("export.html", **frame(room, session), told=told, folder=str(room.exports), exports=there)
 
 
 @router.get("/audit")

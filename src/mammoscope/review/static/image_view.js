@@ -10,7 +10,7 @@ import {Magnifier} from './magnifier.js';
 /** @typedef {import('./requests.js').Mark} Mark */
 /** @typedef {{name: string, values: number[], greys: number[]}} Curve */
 /** @typedef {{digest: string, spacing_mm: number[]|null, tile: number, rows: number, columns: number, levels: number[][], scale: number,
- *   offset: number, curves: Curve[], padding: number[]|null, mirrored: boolean, upside_down: boolean}} Display */
+ *   offset: number, curves: Curve[], padding: number[]|null, mirrored: boolean, upside_down: boolean, breast: number[][]}} Display */
 /** @typedef {{id: string, box: number[], colour: string, dashed: boolean, text: string, fixed: boolean}} Shown */
 /** @typedef {{rows: number, columns: number}} Size */
 /** @typedef {{low: number, high: number, inverted: boolean, curve: number}} Window */
@@ -19,11 +19,22 @@ const EDGE_PX = 8;
 const SMALLEST_BOX_PX = 3;
 const MOST_LABELLED = 100;
 const RETRY_MS = 2000;
+/** A window that follows another no later is one drag. */
+const DRAG_MS = 1500;
+/** The picture is drawn in full when no window came for so long; later where windows come more slowly than that. */
+const REST_MS = 250;
 
 export const hasWebGL = (() => {
   if (new URLSearchParams(location.search).get('webgl') === 'off') return false;
   const gl = document.createElement('canvas').getContext('webgl2') ?? document.createElement('canvas').getContext('webgl');
   return Boolean(gl && gl.getExtension && (gl instanceof WebGL2RenderingContext || gl.getExtension('OES_texture_float')));
+})();
+
+/** Whether the processor plays the graphics card: then a frame costs what its pixels cost. */
+const isSoftware = (() => {
+  const gl = document.createElement('canvas').getContext('webgl2');
+  const told = gl?.getExtension('WEBGL_debug_renderer_info');
+  return /swiftshader|llvmpipe|softpipe|software|basic render/i.test(String(told && gl ? gl.getParameter(told.UNMASKED_RENDERER_WEBGL) : ''));
 })();
 
 /** A view of one image, in an element of its own. */
@@ -50,6 +61,11 @@ export class ImageView {
     this.magnifier = null;
     /** @type {number[]} */
     this.pointer = [];
+    this.lastWindowed = -DRAG_MS;
+    /** @type {ReturnType<typeof setTimeout>|undefined} */
+    this.rest = undefined;
+    /** Whether the pointer is over this view. */
+    this.inside = false;
     this.lastMeasure = '';
     /** @type {ReturnType<typeof setTimeout>|undefined} */
     this.later = undefined;
@@ -106,9 +122,13 @@ export class ImageView {
       const at = this.magnifier && this.pointer.length ? map.getCoordinateFromPixel(this.pointer) : null;
       if (at) this.magnifier?.at(at, this.pointer);
     });
-    element.addEventListener('pointerleave', () => this.tellOver(null));
+    element.addEventListener('pointerleave', () => {
+      this.inside = false;
+      this.tellOver(null);
+    });
     map.on('pointermove', (/** @type {any} */ event) => {
       this.pointer = event.pixel;
+      this.inside = true;
       this.tellValue(event);
       this.magnifier?.at(event.coordinate, event.pixel);
       if (!event.dragging) this.tellOver(this.featureAt(event.pixel)?.getId() ?? null);
@@ -188,6 +208,7 @@ export class ImageView {
   setWindow(wanted) {
     const newCurve = wanted.curve !== this.window.curve;
     this.window = wanted;
+    this.drawQuickly();
     const {source} = this;
     if (source instanceof TileImageSource) {
       clearTimeout(this.later);
@@ -198,6 +219,31 @@ export class ImageView {
       if (newCurve) layer.setStyle(this.cardStyle());
       else layer.updateStyleVariables({low: wanted.low, high: wanted.high, inverted: Number(wanted.inverted)});
     }
+  }
+
+  /** Where no graphics card draws: half the pixels across and down while a window is dragged, all of them when it rests. */
+  drawQuickly() {
+    const now = performance.now();
+    const pause = now - this.lastWindowed;
+    const isDrag = pause < DRAG_MS;
+    const rest = Math.max(REST_MS, 2 * pause);
+    this.lastWindowed = now;
+    if (!isSoftware || !isDrag || !hasWebGL) return;
+    clearTimeout(this.rest);
+    this.drawWith(0.5);
+    this.map.once('postrender', () => {
+      clearTimeout(this.rest);
+      this.rest = setTimeout(() => this.drawWith(1), rest);
+    });
+  }
+
+  /** @param {number} share of the screen's pixels, across and down */
+  drawWith(share) {
+    const map = /** @type {any} */ (this.map); // OpenLayers has no way to change it that it tells of
+    const ratio = Math.min(window.devicePixelRatio, 2) * share;
+    if (map.pixelRatio_ === ratio) return;
+    map.pixelRatio_ = ratio;
+    this.map.render();
   }
 
   /** The whole image, its chest wall at the edge where it hangs. @param {number} [resolution] */
@@ -224,9 +270,48 @@ export class ImageView {
     return fitting(this.display, width, height);
   }
 
-  /** One pixel of the image on one of the screen. */
-  nativePixels() {
+  /** One pixel of the image on one of the screen: around a box, the pointer, or the middle of the breast.
+   * @param {number[]} [box] in the file's pixels */
+  nativePixels(box) {
+    const [x0, y0, x1, y1] = box ? this.toScreen(box) : [];
+    const middle = box ? [(x0 + x1) / 2, (y0 + y1) / 2] : this.beginning();
     this.map.getView().setResolution(1 / Math.min(window.devicePixelRatio, 2));
+    this.map.getView().setCenter(middle);
+  }
+
+  /** The runs of breast that are seen, as [y, x0, x1] of the map; all of them where none is seen. */
+  breastSeen() {
+    const [left, lower, right, upper] = this.seen();
+    const runs = this.display.breast.map(([y, x0, x1]) => [-y, x0, x1]);
+    const seen = runs.filter(([y]) => y > lower && y < upper).map(([y, x0, x1]) => [y, Math.max(x0, left), Math.min(x1, right)]).filter(([, x0, x1]) => x1 > x0);
+    return seen.length ? seen : runs;
+  }
+
+  /** @param {number[]} at */
+  isOnBreast([x, y]) {
+    const {breast} = this.display;
+    if (!breast.length) return x >= 0 && x <= this.extent[2] && y <= 0 && y >= this.extent[1];
+    const [, x0, x1] = breast.reduce((one, other) => (Math.abs(other[0] + y) < Math.abs(one[0] + y) ? other : one));
+    const step = breast.length > 1 ? breast[1][0] - breast[0][0] : this.extent[2];
+    return x >= x0 && x <= x1 && -y >= breast[0][0] - step && -y <= breast[breast.length - 1][0] + step;
+  }
+
+  /** What is seen: left, lower, right, upper edge. */
+  seen() {
+    return this.map.getView().calculateExtent(this.map.getSize());
+  }
+
+  /** Where what is begun by key begins: at the pointer if that is on the breast, else in the middle of the view if that is,
+   * else in the middle of as much of the breast as is seen. @returns {number[]} */
+  beginning() {
+    const pointer = this.inside ? this.map.getCoordinateFromPixel(this.pointer) : null;
+    if (pointer && this.isOnBreast(pointer)) return pointer;
+    const [left, lower, right, upper] = this.seen();
+    const middle = [(left + right) / 2, (lower + upper) / 2];
+    const runs = this.breastSeen();
+    if (this.isOnBreast(middle) || !runs.length) return middle;
+    const [y, x0, x1] = runs[Math.floor(runs.length / 2)];
+    return [(x0 + x1) / 2, y];
   }
 
   /** @param {number} factor */
@@ -287,11 +372,23 @@ export class ImageView {
     if (x0 < seen[0] || x1 > seen[2] || y0 < seen[1] || y1 > seen[3]) this.map.getView().setCenter([(x0 + x1) / 2, (y0 + y1) / 2]);
   }
 
-  /** A quarter of what is seen, in its middle: where a box begins that is drawn by key. */
-  middleBox() {
-    const [x0, y0, x1, y1] = this.map.getView().calculateExtent(this.map.getSize());
-    const [w, h] = [(x1 - x0) / 8, (y1 - y0) / 8];
-    return this.toFile([(x0 + x1) / 2 - w, (y0 + y1) / 2 - h, (x0 + x1) / 2 + w, (y0 + y1) / 2 + h]);
+  /** Where a box begins that is drawn by key: a square, a quarter of the shorter side of what is seen. */
+  firstBox() {
+    const [left, lower, right, upper] = this.seen();
+    const half = Math.min(right - left, upper - lower, this.extent[2], -this.extent[1]) / 8;
+    const [x, y] = this.madeVisible(this.beginning(), half);
+    return this.toFile([x - half, y - half, x + half, y + half]);
+  }
+
+  /** A place, moved so that what is drawn around it lies on the image and is seen. @param {number[]} at @param {number} half */
+  madeVisible([x, y], half) {
+    if (!holds(this.seen(), [x, y])) this.map.getView().setCenter([x, y]);
+    const [left, lower, right, upper] = this.seen();
+    const [, bottom, width] = this.extent;
+    const within = (/** @type {number} */ v, /** @type {number} */ least, /** @type {number} */ most) => (least > most ? v : Math.min(Math.max(v, least), most));
+    const place = [within(x, Math.max(left, 0) + half, Math.min(right, width) - half), within(y, Math.max(lower, bottom) + half, Math.min(upper, 0) - half)];
+    if (place[0] - half < left || place[0] + half > right || place[1] - half < lower || place[1] + half > upper) this.map.getView().setCenter(place);
+    return place;
   }
 
   /** From x0 y0 x1 y1 in the file's pixels. @param {number[]} box @returns {number[]} */
@@ -369,11 +466,12 @@ export class ImageView {
     });
   }
 
-  /** A line by keys: put in the middle of the view, then its end, or its beginning, is moved. */
+  /** A line by keys: put on the breast, then its end, or its beginning, is moved. */
   measureByKey() {
-    const [x0, y0, x1, y1] = this.map.getView().calculateExtent(this.map.getSize());
-    const quarter = (x1 - x0) / 8;
-    this.byKey = new Feature(new LineString([[(x0 + x1) / 2 - quarter, (y0 + y1) / 2], [(x0 + x1) / 2 + quarter, (y0 + y1) / 2]]));
+    const [left, lower, right, upper] = this.seen();
+    const half = Math.min(right - left, upper - lower, this.extent[2], -this.extent[1]) / 8;
+    const [x, y] = this.madeVisible(this.beginning(), half);
+    this.byKey = new Feature(new LineString([[x - half, y], [x + half, y]]));
     this.measured(this.byKey);
   }
 
@@ -525,6 +623,8 @@ export class ImageView {
 
   dispose() {
     clearTimeout(this.later);
+    clearTimeout(this.rest);
+    this.lastWindowed = Infinity; // a frame that is still drawn begins no rest
     this.magnify(false);
     // A frame that was drawn has asked for coarser tiles, and still needs the layer for them: it ends after that.
     const {map, layer} = this;
@@ -540,6 +640,11 @@ export class ImageView {
 /** Pixels of an image on one of the screen, for all of it to be seen. @param {Size} size @param {number} width @param {number} height */
 export function fitting({rows, columns}, width, height) {
   return Math.max(columns / Math.max(width, 1), rows / Math.max(height, 1)) * 1.02;
+}
+
+/** @param {number[]} extent @param {number[]} at */
+function holds([left, lower, right, upper], [x, y]) {
+  return x >= left && x <= right && y >= lower && y <= upper;
 }
 
 /** The values of a tile, of which first all low bytes come, then all high ones. @param {Uint8Array} bytes */

@@ -2,7 +2,7 @@
 /** What stands beside and above the images: the study's facts, the findings of the chosen image, where readers differ. */
 
 import {hasWebGL} from './image_view.js';
-import {boxesOf, by, currentImage, currentView, images, isShown, marksOf, reader, state, study, tell} from './state.js';
+import {boxesOf, by, counted, currentImage, currentView, images, isShown, marksOf, reader, state, study, tell} from './state.js';
 
 /** The facts of the study, once. @param {(image: number, box: number[]) => void} go to where readers differ */
 export function describe(go) {
@@ -19,6 +19,7 @@ export function describe(go) {
   const viewer = by('viewer');
   viewer.hidden = !study.viewer;
   if (study.viewer) viewer.setAttribute('href', study.viewer);
+  for (const [name, words] of Object.entries(study.offered)) by(name).replaceChildren(new Option('', ''), ...words.map((word) => new Option(word, word)));
   by('label').replaceChildren(...study.labels.map((said) => new Option(said, said)));
   by('earlier-line').hidden = !study.earlier.length;
   by('earlier').replaceChildren(...study.earlier.map((one) => new Option(one.taken_on || `study ${one.id}`, String(one.id))));
@@ -62,7 +63,12 @@ export function drawFindings(pick) {
   const form = /** @type {HTMLFormElement} */ (by('details'));
   form.hidden = !chosen || chosen.verdict === 'rejected';
   if (chosen && !form.contains(document.activeElement)) {
-    for (const field of /** @type {Iterable<HTMLInputElement>} */ (form.elements)) field.value = field.name === 'label' ? chosen.label : chosen.details[field.name] ?? '';
+    for (const field of /** @type {Iterable<HTMLInputElement|HTMLSelectElement>} */ (form.elements)) {
+      const said = field.name === 'label' ? chosen.label : chosen.details[field.name] ?? '';
+      // A word of older data, which is offered no longer, stays where nobody changes it.
+      if (field instanceof HTMLSelectElement && ![...field.options].some((option) => option.value === said)) field.append(new Option(said, said));
+      field.value = said;
+    }
   }
 }
 
@@ -86,5 +92,5 @@ function finding(id, kind, text, score, pick) {
 /** How many boxes the slider hides. */
 export function countHidden() {
   const waiting = state.hung.flatMap((id) => images.get(id) ?? []).flatMap((image) => marksOf(image).filter((mark) => !isShown(mark)));
-  by('hidden-count').textContent = waiting.length ? `${waiting.length} boxes below are not shown, and are not judged` : '';
+  by('hidden-count').textContent = waiting.length ? `${counted(waiting.length, 'box below is not shown, and is not judged', 'boxes below are not shown, and are not judged')}` : '';
 }

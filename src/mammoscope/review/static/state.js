@@ -12,8 +12,10 @@ import {withWaiting} from './requests.js';
 /** @typedef {{id: number, patient: string, patient_name: string, taken_on: string, scanner: string, reason: string|null}} StudyFacts */
 /** @typedef {{place: string, reader: string, state: string, opinion: string|null}} Read */
 /** @typedef {{image: number, reader: string, box: number[]}} Difference */
+/** @typedef {{name: string, status: string, at: string|null, reason: string}} Destination */
+/** @typedef {{reader: string, at: string, objects: number, waiting: boolean, destinations: Destination[]}} Sent */
 /** @typedef {{study: StudyFacts, place: string|null, state: string, reads: Read[], images: Image[], disagreements: Difference[],
- *   earlier: StudyFacts[], labels: string[], sends: boolean, viewer: string|null, next: number|null}} Study */
+ *   earlier: StudyFacts[], labels: string[], offered: Record<string, string[]>, sends: boolean, sent: Sent[], viewer: string|null, next: number|null}} Study */
 /** @typedef {'four'|'one'|'beside'|'priors'} Hanging */
 
 const COLOURS = {model: '#ffd400', annotation: '#ffb35c', accepted: '#4fe37a', rejected: '#ff7a6b', other: ['#6cb2ff', '#d58cff', '#9be0ff']};
@@ -53,6 +55,9 @@ export const state = {
   /** Boxes of two views that are one lesion. @type {{image: number, mark: string}[][]} */
   pairs: [],
 };
+
+/** ``1 box``, ``2 boxes``. @param {number} number @param {string} one @param {string} [several] */
+export const counted = (number, one, several = `${one}s`) => `${number} ${number === 1 ? one : several}`;
 
 /** @param {string} sentence */
 export function tell(sentence) {

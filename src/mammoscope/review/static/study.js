@@ -2,11 +2,12 @@
 /** The page of one study: what the keys do, and what the reader did. */
 
 import {align, applyWindow, choose, dragWindow, hang, hangEarlier, magnify, preset, tellOf} from './hanging.js';
-import {endHeat, toggleHeat} from './heat_map.js';
+import {followHeat, toggleHeat} from './heat_map.js';
 import {hasWebGL} from './image_view.js';
 import {ActionQueue, Refused, ask, freshToken} from './requests.js';
+import {sendToPacs, showSent} from './sent.js';
 import {countHidden, describe, drawFindings} from './side_panel.js';
-import {boxesOf, by, chosenMark, currentImage, currentView, images, isShown, marksOf, reader, showWaiting, state, study, studyId, tell} from './state.js';
+import {boxesOf, by, chosenMark, counted, currentImage, currentView, images, isShown, marksOf, reader, showWaiting, state, study, studyId, tell} from './state.js';
 
 const PAIRS_MS = 300;
 
@@ -26,7 +27,7 @@ const queue = new ActionQueue(`${reader} ${studyId}`, {
   },
   waiting: (count, reachable) => {
     by('saved').textContent = count ? `${count} not saved yet` : 'all saved';
-    if (!reachable) tell(`The server cannot be reached. ${count} of your changes wait in this browser and are saved when it can be again.`);
+    if (!reachable) tell(`The server cannot be reached. ${counted(count, 'change of yours waits', 'changes of yours wait')} in this browser and will be saved when it can be again.`);
     else if (!count && by('banner').dataset.passing === 'yes') tell('');
     by('banner').dataset.passing = reachable ? '' : 'yes';
   },
@@ -59,11 +60,11 @@ function draw() {
   drawFindings(pick);
   countHidden();
   light(state.hung[state.current], state.selected);
+  followHeat();
 }
 
 /** @param {string|null} id */
 function pick(id) {
-  if (id !== state.selected) endHeat();
   state.selected = id;
   const image = currentImage();
   const box = image && boxesOf(image).find((one) => one.id === id);
@@ -189,15 +190,6 @@ async function end(wanted, opinion) {
   }
 }
 
-async function sendToPacs() {
-  try {
-    const answer = await ask(`/api/studies/${studyId}/send`, {method: 'POST', json: {}});
-    tell(answer.said);
-  } catch (error) {
-    tell(error instanceof Error ? error.message : String(error));
-  }
-}
-
 /** Take over another reader's box. */
 function takeOver() {
   const image = currentImage();
@@ -221,7 +213,6 @@ function takeOver() {
 
 /** @param {'beside'|'priors'} wanted */
 async function compareWith(wanted) {
-  endHeat();
   try {
     await hangEarlier(wanted);
   } catch (error) {
@@ -250,7 +241,7 @@ function press(key, event = {}) {
     case 'Enter': enter(); return true;
     case 'Tab': step(event.shiftKey ? -1 : 1); return true;
     case '1': case '2': case '3': case '4': choose(Number(key) - 1); magnify(state.magnifying); return true;
-    case 'f': endHeat(); hang(state.hanging === 'four' ? 'one' : 'four'); return true;
+    case 'f': hang(state.hanging === 'four' ? 'one' : 'four'); return true;
     case 'e': compareWith('beside'); return true;
     case 'q': compareWith('priors'); return true;
     case 'g': toggleHeat(); return true;
@@ -261,7 +252,7 @@ function press(key, event = {}) {
     case '+': case '=': view?.zoom(1.4); return true;
     case '-': view?.zoom(1 / 1.4); return true;
     case '0': align(); return true;
-    case '9': view?.nativePixels(); return true;
+    case '9': view?.nativePixels(mark?.box); return true;
     case '[': setThreshold(state.shownFrom - 0.05); return true;
     case ']': setThreshold(state.shownFrom + 0.05); return true;
     case 'k': takeOver(); return true;
@@ -279,7 +270,7 @@ function press(key, event = {}) {
 
 function enter() {
   const view = currentView();
-  if (isOn('draw') && view) drawn(state.hung[state.current], view.middleBox());
+  if (isOn('draw') && view) drawn(state.hung[state.current], view.firstBox());
   else if (isOn('measure') && view) view.measureByKey();
   else settle();
 }
@@ -288,7 +279,6 @@ function enter() {
 function leave() {
   mode('draw', false);
   magnify(false);
-  endHeat();
   pick(null);
 }
 
@@ -308,7 +298,12 @@ function listen() {
     if (document.querySelector('dialog[open]')) return;
     const typing = target.matches('input:not([type=range]), select, textarea');
     if (typing) {
-      if (event.key === 'Escape') target.blur();
+      // Enter too ends what is typed of a finding; with Shift it is a new line of the comment.
+      const ends = event.key === 'Escape' || (event.key === 'Enter' && !event.shiftKey && !event.isComposing && by('details').contains(target));
+      if (!ends) return;
+      if (event.key === 'Enter') event.preventDefault();
+      target.blur();
+      keysToTheImages();
       return;
     }
     // Buttons and the slider keep the keys that work them.
@@ -341,6 +336,11 @@ function listen() {
   });
 }
 
+/** Have the keys work the chosen view again. */
+function keysToTheImages() {
+  /** @type {HTMLElement|null|undefined} */ (by('views').children[state.current]?.querySelector('.map'))?.focus();
+}
+
 /** @param {number} image @param {number[]} box */
 function goTo(image, box) {
   const place = state.hung.indexOf(image);
@@ -351,6 +351,7 @@ function goTo(image, box) {
 async function load() {
   listen();
   describe(goTo);
+  showSent();
   queue.send();
   if (!images.size) return tell('This study has no images here.');
   await hang();

@@ -4,9 +4,10 @@ Nothing that a reader did is ever changed or removed: what an image's boxes are 
 (`mammoscope.review.store.marks`).
 """
 
-from mammoscope.review.store.agreement import Agreement, Comparison, compare
+from mammoscope.review.store.agreement import Agreement, Comparison, compare, lesions
 from mammoscope.review.store.marks import DETAILS, Action, ActionKind, Mark, Origin, Proposal, Verdict
 from mammoscope.review.store.models import (
+    Arrival,
     ImageFacts,
     ImageRow,
     Opinion,
@@ -15,6 +16,8 @@ from mammoscope.review.store.models import (
     ProposedBox,
     Read,
     ReadState,
+    Sending,
+    Sent,
     SourceImage,
     SourceStudy,
     StudyRow,
@@ -29,6 +32,7 @@ __all__ = [
     "Action",
     "ActionKind",
     "Agreement",
+    "Arrival",
     "Comparison",
     "ImageFacts",
     "ImageRow",
@@ -43,6 +47,8 @@ __all__ = [
     "ReadState",
     "ReviewStore",
     "SecondReader",
+    "Sending",
+    "Sent",
     "SourceImage",
     "SourceStudy",
     "StudyRow",
@@ -51,4 +57,5 @@ __all__ = [
     "Worklist",
     "accepted",
     "compare",
+    "lesions",
 ]

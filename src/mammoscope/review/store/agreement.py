@@ -1,10 +1,10 @@
 """How far two readers agree: which of their boxes are the same lesion, and the figures of many studies."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mammoscope.findings import Box
-from mammoscope.review.store.marks import Mark, Verdict
+from mammoscope.review.store.marks import Mark, Origin, Verdict
 
 SAME_LESION_IOU = 0.3
 """Two readers' boxes are of one lesion from this intersection over union on. Hand-drawn boxes of one mass seldom reach
@@ -70,8 +70,8 @@ class Agreement:
 
 
 def compare(first: Sequence[Mark], second: Sequence[Mark]) -> Comparison:
-    """Pair the boxes that two readers accepted, the best overlap first."""
-    ones, others = _accepted(first), _accepted(second)
+    """Pair the lesions of two readers, the best overlap first."""
+    ones, others = lesions(first), lesions(second)
     overlaps = sorted(
         ((overlap(one.box, other.box), i, j) for i, one in enumerate(ones) for j, other in enumerate(others)),
         key=lambda entry: (-entry[0], entry[1], entry[2]),
@@ -85,6 +85,24 @@ def compare(first: Sequence[Mark], second: Sequence[Mark]) -> Comparison:
         tuple(one for i, one in enumerate(ones) if i not in pairs),
         tuple(other for j, other in enumerate(others) if j not in pairs.values()),
     )
+
+
+def lesions(marks: Sequence[Mark]) -> tuple[Mark, ...]:
+    """The lesions that a reader's accepted boxes are, each once.
+
+    Where a data set's own box and a detector's lie on one lesion, a reader who agrees accepts both: it is one lesion,
+    with the box that the reader moved, or else the data set's, which a person drew.
+    """
+    accepted = _accepted(marks)
+    kept = list(accepted)
+    for one in accepted:
+        for other in accepted:
+            pair = (one.origin, other.origin) == (Origin.ANNOTATION, Origin.MODEL) and one.label == other.label
+            if pair and one in kept and other in kept and overlap(one.box, other.box) >= SAME_LESION_IOU:
+                better, worse = (other, one) if other.moved and not one.moved else (one, other)
+                kept[kept.index(better)] = replace(better, details={**worse.details, **better.details})
+                kept.remove(worse)
+    return tuple(kept)
 
 
 def agreement(images: Sequence[tuple[Sequence[Mark], Sequence[Mark]]]) -> Agreement:

@@ -6,6 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from mammoscope.descriptors import WORDS
 from mammoscope.findings import Box
 from mammoscope.review.errors import ReviewError
 
@@ -44,18 +45,23 @@ class ActionKind(StrEnum):
 
 
 DETAILS = ("birads", "shape", "margin", "comment")
-"""What can be said of a box besides its class: BI-RADS category, shape and margin of a mass (ACR BI-RADS, 5th ed.)."""
+"""What can be said of a box besides its class (`mammoscope.descriptors.Description`)."""
+
+
+NAMES = {"birads": "a BI-RADS category", "shape": "a shape", "margin": "a margin"}
+"""What people call them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """A box that was there before anybody read."""
+    """A box that was there before anybody read, with what was said of it then."""
 
     id: int
     origin: Origin
     box: Box
     label: str
     score: float | None = None
+    details: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def mark(self) -> str:
@@ -120,7 +126,7 @@ def replay(proposals: Iterable[Proposal], actions: Iterable[Action]) -> tuple[Ma
     actions
         Of one reader on that image, the first one first.
     """
-    marks = {p.mark: Mark(p.mark, p.origin, p.box, p.label, p.score) for p in proposals}
+    marks = {p.mark: Mark(p.mark, p.origin, p.box, p.label, p.score, details=p.details) for p in proposals}
     for action in counting(actions):
         _apply(marks, action)
     return tuple(marks.values())
@@ -137,15 +143,22 @@ def counting(actions: Iterable[Action]) -> list[Action]:
     return kept
 
 
-def check_possible(marks: Sequence[Mark], undoable: bool, kind: ActionKind, mark: str) -> None:
+def check_possible(
+    marks: Sequence[Mark], undoable: bool, kind: ActionKind, mark: str, content: Mapping[str, Any]
+) -> None:
     """Refuse an action that no state of the page allows.
 
     Raises
     ------
     ReviewError
-        If its box is not there, is there already, or is no reader's own.
+        If its box is not there, is there already, or is no reader's own, or something is said of it in words that
+        neither BI-RADS has nor the box had before.
     """
     there = next((one for one in marks if one.id == mark), None)
+    for name, words in WORDS.items():
+        said = content.get(name)
+        if said and said not in words and (there is None or there.details.get(name) != said):
+            raise ReviewError(f"{NAMES[name]} is one of {', '.join(words)}.")
     if kind is ActionKind.UNDO:
         if not undoable:
             raise ReviewError("there is nothing to undo on this image.")

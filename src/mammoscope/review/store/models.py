@@ -59,6 +59,7 @@ class ProposedBox:
     edges: tuple[float, float, float, float]
     label: str
     score: float | None = None
+    details: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,12 +155,15 @@ class ImageFacts:
     ----------
     statistics
         Highest score, mean grey, contrast, breast share; ``None`` where one is not known.
+    annotated
+        Boxes of a data set that were there before anybody read here.
     """
 
     scanner: str
     month: str
     findings: int
     statistics: tuple[float | None, float | None, float | None, float | None]
+    annotated: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +183,57 @@ class Read:
     began_at: datetime
     ended_at: datetime | None = None
     opinion: Opinion | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """What a reader had sent to the PACS.
+
+    Parameters
+    ----------
+    report
+        Number of the node's report.
+    objects
+        How many there were.
+    """
+
+    report: int
+    reader: str
+    at: datetime
+    objects: int
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """What became of it at one destination.
+
+    Parameters
+    ----------
+    status
+        ``pending``, ``sent`` (accepted), ``parked`` (given up) or ``withheld`` (shadow mode).
+    at
+        When it was accepted or given up.
+    reason
+        In the destination's own words, where it did not accept it.
+    """
+
+    destination: str
+    status: str
+    at: datetime | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What a reader had sent, and what became of it at each destination."""
+
+    sending: Sending
+    arrivals: tuple[Arrival, ...]
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a destination has not answered yet."""
+        return any(arrival.status == "pending" for arrival in self.arrivals)
 
 
 @dataclass(frozen=True, slots=True)

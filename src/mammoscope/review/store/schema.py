@@ -73,6 +73,8 @@ proposals = sa.Table(
     sa.Column("label", sa.String(64), nullable=False),
     # The model looked again since and proposes others: kept for the verdicts on it, shown no more.
     sa.Column("replaced", sa.Boolean, nullable=False, default=False),
+    # What was said of it before anybody read: birads, shape, margin, comment.
+    sa.Column("details", sa.JSON),
 )
 
 actions = sa.Table(
@@ -108,6 +110,18 @@ reads = sa.Table(
     sa.Column("opinion", sa.String(16)),
     sa.UniqueConstraint("study", "place"),
     sa.UniqueConstraint("study", "reader"),
+)
+
+sendings = sa.Table(
+    "sendings",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("study", sa.Integer, sa.ForeignKey("studies.id"), nullable=False, index=True),
+    # Number of the node's report: what became of it stands there.
+    sa.Column("report", sa.Integer, nullable=False),
+    sa.Column("reader", sa.String(64), nullable=False),
+    sa.Column("at", UTCDateTime, nullable=False),
+    sa.Column("objects", sa.Integer, nullable=False),
 )
 
 users = sa.Table(

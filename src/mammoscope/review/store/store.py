@@ -22,7 +22,7 @@ from mammoscope.review.store.marks import (
     counting,
     replay,
 )
-from mammoscope.review.store.models import Opinion, Place, Progress, Read, ReadState, Truth
+from mammoscope.review.store.models import Opinion, Place, Progress, Read, ReadState, Sending, Truth
 from mammoscope.review.store.worklist import WorklistRecords, load_proposals
 from mammoscope.settings.schema import SecondReader
 
@@ -105,7 +105,7 @@ class ReviewStore(WorklistRecords):
             if expected != last:
                 raise ConflictError("this image was changed in another window: its boxes are shown as they are now.")
             self._take_place(connection, study, reader)
-            check_possible(replay(proposals, actions), bool(counting(actions)), kind, mark)
+            check_possible(replay(proposals, actions), bool(counting(actions)), kind, mark, content)
             new = Action(last + 1, kind, mark, content, datetime.now(UTC), reader)
             _add(connection, image, token, new)
             _restate(connection, study, self.second_reader)
@@ -185,7 +185,9 @@ class ReviewStore(WorklistRecords):
             return _actions_on(connection, [image])
 
     def next_unread(self, reader: str, after: int | None = None, sort: str = "suspicion") -> int | None:
-        """The study that a reader reads next: one that nobody has, or that wants a second reader.
+        """The study that a reader reads next: one that two others dispute, that nobody has, or that wants a second one.
+
+        Disputed ones come first: somebody waits for what is decided on them.
 
         Parameters
         ----------
@@ -195,9 +197,14 @@ class ReviewStore(WorklistRecords):
             ``suspicion``, the highest score first; or ``time``, the oldest first.
         """
         s, r = t.studies.c, t.reads.c
+        read_by_me = sa.select(r.study).where(r.reader == reader)
+        settled_by_somebody = sa.select(r.study).where(r.place == Place.ARBITER)
+        to_settle = sa.and_(
+            s.progress == Progress.DISPUTED, s.id.not_in(read_by_me), s.id.not_in(settled_by_somebody)
+        )  # fmt: skip
         mine = sa.select(r.study).where(r.reader == reader, r.state != ReadState.OPEN)
         begun_by_me = sa.select(r.study).where(r.reader == reader, r.state == ReadState.OPEN)
-        open_to_me = [s.progress == Progress.UNREAD, s.id.in_(begun_by_me)]
+        open_to_me = [s.progress == Progress.UNREAD, s.id.in_(begun_by_me), to_settle]
         if self.second_reader is not SecondReader.NONE:
             open_to_me.append(s.progress == Progress.READ_ONCE)
         order = s.highest.desc().nulls_last() if sort == "suspicion" else s.came_at.asc()
@@ -205,7 +212,7 @@ class ReviewStore(WorklistRecords):
         if after is not None:
             query = query.where(s.id != after)
         with self._database.reading() as connection:
-            return connection.scalar(query.order_by(order, s.id).limit(1))
+            return connection.scalar(query.order_by(to_settle.desc(), order, s.id).limit(1))
 
     def unread(self, limit: int) -> list[int]:
         """The studies that nobody has read, the highest score first."""
@@ -228,6 +235,24 @@ class ReviewStore(WorklistRecords):
             decisive = done.get(Place.ARBITER) or done[Place.FIRST]
             marks = {image: found for image, (_, found) in _marks(connection, study, decisive.reader).items()}
             return Truth(progress, tuple(read.reader for read in done.values()), marks)
+
+    def note_sending(self, study: int, sending: Sending) -> None:
+        """Note that a reader had a study's result sent."""
+        with self._database.writing() as connection:
+            connection.execute(
+                sa.insert(t.sendings).values(
+                    study=study, report=sending.report, reader=sending.reader, at=sending.at, objects=sending.objects
+                )
+            )
+
+    def sendings(self, study: int) -> tuple[Sending, ...]:
+        """What readers had sent of a study, the last one first."""
+        query = sa.select(t.sendings).where(t.sendings.c.study == study).order_by(t.sendings.c.id.desc())
+        with self._database.reading() as connection:
+            return tuple(
+                Sending(row["report"], row["reader"], row["at"], row["objects"])
+                for row in connection.execute(query).mappings()
+            )
 
     def agreement(self) -> Agreement:
         """How first and second readers agree, over the studies that both are done with."""

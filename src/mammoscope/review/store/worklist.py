@@ -131,10 +131,11 @@ class WorklistRecords:
             raise NotFoundError("there is no such study.")
         return _study(row)
 
-    def finished(self) -> tuple[StudyRow, ...]:
-        """All studies that readers are done with and agree on."""
+    def finished(self, *, with_disputed: bool = False) -> tuple[StudyRow, ...]:
+        """All studies that readers are done with and agree on, or those too on which they do not."""
         s = t.studies.c
-        query = sa.select(t.studies).where(s.progress.in_((Progress.READ, Progress.SETTLED))).order_by(s.id)
+        wanted = [Progress.READ, Progress.SETTLED, *([Progress.DISPUTED] if with_disputed else [])]
+        query = sa.select(t.studies).where(s.progress.in_(wanted)).order_by(s.id)
         with self._database.reading() as connection:
             return tuple(_study(row) for row in connection.execute(query).mappings())
 
@@ -167,10 +168,14 @@ class WorklistRecords:
         """What figures need of all images that a model read, those of studies that are gone too."""
         s, i, p = t.studies.c, t.images.c, t.proposals.c
         model = sa.and_(p.image == i.id, ~p.replaced, p.origin == Origin.MODEL)
+        before = t.proposals.alias("before")
+        of_data_set = before.c.image == i.id, ~before.c.replaced, before.c.origin == Origin.ANNOTATION
+        annotated = sa.select(sa.func.count(before.c.id)).where(*of_data_set).scalar_subquery()
         query = (
             sa.select(
                 s.scanner, s.taken_on, s.came_at, sa.func.count(p.id).label("findings"),
                 sa.func.max(p.score).label("highest"), i.mean_grey, i.contrast, i.breast_share,
+                annotated.label("annotated"),
             )
             .select_from(t.images)
             .join(t.studies, s.id == i.study)
@@ -182,7 +187,7 @@ class WorklistRecords:
             return tuple(
                 ImageFacts(
                     row.scanner, row.taken_on[:7] or f"{row.came_at:%Y-%m}", row.findings,
-                    (row.highest, row.mean_grey, row.contrast, row.breast_share),
+                    (row.highest, row.mean_grey, row.contrast, row.breast_share), row.annotated,
                 )
                 for row in connection.execute(query)
             )  # fmt: skip
@@ -236,7 +241,8 @@ def load_proposals(connection: sa.Connection, study: int) -> dict[int, list[Prop
     )
     for row in connection.execute(query).mappings():
         box = Box(row["x0"], row["y0"], row["x1"], row["y1"])
-        found[row["image"]].append(Proposal(row["id"], Origin(row["origin"]), box, row["label"], row["score"]))
+        details = row["details"] or {}
+        found[row["image"]].append(Proposal(row["id"], Origin(row["origin"]), box, row["label"], row["score"], details))
     return found
 
 
@@ -291,17 +297,23 @@ def _put_proposals(connection: sa.Connection, image: int, brought: SourceImage) 
     """Leave boxes that are proposed again as they are, with the verdicts on them."""
     p = t.proposals.c
     wanted = [(str(b.origin), *b.edges, b.score, b.label) for b in brought.proposals]
+    details = {key: dict(b.details) or None for key, b in zip(wanted, brought.proposals, strict=True)}
     query = sa.select(p.id, p.origin, p.x0, p.y0, p.x1, p.y1, p.score, p.label).where(p.image == image, ~p.replaced)
     for number, *there in connection.execute(query).all():
         if tuple(there) in wanted:
             wanted.remove(tuple(there))
+            if details[tuple(there)]:
+                connection.execute(sa.update(t.proposals).where(p.id == number).values(details=details[tuple(there)]))
         else:
             connection.execute(sa.update(t.proposals).where(p.id == number).values(replaced=True))
     names = ("origin", "x0", "y0", "x1", "y1", "score", "label")
     if wanted:
         connection.execute(
             sa.insert(t.proposals),
-            [{"image": image, "replaced": False, **dict(zip(names, w, strict=True))} for w in wanted],
+            [
+                {"image": image, "replaced": False, "details": details[w], **dict(zip(names, w, strict=True))}
+                for w in wanted
+            ],
         )
 
 

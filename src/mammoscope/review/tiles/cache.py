@@ -22,6 +22,7 @@ from mammoscope.imaging import (
     MammogramReader,
     TilePyramid,
     attributes,
+    find_breast_region,
     tile_number,
     unpacked,
 )
@@ -33,10 +34,13 @@ from mammoscope.review.tiles.windowing import coarsest_greys, first_greys, previ
 PATCH_SIDE = 320
 """Pixels of the longer side of a patch, at most."""
 
+BREAST_ROWS = 24
+"""In how many rows it is kept where the breast lies."""
+
 MOST_OPEN = 200
 """Pyramids of which the table of contents is kept in memory."""
 
-_FORMAT = 2
+_FORMAT = 3
 """Part of the digest: what was cut in another way is cut again."""
 
 log = structlog.get_logger(__name__)
@@ -54,6 +58,9 @@ class StoredPyramid:
         Distance of pixel centres (down, across) where the file says it (`mammoscope.imaging.attributes.spacing`).
     nipple_x
         Column of the file, in pixels, in which the foremost edge of a whole breast is; ``None`` where there is none.
+    breast
+        Where the breast lies as it hangs: (y, x0, x1) in native pixels of some rows, from the top; empty where none is
+        found.
     """
 
     digest: str
@@ -62,6 +69,7 @@ class StoredPyramid:
     ends: tuple[int, ...]
     spacing_mm: tuple[float, float] | None = None
     nipple_x: float | None = None
+    breast: tuple[tuple[int, int, int], ...] = ()
 
 
 class TileCache:
@@ -283,6 +291,7 @@ class TileCache:
                     tuple(said["ends"]),
                     None if spacing is None else (spacing[0], spacing[1]),
                     said["nipple_x"],
+                    tuple((y, x0, x1) for y, x0, x1 in said["breast"]),
                 )
             except (OSError, ValueError, KeyError, TypeError):
                 return None
@@ -312,6 +321,7 @@ class TileCache:
             tuple(map(int, pyramid.ends)),
             distances,
             _nipple_x(pyramid) if is_whole_breast(modifiers) else None,
+            _breast(pyramid),
         )
         contents = {
             "source": str(path.absolute()),
@@ -319,6 +329,7 @@ class TileCache:
             "ends": stored.ends,
             "spacing_mm": distances,
             "nipple_x": stored.nipple_x,
+            "breast": stored.breast,
         }
         try:
             self._write(f"{digest}.tiles", pyramid.tiles.tobytes())
@@ -355,6 +366,22 @@ class TileCache:
             self._sources.pop(digest, None)
         for suffix in ("json", "tiles"):
             (self._folder / f"{digest}.{suffix}").unlink(missing_ok=True)
+
+
+def _breast(pyramid: TilePyramid) -> tuple[tuple[int, int, int], ...]:
+    """The longest run of breast in each of some rows."""
+    display = pyramid.display
+    mask = find_breast_region(coarsest_greys(pyramid.tiles[: pyramid.ends[0]].tobytes(), display)).mask
+    rows, columns = mask.shape
+    found = []
+    for row in range(rows // BREAST_ROWS // 2, rows, max(rows // BREAST_ROWS, 1)):
+        edges = np.flatnonzero(np.diff(np.concatenate(([0], mask[row].astype(np.int8), [0]))))
+        if len(edges):
+            starts, ends = edges[::2], edges[1::2]
+            longest = int(np.argmax(ends - starts))
+            x0, x1 = (round(edge * display.columns / columns) for edge in (starts[longest], ends[longest]))
+            found.append((round((row + 0.5) * display.rows / rows), x0, x1))
+    return tuple(found)
 
 
 def _nipple_x(pyramid: TilePyramid) -> float | None:

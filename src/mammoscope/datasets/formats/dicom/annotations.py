@@ -5,7 +5,7 @@ objects may show one finding, as Mammoscope's own results do: it is taken once.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 
@@ -98,8 +98,11 @@ def read_annotation_objects(paths: Iterable[Path]) -> AnnotationObjects:
         for mark in found.marks:
             there = marks.setdefault(mark.image, [])
             # an object may mark one finding in several parts; only another object repeats it
-            if not any(_same(mark, other) for other in there if other not in found.marks):
+            known = next((other for other in there if other not in found.marks and _same(mark, other)), None)
+            if known is None:
                 there.append(mark)
+            else:  # a measurement report says of each finding what a CAD report says of a lesion on two views
+                there[there.index(known)] = replace(known, said={**known.said, **mark.said})
         negative |= found.negative
         for what, left, kept in (
             ("were passed over", found.passed_over, passed_over), ("are unknown", found.unknown, unknown),

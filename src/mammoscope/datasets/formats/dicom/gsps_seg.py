@@ -12,6 +12,7 @@ from pydicom import Dataset
 from mammoscope.datasets.formats.dicom.marks import Left, Mark, Marks, kind_of, label_of, pairs, shape_box
 from mammoscope.datasets.image_marks import PassedOverError, Polygon, UnknownMarkError
 from mammoscope.datasets.masks import parts_of
+from mammoscope.descriptors import Description
 from mammoscope.findings import Box
 from mammoscope.imaging import attributes
 
@@ -48,7 +49,7 @@ def presentation_marks(state: Dataset) -> Marks:
                 unknown += [Left(image, str(reason)) for image in images]
                 continue
             text = _text(annotation, graphic, position, len(graphics) + len(compound))
-            said = {"text": text} if text else {}
+            said = {"text": text, **Description.in_text(text).to_dict()} if text else {}
             tracking = attributes.text(graphic, "TrackingUID")
             label = label_of(text, attributes.text(graphic, "TrackingID"), attributes.text(state, "ContentLabel"))
             marks += [Mark(image, box, label, polygons, tracking, said) for image in images]

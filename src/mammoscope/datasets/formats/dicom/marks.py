@@ -178,7 +178,7 @@ def is_one_of(item: Dataset, keyword: str, concepts: Iterable[Code]) -> bool:
     for code in attributes.items(item, keyword)[:1]:
         value, scheme = attributes.code(code), attributes.text(code, "CodingSchemeDesignator")
         if value and scheme:
-            return any(Code(value, scheme, "") == concept for concept in concepts)
+            return any(Code(value, scheme, "", concept.scheme_version) == concept for concept in concepts)
     return False
 
 

@@ -22,6 +22,7 @@ from mammoscope.datasets.formats.dicom.marks import (
     shape_box,
 )
 from mammoscope.datasets.image_marks import MarkError, PassedOverError, UnknownMarkError
+from mammoscope.descriptors import CONCEPTS, IMPRESSION_DESCRIPTION, WORDS
 from mammoscope.imaging import attributes
 
 _SINGLE_IMAGE_FINDING = "111059"  # TID 4006
@@ -31,13 +32,15 @@ _FINDING = frozenset(("121071", "121069"))  # Finding, Previous Finding
 _TRACKING_UID = "112040"
 _CERTAINTY = "111012"
 _RENDERING_INTENT, _NOT_FOR_PRESENTATION = "111056", "111152"
-_ASSESSMENT = "111037"
+_IMPRESSION = "111034"
+"""Individual Impression (TID 4003), whose assessment and comment are of the findings in it."""
 _DETECTIONS_DONE = "111063"
 """Successful Detections (TID 4017): a container of what was searched, below it the images."""
 _PROCESSING_SUMMARIES = frozenset(("111017",))
 """CAD Processing and Findings Summary (TID 4001)."""
 _ALL_SUCCEEDED = frozenset(("111241", "111242"))
 _CLOSED_PX = 0.5
+_VALUE = "ConceptCodeSequence"
 _NO_LESION = [  # of CID 6014
     codes.cid6014.BreastComposition,
     codes.cid6014.BreastGeometry,
@@ -98,19 +101,22 @@ def _findings(report: Dataset) -> list[tuple[_Finding | None, list[Dataset], Dat
     """Each finding with its coordinates and the item that holds them; coordinates of none are each for themselves."""
     found: list[tuple[_Finding | None, list[Dataset], Dataset]] = []
 
-    def walk(item: Dataset, holder: list[Dataset] | None) -> None:
-        if code_value(item, "ConceptNameCodeSequence") in (_SINGLE_IMAGE_FINDING, _MEASUREMENT_GROUP):
+    def walk(item: Dataset, holder: list[Dataset] | None, impression: Dataset | None) -> None:
+        name = code_value(item, "ConceptNameCodeSequence")
+        if name == _IMPRESSION:
+            impression = item
+        if name in (_SINGLE_IMAGE_FINDING, _MEASUREMENT_GROUP):
             holder = []
-            found.append((_finding(item), holder, item))
+            found.append((_finding(item, impression), holder, item))
         if attributes.text(item, "ValueType") in ("SCOORD", "SCOORD3D"):
             if holder is None:
                 found.append((None, [item], item))
             else:
                 holder.append(item)
         for child in attributes.items(item, "ContentSequence"):
-            walk(child, holder)
+            walk(child, holder, impression)
 
-    walk(report, None)
+    walk(report, None, None)
     return [(finding, items, group) for finding, items, group in found if items]
 
 
@@ -175,7 +181,7 @@ def _images_of(item: Dataset, report: Dataset) -> Iterator[str]:
                 yield uid
 
 
-def _finding(item: Dataset) -> _Finding:
+def _finding(item: Dataset, impression: Dataset | None) -> _Finding:
     children: dict[str | None, Dataset] = {}
     for child in attributes.items(item, "ContentSequence"):
         children.setdefault(code_value(child, "ConceptNameCodeSequence"), child)
@@ -189,8 +195,7 @@ def _finding(item: Dataset) -> _Finding:
     for measured in attributes.items(certainty, "MeasuredValueSequence") if certainty is not None else ():
         if (percent := attributes.number(measured, "NumericValue")) is not None:
             said["certainty_percent"] = percent
-    if _ASSESSMENT in children and (assessment := meaning(children[_ASSESSMENT], "ConceptCodeSequence")):
-        said["assessment"] = assessment
+    said |= _described([*_children(impression), *_children(item)])
     tracking = children.get(_TRACKING_UID)
     intent = children.get(_RENDERING_INTENT)
     return _Finding(
@@ -199,6 +204,28 @@ def _finding(item: Dataset) -> _Finding:
         said,
         _why_not(item, intent),
     )
+
+
+def _children(item: Dataset | None) -> list[Dataset]:
+    return [] if item is None else list(attributes.items(item, "ContentSequence"))
+
+
+def _described(items: Iterable[Dataset]) -> dict[str, str]:
+    """What readers said of a finding: BI-RADS category, shape and margin of its mass, and their comment.
+
+    In the words of `mammoscope.descriptors`; a code that is not among them by its own meaning.
+    """
+    said: dict[str, str] = {}
+    for item in items:
+        for name, concept in CONCEPTS.items():
+            if is_one_of(item, "ConceptNameCodeSequence", [concept]):
+                known = next((word for word, code in WORDS[name].items() if is_one_of(item, _VALUE, [code])), None)
+                if word := known or meaning(item, _VALUE):
+                    said[name] = word
+        comment = attributes.text(item, "TextValue")
+        if comment and is_one_of(item, "ConceptNameCodeSequence", [IMPRESSION_DESCRIPTION]):
+            said["comment"] = comment
+    return said
 
 
 def _why_not(item: Dataset, intent: Dataset | None) -> str | None:
