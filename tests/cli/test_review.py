@@ -118,7 +118,7 @@ def test_what_was_read_is_audited_trained_on_and_evaluated(
 
     done = command("review", unread, "--export", tmp_path / "read")
     assert done.returncode == 0, done.stderr
-    assert "12 of them validated, 9 boxes, 3 rejected boxes" in done.stdout
+    assert "12 of them validated and 0 disputed, 9 boxes, 3 rejected boxes" in done.stdout
     dataset = load_dataset(tmp_path / "read")
     assert {image.review for image in dataset} == {ReviewState.VALIDATED}
     for image in dataset:
