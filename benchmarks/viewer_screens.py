@@ -6,7 +6,6 @@ A viewer gives looks at its screen, a sentence where there is nothing to look at
 import contextlib
 import json
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -45,8 +44,6 @@ IN_COLOUR = {
 }  # fmt: skip
 PIXELS = 5
 GREYS = 6.0
-LEAST_LIKENESS = 0.3
-"""Of a white mark to that on the screen: where none is drawn it is some 0.2."""
 NOT_SHOWN = "not shown"
 _DWV = Path(__file__).resolve().parent / "dwv"
 _PATIENT_MILLISECONDS = 60_000
@@ -133,7 +130,7 @@ def _off_by(look: Look, picture: NDArray[np.uint8], box: Box, drawn: NDArray[np.
         found = marks.offsets(marks.colour(look.screen), box)
         return None if marks.NOT_THERE in found else max(map(abs, found))
     right, down, _ = marks.shifted_by(look.screen, look.place, picture, box)
-    is_there = marks.likeness_of_lines(look.screen, look.place, picture, drawn, box) > LEAST_LIKENESS
+    is_there = marks.likeness_of_lines(look.screen, look.place, picture, drawn, box) > marks.LEAST_LIKENESS
     return max(abs(right), abs(down)) if is_there else None
 
 
@@ -287,19 +284,8 @@ def dwv(port: int) -> Iterator[Viewer]:
 def _dwv_bundle(npm: str) -> Path:
     version = json.loads((_DWV / "package.json").read_text())["dependencies"]["dwv"]
     file = viewer_ohif.cache() / f"dwv-{version}.mjs"
-    if not file.is_file():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=file.parent) as name:
-            folder = Path(name)
-            for part in ("package.json", "package-lock.json"):
-                shutil.copy(_DWV / part, folder)
-            quiet = ("--no-audit", "--no-fund", "--silent", "--ignore-scripts")
-            subprocess.run([npm, "ci", *quiet], cwd=folder, check=True, timeout=600)
-            bundler = folder / "node_modules" / ".bin" / "esbuild"
-            options = ("--bundle", "--format=esm", "--platform=browser", "--outfile=bundle.mjs", "--log-level=error")
-            subprocess.run([bundler, "node_modules/dwv/dist/dwv.min.js", *options], cwd=folder, check=True, timeout=300)
-            (folder / "bundle.mjs").rename(file)
-    return file
+    parts = (_DWV / part for part in ("package.json", "package-lock.json"))
+    return viewer_ohif.bundled(npm, parts, "node_modules/dwv/dist/dwv.min.js", "browser", file)
 
 
 _ORTHANC_PLACE = """() => {

@@ -92,10 +92,13 @@ def test_the_ai_report_marks_the_masses_as_measurements_that_can_be_edited(readi
 )
 def test_pictures_are_shown_with_their_marks_and_greys(reading, kind: ResultKind, number: int):
     from viewer_marks import (
+        LEAST_LIKENESS,
         NOT_THERE,
         burned_in,
         colour,
         greys_off_by,
+        in_our_colour,
+        likeness_of_lines,
         offsets,
         on_screen,
         shifted_by,
@@ -120,6 +123,10 @@ def test_pictures_are_shown_with_their_marks_and_greys(reading, kind: ResultKind
             right, down, alike = shifted_by(shown.screen, place, picture, on_screen(box, place, *picture.shape[:2]))
             assert max(abs(right), abs(down)) <= PIXELS
             assert alike > 0.9
+            # The anatomy alone is as alike: whether the mark is there, its own lines say.
+            lines = in_our_colour(_in_colour(reading.case, result))
+            seen = on_screen(box, place, *picture.shape)
+            assert likeness_of_lines(shown.screen, place, picture, lines, seen) > LEAST_LIKENESS
     assert not shown.errors
 
 

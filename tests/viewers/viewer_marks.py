@@ -109,6 +109,10 @@ def shifted_by(
     return float(across) - REACH, float(down) - REACH, float(alike.max())
 
 
+LEAST_LIKENESS = 0.3
+"""Of a white mark to that on the screen: where none is drawn it is some 0.2."""
+
+
 def likeness_of_lines(
     screen: NDArray[np.uint8], place: Box, picture: NDArray[np.uint8], drawn: NDArray[np.uint8], box: Box
 ) -> float:

@@ -8,11 +8,12 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,6 +97,32 @@ def cache() -> Path:
     """Where viewers are kept between runs: MAMMOSCOPE_VIEWERS, or a folder of this user's cache."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(os.environ.get("MAMMOSCOPE_VIEWERS") or Path(home, "mammoscope-viewers"))
+
+
+def bundled(npm: str, made_of: Iterable[Path], entry: str, platform: Literal["browser", "node"], file: Path) -> Path:
+    """A module of npm packages in one file, fetched from the registry that npm knows and bundled, once.
+
+    Parameters
+    ----------
+    made_of
+        package.json and what else is needed.
+    entry
+        The module, in the folder where those are installed.
+    """
+    if not file.is_file():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=file.parent) as name:
+            folder = Path(name)
+            for part in made_of:
+                shutil.copy(part, folder)
+            quiet = ("--no-audit", "--no-fund", "--silent", "--ignore-scripts", "--legacy-peer-deps")
+            subprocess.run([npm, "ci", *quiet], cwd=folder, check=True, timeout=600)
+            bundler = folder / "node_modules" / ".bin" / "esbuild"
+            form = {"browser": "esm", "node": "cjs"}[platform]
+            options = ("--bundle", f"--format={form}", f"--platform={platform}", f"--outfile={file.name}")
+            subprocess.run([bundler, entry, *options, "--log-level=error"], cwd=folder, check=True, timeout=300)
+            (folder / file.name).rename(file)
+    return file
 
 
 def ohif(npm: str, version: str = VERSION) -> Path:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -42,6 +43,8 @@ from mammoscope.training.transforms import (
 )
 
 _UNKNOWN = "unknown"
+_Given = TypeVar("_Given")
+_Made = TypeVar("_Made")
 
 
 def load_data(section: DataSection) -> AnnotatedDataset:
@@ -248,18 +251,23 @@ def _prepared_in_order(
         return _as_levels(found), np.clip(placed, 0, [geometry.columns, geometry.rows] * 2)
 
     at_once = usable_cores()
-    with ThreadPoolExecutor(at_once) as pool:
-        coming: deque[Future[tuple[NDArray[np.uint8], NDArray[np.float64]]]] = deque()
+    yield from _done_ahead(prepared, dataset, threads=at_once, ahead=2 * at_once)
+
+
+def _done_ahead(work: Callable[[_Given], _Made], given: Iterable[_Given], threads: int, ahead: int) -> Iterator[_Made]:
+    """What work makes of each thing, in order, while so many more are under way in threads."""
+    with ThreadPoolExecutor(threads) as pool:
+        coming: deque[Future[_Made]] = deque()
         try:
-            for image in dataset:
-                coming.append(pool.submit(prepared, image))
-                if len(coming) > 2 * at_once:
+            for one in given:
+                coming.append(pool.submit(work, one))
+                if len(coming) > ahead:
                     yield coming.popleft().result()
             while coming:
                 yield coming.popleft().result()
         finally:
-            for one in coming:
-                one.cancel()
+            for future in coming:
+                future.cancel()
 
 
 class TrainingBatches:
@@ -296,22 +304,18 @@ class TrainingBatches:
     def __iter__(self) -> Iterator[tuple[Tensor, Truth]]:
         """Pictures (n, 1, rows, columns) and their boxes."""
         if self._device.type == "cpu":
-            for keys in self._keys:
-                yield self._batch([self._drawn(*key) for key in keys])
+            yield from map(self.batch, self._keys)
             return
         # The next batch is drawn while the device learns from this one.
-        with ThreadPoolExecutor(max_workers=1) as drawing:
-            coming: deque[Future[list[_Drawn]]] = deque()
-            for keys in self._keys:
-                coming.append(drawing.submit(lambda keys: [self._drawn(*key) for key in keys], keys))
-                if len(coming) > _AHEAD:
-                    yield self._batch(coming.popleft().result())
-            while coming:
-                yield self._batch(coming.popleft().result())
+        for drawn in _done_ahead(self._all_drawn, self._keys, threads=1, ahead=_AHEAD):
+            yield self._batch(drawn)
 
     def batch(self, keys: Sequence[tuple[int, int]]) -> tuple[Tensor, Truth]:
         """One batch of these very (draw, index)."""
-        return self._batch([self._drawn(*key) for key in keys])
+        return self._batch(self._all_drawn(keys))
+
+    def _all_drawn(self, keys: Sequence[tuple[int, int]]) -> list["_Drawn"]:
+        return [self._drawn(*key) for key in keys]
 
     def _drawn(self, draw: int, index: int) -> "_Drawn":
         rng = np.random.default_rng((self._seed, draw, index))
